@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The table of element types. */
+#include "tensor/dtype.h"
+
+#include <string.h>
+
+#include "tensor/half.h"
+
+static const DTypeInfo dtype_table[DT_COUNT] = {
+    [DT_F32] = {"f32", 1, 4, false},   [DT_F16] = {"f16", 1, 2, false},
+    [DT_Q4_0] = {"q4_0", 32, 18, true}, [DT_Q8_0] = {"q8_0", 32, 34, true},
+    [DT_BF16] = {"bf16", 1, 2, false},
+};
+
+const DTypeInfo *dtype_info(uint32_t type) {
+    if (type >= DT_COUNT || !dtype_table[type].name) return NULL;
+    return &dtype_table[type];
+}
+
+bool dtype_from_name(DType *out, const char *name) {
+    if (strcmp(name, "int8") == 0) name = "q8_0";
+    if (strcmp(name, "int4") == 0) name = "q4_0";
+    for (uint32_t t = 0; t < DT_COUNT; t++) {
+        if (!dtype_table[t].name || strcmp(dtype_table[t].name, name) != 0) continue;
+        *out = (DType)t;
+        return true;
+    }
+    return false;
+}
+
+bool dtype_widen(float *out, DType t, const void *x, size_t n) {
+    if (t != DT_F16 && t != DT_BF16) return false;
+    for (size_t i = 0; i < n; i++) {
+        uint16_t h;
+        memcpy(&h, (const char *)x + 2 * i, sizeof h);
+        out[i] = t == DT_F16 ? half_f16_to_f32(h) : half_bf16_to_f32(h);
+    }
+    return true;
+}
