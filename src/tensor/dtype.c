@@ -7,7 +7,7 @@
 #include "tensor/half.h"
 
 static const DTypeInfo dtype_table[DT_COUNT] = {
-    [DT_F32] = {"f32", 1, 4, false},   [DT_F16] = {"f16", 1, 2, false},
+    [DT_F32] = {"f32", 1, 4, false},    [DT_F16] = {"f16", 1, 2, false},
     [DT_Q4_0] = {"q4_0", 32, 18, true}, [DT_Q8_0] = {"q8_0", 32, 34, true},
     [DT_BF16] = {"bf16", 1, 2, false},
 };

@@ -15,8 +15,8 @@ typedef enum DType {
 } DType;
 
 typedef struct DTypeInfo {
-    const char *name;   /* "q4_0" */
-    int block;          /* elements per block; rows are whole blocks */
+    const char *name; /* "q4_0" */
+    int block;        /* elements per block; rows are whole blocks */
     int block_bytes;
     bool is_quantized;
 } DTypeInfo;

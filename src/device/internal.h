@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The CPU device's inside: a kernel table, a team, and scratch memory that grows on first use only. */
+#ifndef INGOT_DEVICE_INTERNAL_H
+#define INGOT_DEVICE_INTERNAL_H
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/team.h"
+#include "device/backend.h"
+#include "kernel/kernel.h"
+
+enum {
+    CPU_SHARED_BYTES = 8 << 20, /* packed operand that all workers read */
+    CPU_ELEM_CHUNK = 16384,     /* elements of a tile of an element-wise loop */
+    CPU_ROW_CHUNK = 16          /* rows of a tile of a row-wise loop */
+};
+
+struct Buf {
+    char *p;
+    size_t n_bytes;
+    bool wrapped; /* somebody else's memory, read-only */
+};
+
+struct KvStore {
+    char *p;
+    size_t n_bytes;
+    DType type;
+    int n_layer, n_blocks, nkv, hd;
+    size_t head_bytes; /* one head's K (or V) of a block: 32 hd elements */
+    size_t stride;     /* of a block: [n_layer][K, V][nkv][head] */
+};
+
+typedef struct CpuScratch {
+    char *p;
+    size_t n_bytes;
+} CpuScratch;
+
+typedef struct CpuDevice {
+    Device base;
+    Kern kern;
+    const GemmCore *core; /* of the large products */
+    Team *team;
+    char *shared;        /* owned, CPU_SHARED_BYTES */
+    CpuScratch *scratch; /* owned, one per worker */
+    Err failed;          /* sticky; code OK: none */
+} CpuDevice;
+
+static inline CpuDevice *cpu_of(Device *d) { return (CpuDevice *)d; }
+static inline float *cpu_ptr(BufAt a) { return a.buf ? (float *)(void *)a.buf->p + a.off : NULL; }
+
+/* Scratch of at least n bytes for every worker; false (and the sticky failure set) when memory is out. */
+bool cpu__reserve(CpuDevice *d, size_t n_bytes);
+/* Take n bytes, 64-byte aligned, from a bump pointer. */
+static inline void *cpu_take(char **at, size_t n_bytes) {
+    void *p = *at;
+    *at += ROUND_UP(n_bytes, (size_t)64);
+    return p;
+}
+/* fn for every tile of `step` items in [0, n). */
+void cpu__for(CpuDevice *d, size_t n, size_t step, TeamFn fn, void *ctx);
+
+/* The operations, by file. */
+void cpu__linear(Device *d, const LinearArgs *a);
+void cpu__linear_t(Device *d, const LinearTArgs *a);
+void cpu__linear_dw(Device *d, const LinearDwArgs *a);
+KvStore *cpu__kv_new(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
+void cpu__kv_free(Device *d, KvStore *kv);
+void cpu__rope_kv(Device *d, const RopeKvArgs *a);
+void cpu__attn(Device *d, const AttnArgsDev *a);
+void cpu__attn_train(Device *d, const AttnTrainArgs *a);
+void cpu__attn_bwd(Device *d, const AttnTrainArgs *a);
+size_t cpu__attn_scratch(const GemmCore *c, int T, int hd);
+size_t cpu__gemm_scratch(const GemmCore *c);
+void cpu__fill(Device *d, BufAt dst, float v, size_t n);
+void cpu__add(Device *d, BufAt y, BufAt x, size_t n);
+void cpu__dropout(Device *d, BufAt x, size_t n, const DropSpec *s);
+double cpu__sum_sq(Device *d, BufAt x, size_t n);
+void cpu__rows(Device *d, const RowsArgs *a);
+void cpu__rows_bwd(Device *d, const RowsBwdArgs *a);
+void cpu__norm(Device *d, const NormArgs *a);
+void cpu__norm_bwd(Device *d, const NormBwdArgs *a);
+void cpu__act(Device *d, const ActArgs *a);
+void cpu__act_bwd(Device *d, const ActArgs *a);
+void cpu__xent(Device *d, const XentArgs *a);
+void cpu__adamw(Device *d, const AdamwStep *a);
+
+#endif

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The forward pass: one decoder on a ragged batch. Prefill chunks and decoding rows are rows of the same
+ * batch; attention reads the paged cache that rope_kv has just written.
+ *
+ *   x = embd[tok] (+ pos)
+ *   each layer:  h = norm(x);  qkv = W_qkv h;  rotate, store;  x += W_o attention(q, cache)
+ *                h = norm(x);  x += W_down act(W_up h)
+ *   logits = W_out norm(x), for the rows asked for */
+#include <math.h>
+
+#include "model/internal.h"
+
+void model__work_free(Device *dev, ModelWork *w) {
+    if (!w) return;
+    dev->ops->buf_free(dev, w->buf);
+    mem_free(w->host);
+    mem_free(w);
+}
+
+static size_t up_width(const ModelConfig *c) {
+    return (size_t)c->ff * (c->arch->act == ACT_SWIGLU ? 2 : 1);
+}
+static size_t qkv_width(const ModelConfig *c) {
+    return (size_t)(c->nh + 2 * c->nkv) * (size_t)c->hd;
+}
+
+/* Lay the work buffer out; returns its floats. */
+static size_t work_layout(ModelWork *w, const ModelConfig *c) {
+    size_t T = (size_t)w->max_rows, n_out = (size_t)w->max_out, at = 0, C = (size_t)c->C;
+    const struct {
+        BufAt *place;
+        size_t n;
+    } parts[] = {
+        {&w->x, T * C},
+        {&w->h, T * C},
+        {&w->qkv, T * qkv_width(c)},
+        {&w->att, T * (size_t)(c->nh * c->hd)},
+        {&w->up, T * up_width(c)},
+        {&w->act, T * (size_t)c->ff},
+        {&w->out, n_out * C},
+        {&w->logits, n_out * (size_t)c->V},
+    };
+    for (size_t i = 0; i < COUNT_OF(parts); i++) {
+        *parts[i].place = buf_at(w->buf, at);
+        at += ROUND_UP(parts[i].n, (size_t)16);
+    }
+    return at;
+}
+
+size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out) {
+    ModelWork w = {.max_rows = max_rows, .max_out = max_out};
+    return (work_layout(&w, c) + (size_t)max_out * (size_t)c->V) * sizeof(float);
+}
+
+Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
+    if (m->work && m->work->max_rows >= max_rows && m->work->max_out >= max_out) return OK;
+    ModelWork *w = mem_new(ModelWork);
+    if (!w) return err_set(e, ERR_NOMEM, "forward pass: out of memory");
+    w->max_rows = m->work ? MAX(max_rows, m->work->max_rows) : max_rows;
+    w->max_out = m->work ? MAX(max_out, m->work->max_out) : max_out;
+    size_t n = work_layout(w, &m->cfg);
+    w->buf = m->dev->ops->buf_new(m->dev, n * sizeof(float));
+    w->host = mem_new_n(float, (size_t)w->max_out *(size_t)m->cfg.V);
+    if (!w->buf || !w->host) {
+        model__work_free(m->dev, w);
+        return err_set(e, ERR_NOMEM, "forward pass of %d rows: %zu bytes: out of memory", max_rows,
+                       n * sizeof(float));
+    }
+    work_layout(w, &m->cfg);
+    model__work_free(m->dev, m->work);
+    m->work = w;
+    return OK;
+}
+
+size_t model_kv_bytes(const ModelConfig *c, DType type, int n_blocks) {
+    size_t per_block =
+        dtype_bytes(type, (size_t)32 * (size_t)c->hd) * 2 * (size_t)c->nkv * (size_t)c->n_layer;
+    return per_block * (size_t)n_blocks;
+}
+
+/* ---- one step ---- */
+
+typedef struct Pass {
+    Model *m;
+    Device *dev;
+    const DeviceOps *ops;
+    const ModelConfig *c;
+    const ModelWork *w;
+    KvStore *kv;
+    const Batch *b;
+} Pass;
+
+static void run_linear(const Pass *p, const Linear *l, BufAt x, size_t ldx, BufAt y, size_t ldy,
+                       bool add) {
+    p->ops->linear(p->dev, &(LinearArgs){.y = y,
+                                         .ldy = ldy,
+                                         .x = x,
+                                         .ldx = ldx,
+                                         .w = l->w,
+                                         .bias = l->bias,
+                                         .T = p->b->T,
+                                         .add = add});
+}
+
+static void run_group(const Pass *p, const LinearGroup *g, BufAt x, BufAt y, size_t ldy) {
+    for (int i = 0; i < g->n; i++) {
+        run_linear(p, &g->part[i], x, (size_t)p->c->C, y, ldy, false);
+        y = buf_add(y, (size_t)g->part[i].w.rows);
+    }
+}
+
+static void run_norm(const Pass *p, BufAt y, BufAt x, BufAt w, BufAt b, int T) {
+    p->ops->norm(p->dev, &(NormArgs){.kind = p->c->arch->norm,
+                                     .y = y,
+                                     .x = x,
+                                     .w = w,
+                                     .b = b,
+                                     .T = T,
+                                     .C = p->c->C,
+                                     .eps = p->c->norm_eps});
+}
+
+static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
+    run_norm(p, w->h, w->x, l->attn_norm, l->attn_norm_b, p->b->T);
+    run_group(p, &l->qkv, w->h, w->qkv, qkv_width(c));
+    p->ops->rope_kv(p->dev, &(RopeKvArgs){.qkv = w->qkv,
+                                          .pos = p->b->pos,
+                                          .rope = {.n_rot = c->arch->pos == POS_ROPE ? c->n_rot : 0,
+                                                   .halves = c->arch->rope_halves,
+                                                   .freq = p->m->rope_freq},
+                                          .T = p->b->T,
+                                          .nh = c->nh,
+                                          .nkv = c->nkv,
+                                          .hd = c->hd,
+                                          .kv = p->kv,
+                                          .layer = layer,
+                                          .batch = p->b});
+    p->ops->attn(p->dev, &(AttnArgsDev){.o = w->att,
+                                        .qkv = w->qkv,
+                                        .nh = c->nh,
+                                        .nkv = c->nkv,
+                                        .hd = c->hd,
+                                        .layer = layer,
+                                        .scale = 1.0f / sqrtf((float)c->hd),
+                                        .kv = p->kv,
+                                        .batch = p->b});
+    run_linear(p, &l->attn_out, w->att, (size_t)(c->nh * c->hd), w->x, (size_t)c->C, true);
+}
+
+static void run_mlp(const Pass *p, const LayerWeights *l) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
+    run_norm(p, w->h, w->x, l->ffn_norm, l->ffn_norm_b, p->b->T);
+    run_group(p, &l->up, w->h, w->up, up_width(c));
+    p->ops->act(
+        p->dev,
+        &(ActArgs){.kind = c->arch->act, .y = w->act, .x = w->up, .T = p->b->T, .ff = c->ff});
+    run_linear(p, &l->down, w->act, (size_t)c->ff, w->x, (size_t)c->C, true);
+}
+
+/* Logits of the wanted rows: gathered, normalised, through the head. */
+static void run_head(const Pass *p) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
+    size_t C = (size_t)c->C, V = (size_t)c->V;
+    for (int i = 0; i < p->b->n_out; i++)
+        p->ops->copy(p->dev, buf_add(w->h, (size_t)i * C), buf_add(w->x, (size_t)p->b->out[i] * C),
+                     C);
+    run_norm(p, w->out, w->h, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
+    p->ops->linear(p->dev, &(LinearArgs){.y = w->logits,
+                                         .ldy = V,
+                                         .x = w->out,
+                                         .ldx = C,
+                                         .w = p->m->output,
+                                         .T = p->b->n_out});
+    p->ops->download(p->dev, w->host, w->logits, (size_t)p->b->n_out * V * sizeof(float));
+}
+
+static Status check_batch(const Model *m, const Batch *b, Err *e) {
+    int rows = m->work ? m->work->max_rows : 0, outs = m->work ? m->work->max_out : 0;
+    if (b->T < 1 || b->T > rows)
+        return err_set(e, ERR_ARG, "batch of %d rows, room for 1..%d", b->T, rows);
+    if (b->n_out < 0 || b->n_out > MIN(outs, b->T))
+        return err_set(e, ERR_ARG, "%d rows of logits, room for %d", b->n_out, MIN(outs, b->T));
+    for (int i = 0; i < b->T; i++) {
+        if (b->tok[i] < 0 || b->tok[i] >= m->cfg.V)
+            return err_set(e, ERR_ARG, "token %d is outside the vocabulary of %d", b->tok[i],
+                           m->cfg.V);
+        if (b->pos[i] < 0 || b->pos[i] >= m->cfg.ctx)
+            return err_set(e, ERR_ARG, "position %d is outside the context of %d", b->pos[i],
+                           m->cfg.ctx);
+    }
+    return OK;
+}
+
+Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits, Err *e) {
+    TRY(check_batch(m, b, e));
+    Pass p = {
+        .m = m, .dev = m->dev, .ops = m->dev->ops, .c = &m->cfg, .w = m->work, .kv = kv, .b = b};
+    p.ops->rows(m->dev, &(RowsArgs){.y = p.w->x,
+                                    .w = m->tok_embd,
+                                    .pos_w = m->pos_embd,
+                                    .ids = b->tok,
+                                    .pos = b->pos,
+                                    .T = b->T});
+    for (int i = 0; i < m->cfg.n_layer; i++) {
+        run_attention(&p, &m->layer[i], i);
+        run_mlp(&p, &m->layer[i]);
+    }
+    if (b->n_out > 0) run_head(&p);
+    *logits = m->work->host;
+    return p.ops->sync(m->dev, e);
+}
