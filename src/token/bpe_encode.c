@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Merging one chunk: the pair of lowest rank first, the leftmost on ties, until no pair has a merge.
+ * Words are a few bytes long, so a scan over an array of ranks is fastest; a chunk of more than SHORT
+ * bytes (a megabyte of one letter is legal) takes a linked list and a heap of (rank, position): at most
+ * 3 n pushes, so O(n log n).
+ */
+#include "token/internal.h"
+
+enum { SHORT = 64, NONE = -1 };
+
+/* Long chunks: the symbol that starts at this byte. */
+struct BpeSym {
+    int32_t id, prev, next; /* next NONE: the last one */
+    uint32_t rank;          /* of the pair it starts; TOK_NO_RANK: none, or the symbol is gone */
+    int32_t merged;         /* what that pair becomes */
+};
+
+void tok__bpe_deinit(BpeScratch *s) {
+    mem_free(s->sym);
+    mem_free(s->heap);
+}
+
+static void push_all(TokBuf *out, const int32_t *id, size_t n) {
+    for (size_t i = 0; i < n; i++) tokbuf_push(out, id[i]);
+}
+
+/* ---- short chunks ---- */
+
+typedef struct Row {
+    int n;
+    int32_t id[SHORT];
+    uint32_t rank[SHORT];  /* of the pair (i, i + 1); n - 1 of them */
+    int32_t merged[SHORT];
+} Row;
+
+static void row_rank(const Tokenizer *t, Row *r, int i) {
+    Merge m = tok__merges_find(&t->merges, r->id[i], r->id[i + 1]);
+    r->rank[i] = m.rank;
+    r->merged[i] = m.id;
+}
+
+static int row_best(const Row *r) {
+    int best = 0;
+    for (int i = 1; i < r->n - 1; i++) {
+        if (r->rank[i] < r->rank[best]) best = i;
+    }
+    return best;
+}
+
+static void row_merge(const Tokenizer *t, Row *r, int i) {
+    r->id[i] = r->merged[i];
+    size_t tail = (size_t)(r->n - i - 2);
+    memmove(r->id + i + 1, r->id + i + 2, tail * sizeof *r->id);
+    memmove(r->rank + i, r->rank + i + 1, tail * sizeof *r->rank);
+    memmove(r->merged + i, r->merged + i + 1, tail * sizeof *r->merged);
+    r->n--;
+    if (i > 0) row_rank(t, r, i - 1);
+    if (i + 1 < r->n) row_rank(t, r, i);
+}
+
+static void bpe_short(const Tokenizer *t, Slice chunk, TokBuf *out) {
+    Row r;
+    r.n = (int)chunk.n;
+    for (int i = 0; i < r.n; i++) r.id[i] = t->byte_id[(uint8_t)chunk.p[i]];
+    for (int i = 0; i + 1 < r.n; i++) row_rank(t, &r, i);
+    while (r.n > 1) {
+        int i = row_best(&r);
+        if (r.rank[i] == TOK_NO_RANK) break;
+        row_merge(t, &r, i);
+    }
+    push_all(out, r.id, (size_t)r.n);
+}
+
+/* ---- long chunks: a binary min-heap of rank << 32 | position ---- */
+
+static void heap_push(uint64_t *h, size_t *n, uint64_t x) {
+    size_t i = (*n)++;
+    for (; i > 0 && h[(i - 1) / 2] > x; i = (i - 1) / 2) h[i] = h[(i - 1) / 2];
+    h[i] = x;
+}
+
+static uint64_t heap_pop(uint64_t *h, size_t *n) {
+    uint64_t top = h[0], x = h[--*n];
+    size_t i = 0;
+    for (;;) {
+        size_t kid = 2 * i + 1;
+        if (kid >= *n) break;
+        if (kid + 1 < *n && h[kid + 1] < h[kid]) kid++;
+        if (h[kid] >= x) break;
+        h[i] = h[kid];
+        i = kid;
+    }
+    h[i] = x;
+    return top;
+}
+
+static bool reserve(BpeScratch *s, size_t n) {
+    if (n <= s->cap) return true;
+    tok__bpe_deinit(s);
+    *s = (BpeScratch){.sym = mem_new_n(BpeSym, n), .heap = mem_new_n(uint64_t, 2 * n), .cap = n};
+    if (s->sym && s->heap) return true;
+    tok__bpe_deinit(s);
+    *s = (BpeScratch){0};
+    return false;
+}
+
+/* Look up the pair that starts at i and queue it. */
+static void queue_pair(const Tokenizer *t, BpeScratch *s, size_t *n_heap, int32_t i) {
+    BpeSym *a = &s->sym[i];
+    Merge m = {UINT64_MAX, TOK_NO_RANK, -1};
+    if (a->next != NONE) m = tok__merges_find(&t->merges, a->id, s->sym[a->next].id);
+    a->rank = m.rank;
+    a->merged = m.id;
+    if (m.rank != TOK_NO_RANK) heap_push(s->heap, n_heap, (uint64_t)m.rank << 32 | (uint32_t)i);
+}
+
+static void merge_at(const Tokenizer *t, BpeScratch *s, size_t *n_heap, int32_t i) {
+    BpeSym *a = &s->sym[i], *b = &s->sym[a->next];
+    a->id = a->merged;
+    a->next = b->next;
+    b->rank = TOK_NO_RANK; /* what the heap still holds of b is stale */
+    if (b->next != NONE) s->sym[b->next].prev = i;
+    queue_pair(t, s, n_heap, i);
+    if (a->prev != NONE) queue_pair(t, s, n_heap, a->prev);
+}
+
+static bool bpe_long(const Tokenizer *t, BpeScratch *s, Slice chunk, TokBuf *out) {
+    if (!reserve(s, chunk.n)) return false;
+    int32_t n = (int32_t)chunk.n;
+    size_t n_heap = 0;
+    for (int32_t i = 0; i < n; i++) {
+        int32_t id = t->byte_id[(uint8_t)chunk.p[i]];
+        s->sym[i] = (BpeSym){id, i - 1, i + 1 < n ? i + 1 : NONE, TOK_NO_RANK, -1};
+    }
+    for (int32_t i = 0; i < n; i++) queue_pair(t, s, &n_heap, i);
+    while (n_heap > 0) {
+        uint64_t top = heap_pop(s->heap, &n_heap);
+        int32_t i = (int32_t)(top & UINT32_MAX);
+        if (s->sym[i].rank == (uint32_t)(top >> 32)) merge_at(t, s, &n_heap, i);
+    }
+    for (int32_t i = 0; i != NONE; i = s->sym[i].next) tokbuf_push(out, s->sym[i].id);
+    return true;
+}
+
+bool tok__bpe(const Tokenizer *t, BpeScratch *s, Slice chunk, TokBuf *out) {
+    if (chunk.n > SHORT) return bpe_long(t, s, chunk, out);
+    bpe_short(t, chunk, out);
+    return true;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Any bytes as a vocabulary. One that loads must encode any text so that it decodes to the same bytes,
+ * with every id in range, streaming or not.
+ */
+#include <stdlib.h>
+
+#include "text/utf8.h"
+#include "token/token.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check_stream(const Tokenizer *t, const TokBuf *ids, const StrBuf *raw) {
+    Detok d;
+    StrBuf shown = {0}, want = {0};
+    detok_init(&d, t);
+    for (size_t i = 0; i < ids->n; i++) detok_push(&d, ids->v[i], &shown);
+    detok_finish(&d, &shown);
+    utf8_put_clean(&want, (Slice){raw->p, raw->n});
+    if (!slice_eq((Slice){shown.p, shown.n}, (Slice){want.p, want.n})) abort();
+    sb_deinit(&shown);
+    sb_deinit(&want);
+}
+
+static void check_text(const Tokenizer *t, Slice text, bool special) {
+    TokBuf ids = {0};
+    StrBuf back = {0};
+    if (tok_encode(t, text, special, &ids, NULL) != OK) abort();
+    if (tok_decode(t, ids.v, ids.n, &back, NULL) != OK) abort();
+    if (!special && !slice_eq(text, (Slice){back.p, back.n})) abort();
+    check_stream(t, &ids, &back);
+    tokbuf_deinit(&ids);
+    sb_deinit(&back);
+}
+
+static void ask(const Tokenizer *t) {
+    for (int32_t i = -1; i <= tok_n_vocab(t); i++) {
+        if (tok_find(t, tok_text(t, i)) != i && i >= 0 && i < tok_n_vocab(t)) abort();
+        (void)tok_is_end(t, i);
+        (void)tok_type(t, i);
+    }
+    if (tok_eot(t) >= tok_n_vocab(t) || tok_bos(t) >= tok_n_vocab(t)) abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static const char text[] = "the cat's 123 hats,  and\n\n the \xf0\x9f\x98\x80 <|endoftext|>\xff\xfe <think>"
+                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    Gguf *g = NULL;
+    Tokenizer *t = NULL;
+    Err e = {0};
+    Status st = gguf_open_bytes(&g, data, size, &e);
+    if (st == OK) st = tok_load(&t, g, &e);
+    gguf_close(g);
+    if (st != OK) {
+        if (!e.msg[0]) abort();
+        return 0;
+    }
+    ask(t);
+    check_text(t, (Slice){text, sizeof text - 1}, false);
+    check_text(t, (Slice){text, sizeof text - 1}, true);
+    check_text(t, (Slice){(const char *)data + size / 2, size - size / 2}, false);
+    tok_free(t);
+    return 0;
+}
