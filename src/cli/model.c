@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Opening a model for a command. */
+#include "cli/model.h"
+
+#include "cli/cli.h"
+
+static Status load(CliModel *out, const char *path, Err *e) {
+    TRY(model_load(&out->m, out->dev, path, e));
+    return tok_load(&out->tok, out->m->file, e);
+}
+
+Status cli_model_open(CliModel *out, const char *path, int n_threads, Err *e) {
+    DeviceOpts o = {.cpu = cli_env.cpu, .n_threads = n_threads};
+    *out = (CliModel){0};
+    TRY(device_cpu_new(&out->dev, &o, e));
+    Status st = load(out, path, e);
+    if (st != OK && e && !strstr(e->msg, path)) err_in(e, path);
+    return st;
+}
+
+void cli_model_close(CliModel *m) {
+    tok_free(m->tok);
+    model_free(m->m);
+    device_free(m->dev);
+    *m = (CliModel){0};
+}
+
+Status cli_model_encode(TokBuf *out, const CliModel *m, Slice text, bool parse_special, Err *e) {
+    if (text.n == 0) return err_set(e, ERR_ARG, "the text is empty");
+    if (tok_bos(m->tok) >= 0) tokbuf_push(out, tok_bos(m->tok));
+    return tok_encode(m->tok, text, parse_special, out, e);
+}

@@ -1,0 +1,55 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# ingot bench: sizes as small as they go; what is printed, not how fast it is.
+. "$(dirname "$0")/lib.sh"
+MODEL=$E2E/../golden/data/llama_tied.gguf
+
+# [least, median, most] are positive numbers in order
+ordered='(.[0] > 0 and .[0] <= .[1] and .[1] <= .[2])'
+check_json() { jq -es "$1" "$WORK/out" >/dev/null || fail "not so: $1"; }
+
+# a model
+expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 2 --json
+eq lines "$(wc -l <out)" 1
+check_json ".[0].bench == \"model\" and (.[0].tok_s_prefill | $ordered) and (.[0].tok_s_decode | $ordered)"
+check_json '.[0] | .pp == 8 and .tg == 4 and .streams == 1 and .reps == 2 and .threads > 0'
+check_json '.[0] | .read_gb_s > 0 and .decode_gb_s > 0 and .decode_read_share > 0'
+# 115,328 bytes of weights: each decoded token of one stream reads them all (the head is the embedding)
+check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] / 115328) | . > 0.99 and . < 1.01'
+expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 1 --streams 3 --threads 1 --json
+check_json '.[0] | .streams == 3 and .threads == 1'
+check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] * 3 / 115328) | . > 0.99 and . < 1.01'
+expect_ok "$INGOT" bench "$MODEL" --pp 1 --tg 1 --reps 1 --cpu ref
+out_has '^  prefill 1 '
+out_has '^  decode 1 '
+out_has 'cpu ref'
+expect_ok "$INGOT" bench "$MODEL" --pp 28 --tg 4 --reps 1 --streams 40
+out_has '40 streams'
+
+# training steps and products
+tiny=(--n-layer 1 --n-head 2 --n-embd 16 --vocab 40 --ctx 8 --batch 2 --reps 3)
+for arch in gpt2 llama; do
+    expect_ok "$INGOT" bench --train "${tiny[@]}" --arch $arch --dtype f32 --json
+    check_json ".[0] | .bench == \"train\" and .arch == \"$arch\" and .dtype == \"f32\" and .batch == 2 and .ctx == 8"
+    check_json ".[0] | [.tok_s_min, .tok_s_median, .tok_s_max] | $ordered"
+done
+expect_ok "$INGOT" bench --train "${tiny[@]}"
+out_has 'f32 products'
+out_has 'tokens/s'
+
+# kernels
+expect_ok "$INGOT" bench --help
+out_has '--kernels'
+
+# what is wrong is said in a line
+expect_fail 2 'give a model' "$INGOT" bench
+expect_fail 2 'one measurement at a time' "$INGOT" bench --train "$MODEL"
+expect_fail 2 'one measurement at a time' "$INGOT" bench --train --products
+expect_fail 2 'context of 32' "$INGOT" bench "$MODEL" --pp 30 --tg 4
+expect_fail 2 'reps' "$INGOT" bench "$MODEL" --reps 0
+expect_fail 2 'not a multiple' "$INGOT" bench --train --n-embd 384 --n-head 5
+expect_fail 2 'key_length' "$INGOT" bench --train --n-embd 40 --n-head 10
+expect_fail 1 'nowhere.gguf: No such file' "$INGOT" bench nowhere.gguf
+head -c 5000 "$MODEL" >cut.gguf
+expect_fail 1 'cut.gguf' "$INGOT" bench cut.gguf
+echo ok
