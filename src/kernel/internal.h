@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The overlays, one per file of an instruction set's folder. Each replaces the slots it has. */
+#ifndef INGOT_KERNEL_INTERNAL_H
+#define INGOT_KERNEL_INTERNAL_H
+
+#include "kernel/kernel.h"
+
+/* Kernels are written once with sizes and steps as parameters, which are constants where they are used:
+ * expansion in place is what makes them fast, so it is demanded and not left to the compiler. */
+#ifndef ALWAYS_INLINE
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#endif
+
+void kern_fill_ref(Kern *k);
+void kern_ref_gemm(Kern *k);
+void kern_ref_gemv(Kern *k);
+void kern_ref_quant(Kern *k);
+void kern_ref_elem(Kern *k);
+void kern_ref_norm(Kern *k);
+void kern_ref_softmax(Kern *k);
+void kern_ref_attn(Kern *k);
+void kern_ref_optim(Kern *k);
+
+void kern_fill_avx2(Kern *k);
+void kern_avx2_gemm(Kern *k);
+void kern_avx2_gemv(Kern *k);
+void kern_avx2_quant(Kern *k);
+void kern_avx2_elem(Kern *k);
+void kern_avx2_norm(Kern *k);
+void kern_avx2_softmax(Kern *k);
+void kern_avx2_attn(Kern *k);
+void kern_avx2_optim(Kern *k);
+
+void kern_fill_avx512(Kern *k);
+void kern_avx512_gemm(Kern *k);
+void kern_avx512_gemv(Kern *k);
+void kern_avx512_quant(Kern *k);
+void kern_avx512_elem(Kern *k);
+void kern_avx512_norm(Kern *k);
+void kern_avx512_softmax(Kern *k);
+void kern_avx512_attn(Kern *k);
+void kern_avx512_optim(Kern *k);
+
+void kern_avx512_gemm_bf16(Kern *k); /* needs CAP_AVX512_BF16 */
+void kern_amx_gemm(Kern *k);         /* needs CAP_AMX_BF16 */
+
+#endif

@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Kernels: pure functions on plain arrays, one thread each; the caller splits the work.
+ *
+ * kern_init fills every slot of the table with the plain-C definition (ref/), then lets each instruction
+ * set the processor has overlay what it does faster (avx2/, avx512/, amx/). ref is the meaning: tests hold
+ * every other level against it. The table is passed, not global, so that two levels can stand side by side.
+ *
+ * Every slot: no allocation, no lock, no I/O; arrays need no alignment beyond their element's unless said;
+ * outputs do not alias inputs unless said; n and k may be any size >= 0 unless a block size is named.
+ * Accuracy: EXACT = the same bits at every level; REL(x) = each output within x of the float64 result,
+ * relative to the sum of the absolute values of the terms added up in it. */
+#ifndef INGOT_KERNEL_KERNEL_H
+#define INGOT_KERNEL_KERNEL_H
+
+#include "base/err.h"
+#include "tensor/dtype.h"
+
+typedef enum CpuLevel { CPU_REF, CPU_AVX2, CPU_AVX512, CPU_AMX, CPU_LEVELS } CpuLevel;
+
+/* What the processor and the operating system allow together (CPUID, XGETBV, AMX permission). */
+enum {
+    CAP_AVX2 = 1u << 0,   /* AVX2, FMA, F16C */
+    CAP_AVX512 = 1u << 1, /* AVX-512 F, BW, DQ, VL */
+    CAP_AVX512_VNNI = 1u << 2,
+    CAP_AVX512_BF16 = 1u << 3,
+    CAP_AMX_BF16 = 1u << 4,
+    CAP_AMX_INT8 = 1u << 5
+};
+
+/* A packed-panel matrix product core: C[M, N] (+)= A[M, K] B[K, N].
+ * A is packed into panels of mr rows, B into panels of nr columns, K in order and padded with zeros to a
+ * multiple of kr; any strides, so NN, NT and TN are the same code. Each element of C is one chain of
+ * additions over k in order: the bits do not depend on how M, N or K were cut (K cut at multiples of kr). */
+typedef struct GemmCore {
+    const char *name; /* "f32 avx512 12x32" */
+    int mr, nr, kr;
+    size_t elem; /* bytes of a packed element: 4 (f32) or 2 (bf16, rounded to nearest even) */
+    /* dst[mr * kp] = rows 0..m-1 (m <= mr; the rest zero) and k columns of A, element (i, j) at
+     * src[i * rs + j * cs]; kp = k rounded up to kr. dst is 64-byte aligned. */
+    void (*pack_a)(void *dst, const float *src, ptrdiff_t rs, ptrdiff_t cs, int m, int k);
+    /* dst[nr * kp] = columns 0..n-1 (n <= nr; the rest zero) of B, element (j, i) at src[j * rs + i * cs]. */
+    void (*pack_b)(void *dst, const float *src, ptrdiff_t rs, ptrdiff_t cs, int k, int n);
+    /* c[i * ldc + j] (+)= sum over kp of the two panels, for i < m, j < n (m <= mr, n <= nr). */
+    void (*tile)(float *c, size_t ldc, const void *a, const void *b, int kp, int m, int n,
+                 bool accumulate);
+    /* Bracket a run of tile calls on one thread (AMX tile configuration); NULL: nothing to do. */
+    void (*enter)(void);
+    void (*leave)(void);
+} GemmCore;
+
+typedef struct AdamwArgs {
+    float lr, beta1, beta2, eps, weight_decay;
+    float c1, c2;     /* 1 / (1 - beta1^t), 1 / (1 - beta2^t) */
+    float grad_scale; /* clipping and loss normalisation, applied to g first */
+} AdamwArgs;
+
+/* Query heads that share one key/value head, against a paged cache. Block b of the sequence lies at
+ * k + table[b] * stride (and v likewise); inside a block K is [hd][32] (transposed), V is [32][hd]. */
+typedef struct AttnArgs {
+    float *o;       /* [nq, ldo] */
+    const float *q; /* [nq, ldq] */
+    size_t ldo, ldq;
+    const char *k, *v; /* of this layer and head */
+    const int32_t *table;
+    size_t stride; /* bytes between blocks */
+    int nq, hd;    /* hd <= 256, a multiple of 8 */
+    int n_tok;     /* keys visible, >= 1: tokens 0 .. n_tok - 1 of the sequence */
+    float scale;
+} AttnArgs;
+
+enum { KV_BLOCK = 32 }; /* tokens in a block of the paged cache */
+
+typedef struct Kern {
+    CpuLevel level;
+    uint32_t caps;
+
+    /* ---- conversion: n elements, whole blocks ---- */
+    void (*to_f32[DT_COUNT])(float *y, const void *x, size_t n); /* EXACT */
+    /* EXACT. f16 and bf16: nearest even. q8_0, q4_0: the published reference rules (see ref/quant.c),
+     * byte for byte. Finite input. */
+    void (*from_f32[DT_COUNT])(void *y, const float *x, size_t n);
+
+    /* ---- products ---- */
+    /* y[j * ldy + i] = dot(row i of W, x row j), i < n, j < m, 1 <= m <= 4; W rows are k elements of the
+     * type, contiguous, k whole blocks; x rows at x + j * ldx, f32. REL(2e-6) */
+    void (*gemv[DT_COUNT])(float *y, size_t ldy, const void *w, const float *x, size_t ldx, int m,
+                           int n, int k);
+    GemmCore gemm_f32; /* REL(2e-6) */
+    GemmCore
+        gemm_bf16; /* REL(8e-3) of inputs rounded to bf16; .tile == NULL where the level has none */
+    float (*dot)(const float *a, const float *b, size_t n); /* REL(2e-6) */
+    double (*sum_sq)(const float *x, size_t n); /* REL(1e-6), f64 accumulation in fixed order */
+    void (*col_sum)(float *y, const float *x, size_t ldx, int rows,
+                    int n); /* y[n] += column sums. REL(2e-6) */
+
+    /* ---- element-wise ---- */
+    void (*add)(float *y, const float *x, size_t n); /* y += x. EXACT */
+    void (*scale)(float *y, float s, size_t n);      /* y *= s. EXACT */
+    /* y = gelu(x), tanh form: 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). y may be x. REL(4e-6) */
+    void (*gelu)(float *y, const float *x, size_t n);
+    void (*gelu_bwd)(float *dx, const float *dy, const float *x,
+                     size_t n); /* dx may be dy. REL(4e-6) */
+    /* y = silu(g) * u, silu(g) = g / (1 + exp(-g)). y may be g or u. REL(4e-6) */
+    void (*swiglu)(float *y, const float *g, const float *u, size_t n);
+    /* dg, du may be g, u (each its own). REL(4e-6) */
+    void (*swiglu_bwd)(float *dg, float *du, const float *dy, const float *g, const float *u,
+                       size_t n);
+    /* Inverted dropout in place: element i is kept when word (first + i) of the Philox stream (key, hi), as a
+     * 32-bit integer, is >= threshold, and scaled by `scale`; else zero. Word w of a stream is
+     * philox(key, hi, w / 4)[w % 4]. EXACT */
+    void (*dropout)(float *x, size_t n, uint32_t threshold, float scale, uint64_t key, uint64_t hi,
+                    uint64_t first);
+
+    /* ---- normalisation, one row of C ---- */
+    /* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps); *rstd is stored. REL(2e-6) */
+    void (*rmsnorm)(float *y, float *rstd, const float *x, const float *w, int C, float eps);
+    /* dx += gradient (it joins the residual stream's), dw += gradient. REL(4e-6) */
+    void (*rmsnorm_bwd)(float *dx, float *dw, const float *dy, const float *x, const float *w,
+                        float rstd, int C);
+    /* y = (x - mean) * rstd * w + b; stat[0] = mean, stat[1] = rstd. b may be NULL. REL(2e-6) */
+    void (*layernorm)(float *y, float *stat, const float *x, const float *w, const float *b, int C,
+                      float eps);
+    /* dx += , dw +=, db += (db may be NULL). REL(4e-6) */
+    void (*layernorm_bwd)(float *dx, float *dw, float *db, const float *dy, const float *x,
+                          const float *w, const float *stat, int C);
+
+    /* ---- softmax and loss, one row ---- */
+    /* x = softmax(scale * x) in place; returns logsumexp(scale * x). n >= 1. REL(4e-6) */
+    float (*softmax)(float *x, int n, float scale);
+    /* x = exp(scale * x - lse) in place: the softmax again from its saved logsumexp. REL(4e-6) */
+    void (*exp_shift)(float *x, int n, float scale, float lse);
+    /* dp = p * (dp - d) * scale in place: gradient of the softmax's input. REL(2e-6) */
+    void (*softmax_bwd)(float *dp, const float *p, float d, float scale, int n);
+    /* Returns -log softmax(x)[target]; x becomes (softmax(x) - onehot(target)) * scale. REL(4e-6) */
+    float (*xent)(float *x, int n, int target, float scale);
+
+    /* ---- attention ---- */
+    /* Rotate n_heads heads of hd in place by cs[hd/2][2] = cos, sin of each pair's angle (n_rot pairs are
+     * rotated, the rest stays). Pairs are (2i, 2i+1), or (i, i + n_rot) with `halves`. inverse: by the
+     * negative angle. Su et al. 2021. REL(1e-6) */
+    void (*rope)(float *x, const float *cs, int n_heads, int hd, int n_rot, bool halves,
+                 bool inverse);
+    /* Put one token's k[hd], v[hd] at place `slot` of its block (f32, f16). EXACT */
+    void (*kv_put[DT_COUNT])(void *kblock, void *vblock, const float *k, const float *v, int slot,
+                             int hd);
+    /* o = softmax(scale q K^T) V over the cached tokens, block after block (online softmax). REL(1e-5) */
+    void (*attn[DT_COUNT])(const AttnArgs *a);
+
+    /* ---- optimizer ---- */
+    /* Decoupled weight decay (Loshchilov & Hutter 2019), p -= lr (mhat / (sqrt(vhat) + eps) + wd p), for n
+     * elements. REL(4e-6) */
+    void (*adamw)(float *p, float *m, float *v, const float *g, size_t n, const AdamwArgs *a);
+
+    /* ---- probes of the machine's limits, for benches ---- */
+    /* Xor of all 64-bit words: reads n bytes (a multiple of 64) as fast as the machine can. EXACT */
+    uint64_t (*read)(const void *p, size_t n);
+    /* Runs n rounds of f32 multiply-adds that stay in registers; returns the operations done (2 a multiply-add). */
+    uint64_t (*fma_peak)(int n);
+} Kern;
+
+/* Capabilities of this machine, found once. */
+uint32_t kern_caps(void);
+/* Highest level the capabilities allow. */
+CpuLevel kern_best_level(uint32_t caps);
+const char *kern_level_name(CpuLevel level);
+/* Level by name ("ref", "avx2", "avx512", "amx"); false if unknown. */
+MUST_CHECK bool kern_level_from_name(CpuLevel *out, const char *name);
+/* Fill the table for a level; ERR_UNSUPPORTED names what the processor lacks. `name` NULL: the best. */
+MUST_CHECK Status kern_init(Kern *k, const char *name, Err *e);
+
+/* The slots by name, for tests and benches. */
+typedef struct KernSlot {
+    const char *name; /* "gemv q4_0" */
+    size_t offset;    /* of the function pointer in Kern */
+    double rel;       /* accuracy class: 0 EXACT, else the x of REL(x) */
+} KernSlot;
+const KernSlot *kern_slots(int *n);
+/* The level whose code this table uses for a slot: the lowest level that has the same function. */
+CpuLevel kern_slot_level(const Kern *k, const KernSlot *s);
+
+#endif
