@@ -8,7 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -217,8 +220,19 @@ static void writer_release(IoWriter *w) {
     *w = (IoWriter){0};
 }
 
+/* What a symbolic link leads to, in `real`, so that the file behind it is replaced and not the link; any
+ * other path as it is. */
+static const char *behind_link(const char *path, char *real) {
+    struct stat s;
+    if (lstat(path, &s) < 0 || !S_ISLNK(s.st_mode) || !realpath(path, real)) return path;
+    return real;
+}
+
 Status io_writer_open(IoWriter *w, const char *path, bool atomic, Err *e) {
     mode_t mode = 0;
+    char *real = mem_new_n(char, PATH_MAX);
+    if (!real) return err_set(e, ERR_NOMEM, "%s: out of memory", shown(path));
+    if (atomic) path = behind_link(path, real);
     Status st = writer_alloc(w, path, atomic, e);
     if (st == OK && atomic) st = check_target(&mode, path, e);
     if (st != OK) goto done;
@@ -227,6 +241,7 @@ Status io_writer_open(IoWriter *w, const char *path, bool atomic, Err *e) {
     else if (mode != 0 && (faulty() || fchmod(w->fd, mode) < 0)) st = io_fail(e, w->tmp_path);
 done:
     if (st != OK) writer_release(w);
+    mem_free(real);
     return st;
 }
 
@@ -403,4 +418,21 @@ Status io_disk_free(uint64_t *out, const char *path, Err *e) {
     Status st = put_parent(&dir, path) ? disk_free_at(out, dir.p, e) : sb_check(&dir, e);
     sb_deinit(&dir);
     return st;
+}
+
+Status io_lock(int *out, const char *path, Err *e) {
+    int fd = sys_open(path, O_RDWR | O_CREAT);
+    if (fd < 0) return io_fail(e, path);
+    if (faulty() || flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        bool taken = errno == EWOULDBLOCK;
+        Status st = taken ? err_set(e, ERR_FULL, "%s: another process is at work here", shown(path)) : io_fail(e, path);
+        close(fd);
+        return st;
+    }
+    *out = fd;
+    return OK;
+}
+
+void io_unlock(int fd) {
+    if (fd >= 0) close(fd);
 }

@@ -13,6 +13,9 @@
 #define UNUSED __attribute__((unused))
 #define ALIGNED(n) __attribute__((aligned(n)))
 #define NOINLINE __attribute__((noinline))
+/* Kernels are written once with sizes as parameters that are constants where they are used: expansion in
+ * place is what makes them fast, so it is demanded and not left to the compiler. */
+#define ALWAYS_INLINE inline __attribute__((always_inline))
 #define LIKELY(x) __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))

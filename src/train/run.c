@@ -31,6 +31,7 @@ typedef struct Run {
     double t_start, tok_s;
     double last_loss;
     bool stopped_early;
+    int lock; /* of the run's folder; -1: not held */
 } Run;
 
 static void note(const Run *r, const char *line) {
@@ -95,7 +96,9 @@ static Status open_dir(Run *r, Err *e) {
         return err_set(e, ERR_ARG, "name \"%s\" contains a slash: use out_dir", r->name);
     if (c->out_dir) snprintf(r->dir, sizeof r->dir, "%s", c->out_dir);
     else snprintf(r->dir, sizeof r->dir, "runs/%s", r->name);
-    return io_mkdirs(r->dir, e);
+    TRY(io_mkdirs(r->dir, e));
+    char path[512];
+    return io_lock(&r->lock, run_path(r, path, ".lock"), e);
 }
 
 static bool from_scratch(const TrainConfig *c) {
@@ -463,11 +466,12 @@ static void close_run(Run *r) {
     tok_free(r->tok);
     data_shard_close(&r->train);
     data_shard_close(&r->val);
+    io_unlock(r->lock);
 }
 
 Status train_run(TrainResult *out, const TrainConfig *c, const OptSet *opts, const TrainEvents *ev,
                  Err *e) {
-    Run r = {.c = c, .opts = opts, .ev = ev};
+    Run r = {.c = c, .opts = opts, .ev = ev, .lock = -1};
     char path[512];
     Status st = prepare(&r, e);
     if (st == OK) st = loop(&r, e);

@@ -77,8 +77,8 @@ tail=$(head -c 512 /dev/zero | tr '\0' q)
 ask "{\"code\": \"$tail\", \"temperature\": 0}"; cut=$(jq -c .completion out)
 ask "{\"code\": \"something else before it $tail\", \"temperature\": 0}"
 eq "left truncation" "$(jq -c .completion out)" "$cut"
-python3 -c 'import json; print(json.dumps({"code": "spam ham\n" * 300000, "max_tokens": 1}))' >long.json
-eq "2.7 MB of code" "$(curl -s -o out -w '%{http_code}' -d @long.json "$URL/complete")" 200
+python3 -c 'import json; print(json.dumps({"code": "spam ham\n" * 100000, "max_tokens": 1}))' >long.json
+eq "1 MB of code" "$(curl -s -o out -w '%{http_code}' -d @long.json "$URL/complete")" 200
 
 # ---- refusals ----
 refuse() { # STATUS PATTERN BODY
@@ -98,8 +98,8 @@ refuse 422 'top_k' '{"code": "x", "top_k": "all"}'
 refuse 422 'max_tokens: 4096.*4095' '{"code": "x", "max_tokens": 4096}' # the default context is 4096
 eq "wrong method" "$(curl -s -o /dev/null -w '%{http_code}' "$URL/complete")" 405
 eq "unknown path" "$(curl -s -o /dev/null -w '%{http_code}' "$URL/nowhere")" 404
-head -c 5000000 /dev/zero | tr '\0' x >big
-eq "5 MB body" "$(curl -s -o /dev/null -w '%{http_code}' --data-binary @big "$URL/complete")" 413
+head -c 1048577 /dev/zero | tr '\0' x >big
+eq "more than 1 MB" "$(curl -s -o /dev/null -w '%{http_code}' --data-binary @big "$URL/complete")" 413
 raw() { # BYTES: the status line that they get
     exec 3<>"/dev/tcp/127.0.0.1/${URL##*:}"
     printf "$1" >&3
@@ -119,7 +119,7 @@ for i in $(seq 48); do eq "answer $i of 48" "$(jq -c .completion many.$i)" "$alo
 curl -s -o /dev/null "$URL/health" || fail "not there"
 ask '{"code": "x", "max_tokens": 4000, "temperature": 0}'
 whole=$(jq .latency_ms out)
-for _ in $(seq 24); do curl -s -o /dev/null --max-time 0.2 -d '{"code": "x", "max_tokens": 4000}' "$URL/complete" & done
+for _ in $(seq 24); do curl -s -o /dev/null --max-time 0.2 -d '{"code": "x", "max_tokens": 4000, "temperature": 0}' "$URL/complete" & done
 sleep 0.1
 curl -s --max-time 2 -o /dev/null "$URL/health" || fail "health waits for inference"
 wait $(jobs -p | grep -vx $PID)
@@ -135,7 +135,7 @@ grep -q '^stopped$' serve.log || fail "not stopped: $(tail -1 serve.log)"
 ! curl -s "$URL/health" >/dev/null || fail "still there"
 
 start --log-level warn
-curl -s -o out -d '{"code": "x", "max_tokens": 3000}' "$URL/complete" & client=$!
+curl -s -o out -d '{"code": "x", "max_tokens": 3000, "temperature": 0}' "$URL/complete" & client=$!
 for _ in $(seq 100); do [ -n "$(ss -Htn state established "sport = :${URL##*:}" 2>/dev/null)" ] && break; sleep 0.01; done
 sleep 0.1
 stop TERM
@@ -145,7 +145,8 @@ err=$(grep -c INFO: serve.log)
 eq "access lines below info" "$err" 0
 
 start --max-seqs 1 --max-queue 1 --grace 0
-for _ in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{http_code}\n' -D head.$_ -d '{"code": "x", "max_tokens": 4000}' "$URL/complete" >code.$_ & done
+for i in 1 2 3 4 5 6; do curl -s -o /dev/null -w '%{http_code}\n' -D head.$i \
+    -d '{"code": "x", "max_tokens": 4000, "temperature": 0}' "$URL/complete" >code.$i & done
 for _ in $(seq 100); do grep -qx 429 code.* && break; sleep 0.02; done
 grep -qx 429 code.* || fail "no 429 from a queue of one: $(cat code.*)"
 grep -qi '^retry-after: 1' head.* || fail "no Retry-After"

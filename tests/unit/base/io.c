@@ -291,3 +291,27 @@ TEST(free_space) {
     OK_(io_disk_free(&there, "not_yet.gguf", TERR)); /* no folder in the name: this one */
     FAILS(ERR_NOT_FOUND, io_disk_free(&there, in_tmp("no/folder"), TERR));
 }
+
+/* A run as root replaced the link /dev/stdout itself. */
+TEST(atomic_writes_behind_a_link) {
+    struct stat s;
+    IoWriter w;
+    put_file(in_tmp("real"), "old");
+    EQ(symlink("real", in_tmp("link")), 0);
+    OK_(io_writer_open(&w, in_tmp("link"), true, TERR));
+    OK_(io_write(&w, "new", 3, TERR));
+    OK_(io_writer_close(&w, TERR));
+    check_file(in_tmp("real"), "new");
+    EQ(lstat(in_tmp("link"), &s), 0);
+    TRUE_(S_ISLNK(s.st_mode));
+}
+
+TEST(lock_is_held_by_one) {
+    int a = -1, b = -1;
+    OK_(io_lock(&a, in_tmp("lock"), TERR));
+    FAILS(ERR_FULL, io_lock(&b, in_tmp("lock"), TERR));
+    EQ(b, -1);
+    io_unlock(a);
+    OK_(io_lock(&b, in_tmp("lock"), TERR));
+    io_unlock(b);
+}

@@ -83,6 +83,8 @@ TEST(unknown_key_names_the_nearest) {
     EQ_STR(test_err.msg, "unknown option learning-rtae; did you mean learning_rate?");
     FAILS(ERR_ARG, opt_set(o, "zebra", "1", TERR));
     EQ_STR(test_err.msg, "unknown option zebra");
+    FAILS(ERR_ARG, opt_set(o, "sxxd", "1", TERR)); /* two letters of four: no guess */
+    EQ_STR(test_err.msg, "unknown option sxxd");
     FAILS(ERR_ARG, opt_set(o, "", "1", TERR));
     char longest[500];
     memset(longest, 'q', sizeof longest - 1);
