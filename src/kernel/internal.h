@@ -5,12 +5,6 @@
 
 #include "kernel/kernel.h"
 
-/* Kernels are written once with sizes and steps as parameters, which are constants where they are used:
- * expansion in place is what makes them fast, so it is demanded and not left to the compiler. */
-#ifndef ALWAYS_INLINE
-#define ALWAYS_INLINE inline __attribute__((always_inline))
-#endif
-
 void kern_fill_ref(Kern *k);
 void kern_ref_gemm(Kern *k);
 void kern_ref_gemv(Kern *k);

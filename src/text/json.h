@@ -27,17 +27,20 @@ Slice json_str(const Json *j);
 /* Typed members: an absent or null one leaves *out as it was and is OK; another type or a value out of
  * range is ERR_ARG naming the key. Strings are borrowed. */
 MUST_CHECK Status json_opt_str(Slice *out, const Json *obj, const char *key, Err *e);
-MUST_CHECK Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min, int64_t max, Err *e);
-MUST_CHECK Status json_opt_num(double *out, const Json *obj, const char *key, double min, double max, Err *e);
+MUST_CHECK Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min,
+                               int64_t max, Err *e);
+MUST_CHECK Status json_opt_num(double *out, const Json *obj, const char *key, double min,
+                               double max, Err *e);
 MUST_CHECK Status json_opt_bool(bool *out, const Json *obj, const char *key, Err *e);
 
 /* Writer: commas by itself, one compact line. Sticky failure through the StrBuf. */
 typedef struct JsonW {
-    StrBuf *b; /* borrowed */
+    StrBuf *b;           /* borrowed */
     uint64_t need_comma; /* one bit per open level */
     int depth;
 } JsonW;
 
+/* Start writing at the end of b, which must outlive w. */
 void jw_init(JsonW *w, StrBuf *b);
 void jw_obj(JsonW *w, const char *key); /* key NULL at top level and in arrays */
 void jw_end_obj(JsonW *w);

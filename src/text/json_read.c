@@ -88,7 +88,7 @@ Slice json_str(const Json *j) {
 }
 
 static const char *type_name(const json_t *v) {
-    static const char *const names[] = {"an object", "an array",  "a string", "an integer",
+    static const char *const names[] = {"an object", "an array",  "a string",  "an integer",
                                         "a number",  "a boolean", "a boolean", "null"};
     return names[json_typeof(v)];
 }
@@ -117,7 +117,8 @@ static bool read_int(int64_t *out, const json_t *v) {
     return true;
 }
 
-Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min, int64_t max, Err *e) {
+Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min, int64_t max,
+                    Err *e) {
     const Json *v = json_get(obj, key);
     int64_t i;
     if (!v) return OK;
@@ -133,7 +134,8 @@ Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min,
 Status json_opt_num(double *out, const Json *obj, const char *key, double min, double max, Err *e) {
     const Json *v = json_get(obj, key);
     if (!v) return OK;
-    if (!is_type(v, JSON_INTEGER) && !is_type(v, JSON_REAL)) return wrong_type(key, v, "a number is needed", e);
+    if (!is_type(v, JSON_INTEGER) && !is_type(v, JSON_REAL))
+        return wrong_type(key, v, "a number is needed", e);
     double d = json_number_value(node(v));
     if (!(d >= min && d <= max)) {
         return err_set(e, ERR_ARG, "%s: %g is out of range, %g to %g", key, d, min, max);

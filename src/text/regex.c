@@ -37,7 +37,8 @@ static void pcre_free(void *p, void *unused) {
 static Status compile_failed(const char *pattern, int code, size_t at_expanded, Err *e) {
     PCRE2_UCHAR msg[120] = "";
     pcre2_get_error_message(code, msg, sizeof msg);
-    if (code == PCRE2_ERROR_HEAP_FAILED) return err_set(e, ERR_NOMEM, "regular expression: out of memory");
+    if (code == PCRE2_ERROR_HEAP_FAILED)
+        return err_set(e, ERR_NOMEM, "regular expression: out of memory");
     StrBuf again = {0};
     size_t at = 0;
     Status st = at_expanded ? regex__expand(&again, pattern, at_expanded, &at, e) : OK;
@@ -110,11 +111,12 @@ void regex_scratch_free(RegexScratch *s) {
     mem_free(s);
 }
 
-bool regex_find(const Regex *r, RegexScratch *sc, Slice s, size_t from, size_t *begin, size_t *end) {
+bool regex_find(const Regex *r, RegexScratch *sc, Slice s, size_t from, size_t *begin,
+                size_t *end) {
     if (from > s.n) return false;
     /* without NO_UTF_CHECK every call would read the whole text again */
-    int rc = pcre2_match(r->code, (PCRE2_SPTR)(s.n ? s.p : ""), s.n, from, PCRE2_NO_UTF_CHECK, sc->data,
-                         sc->ctx);
+    int rc = pcre2_match(r->code, (PCRE2_SPTR)(s.n ? s.p : ""), s.n, from, PCRE2_NO_UTF_CHECK,
+                         sc->data, sc->ctx);
     if (rc < 0) return false;
     const size_t *range = pcre2_get_ovector_pointer(sc->data);
     if (range[1] < range[0] || range[0] < from) return false; /* \K within a lookbehind */

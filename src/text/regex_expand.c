@@ -21,10 +21,10 @@ typedef struct SetText {
 typedef struct Expander {
     StrBuf *out;
     const char *src;
-    size_t pos;       /* in src */
+    size_t pos; /* in src */
     bool in_class;
-    bool after_set;   /* the last thing in this class was a set: a hyphen here is itself */
-    SetText *sets;    /* [2 * MAX_SETS] */
+    bool after_set; /* the last thing in this class was a set: a hyphen here is itself */
+    SetText *sets;  /* [2 * MAX_SETS] */
     size_t n_sets;
 } Expander;
 
@@ -115,8 +115,10 @@ static Status step_in_class(Expander *x, Err *e) {
     if (p[0] == '[' && (p[1] == ':' || p[1] == '.' || p[1] == '=')) {
         copy_through(x, (char[]){p[1], ']', 0});
     } else if (p[0] == '[' || (p[0] == '&' && p[1] == '&')) {
-        return err_set(e, ERR_ARG, "regular expression, offset %zu: set operations in a class are not "
-                       "supported, write \\%c for the character", x->pos, p[0]);
+        return err_set(e, ERR_ARG,
+                       "regular expression, offset %zu: set operations in a class are not "
+                       "supported, write \\%c for the character",
+                       x->pos, p[0]);
     } else if (p[0] == '-' && (x->after_set || read_set(p + 1, &set, &negate))) {
         sb_putc(x->out, '\\'); /* not a range: one side is a set */
         copy(x, 1);
@@ -152,7 +154,8 @@ Status regex__expand(StrBuf *b, const char *pattern, size_t limit, size_t *src_a
         at = x.pos;
         st = step(&x, e);
         if (st == OK && b->n > MAX_EXPANDED) {
-            st = err_set(e, ERR_FULL, "regular expression: over %d bytes with its classes written out",
+            st = err_set(e, ERR_FULL,
+                         "regular expression: over %d bytes with its classes written out",
                          MAX_EXPANDED);
         }
     }

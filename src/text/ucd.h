@@ -9,14 +9,18 @@
 typedef uint32_t UcdSet;
 
 enum {
-    UCD_LU = 1 << 1, UCD_LL = 1 << 2, UCD_LT = 1 << 3, UCD_LM = 1 << 4, UCD_LO = 1 << 5,
+    UCD_LU = 1 << 1,
+    UCD_LL = 1 << 2,
+    UCD_LT = 1 << 3,
+    UCD_LM = 1 << 4,
+    UCD_LO = 1 << 5,
     UCD_L = UCD_LU | UCD_LL | UCD_LT | UCD_LM | UCD_LO,
-    UCD_M = 7 << 6,      /* Mn Mc Me */
-    UCD_N = 7 << 9,      /* Nd Nl No */
-    UCD_P = 0x7f << 12,  /* Pc Pd Ps Pe Pi Pf Po */
-    UCD_S = 0xf << 19,   /* Sm Sc Sk So */
-    UCD_Z = 7 << 23,     /* Zs Zl Zp */
-    UCD_SPACE = 1 << 30  /* White_Space, which is not a category */
+    UCD_M = 7 << 6,     /* Mn Mc Me */
+    UCD_N = 7 << 9,     /* Nd Nl No */
+    UCD_P = 0x7f << 12, /* Pc Pd Ps Pe Pi Pf Po */
+    UCD_S = 0xf << 19,  /* Sm Sc Sk So */
+    UCD_Z = 7 << 23,    /* Zs Zl Zp */
+    UCD_SPACE = 1 << 30 /* White_Space, which is not a category */
 };
 
 /* The category bit of cp, with UCD_SPACE where it is white space. cp <= 0x10ffff. */

@@ -17,7 +17,7 @@ uint32_t tok__byte_char(uint8_t b) {
 
 int tok__char_byte(uint32_t cp) {
     if (cp < 256) return visible((int)cp) ? (int)cp : -1;
-    if (cp < 256 + 33) return (int)cp - 256;             /* 0..32 */
+    if (cp < 256 + 33) return (int)cp - 256;              /* 0..32 */
     if (cp < 256 + 67) return (int)cp - (256 + 33) + 127; /* 127..160 */
     return cp == 256 + 67 ? 173 : -1;
 }

@@ -30,7 +30,7 @@ static void push_all(TokBuf *out, const int32_t *id, size_t n) {
 typedef struct Row {
     int n;
     int32_t id[SHORT];
-    uint32_t rank[SHORT];  /* of the pair (i, i + 1); n - 1 of them */
+    uint32_t rank[SHORT]; /* of the pair (i, i + 1); n - 1 of them */
     int32_t merged[SHORT];
 } Row;
 

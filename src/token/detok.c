@@ -9,8 +9,8 @@
 Status tok_decode(const Tokenizer *t, const int32_t *ids, size_t n, StrBuf *out, Err *e) {
     for (size_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= t->n_vocab) {
-            return err_set(e, ERR_ARG, "token %zu: id %ld is outside of the vocabulary, 0 to %ld", i,
-                           (long)ids[i], (long)t->n_vocab - 1);
+            return err_set(e, ERR_ARG, "token %zu: id %ld is outside of the vocabulary, 0 to %ld",
+                           i, (long)ids[i], (long)t->n_vocab - 1);
         }
     }
     for (size_t i = 0; i < n; i++) sb_put(out, t->piece[ids[i]].p, t->piece[ids[i]].n);

@@ -21,7 +21,7 @@ typedef struct Cached {
 typedef struct Encoder {
     const Tokenizer *t;
     TokBuf *out;
-    Cached *cache; /* owned; NULL for a short text */
+    Cached *cache;    /* owned; NULL for a short text */
     RegexScratch *sc; /* owned; NULL where the pattern is scanned by hand */
     BpeScratch bpe;
     bool failed;
@@ -51,7 +51,8 @@ static void encode_bytes(Encoder *x, Slice s) {
 }
 
 static void encode_new(Encoder *x, Slice chunk) {
-    int32_t id = chunk.n == 1 ? x->t->byte_id[(uint8_t)chunk.p[0]] : tok__idmap_find(&x->t->by_piece, chunk);
+    int32_t id =
+        chunk.n == 1 ? x->t->byte_id[(uint8_t)chunk.p[0]] : tok__idmap_find(&x->t->by_piece, chunk);
     if (id >= 0 && x->t->whole[id]) {
         tokbuf_push(x->out, id);
     } else if (!tok__bpe(x->t, &x->bpe, chunk, x->out)) {
@@ -85,7 +86,8 @@ static void encode_chunk(Encoder *x, Slice chunk) {
 static void encode_plain(Encoder *x, Slice text) {
     Chunks c = {.pre = x->t->pre, .re = x->t->re, .sc = x->sc, .text = text};
     Slice chunk = {0};
-    for (ChunkKind k; !x->failed && !x->out->failed && (k = tok__chunk_next(&c, &chunk)) != CHUNK_END;) {
+    for (ChunkKind k;
+         !x->failed && !x->out->failed && (k = tok__chunk_next(&c, &chunk)) != CHUNK_END;) {
         if (k == CHUNK_TEXT) {
             encode_chunk(x, chunk);
         } else {

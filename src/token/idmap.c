@@ -6,7 +6,9 @@
 #include "base/clock.h"
 #include "token/internal.h"
 
-uint64_t tok__seed(const void *p) { return tok__mix(clock_now_ns(), (uintptr_t)p, (uintptr_t)&tok__seed); }
+uint64_t tok__seed(const void *p) {
+    return tok__mix(clock_now_ns(), (uintptr_t)p, (uintptr_t)&tok__seed);
+}
 
 /* Slots for n entries: a power of two, at least twice as many. */
 static size_t slots_for(size_t n, int *bits) {

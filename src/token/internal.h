@@ -56,7 +56,9 @@ MUST_CHECK bool tok__merges_add(MergeMap *m, Merge x, uint32_t *rank);
 /* A number that differs from process to process, for hashing only. */
 uint64_t tok__seed(const void *p);
 
-static inline uint64_t tok__pair(int32_t l, int32_t r) { return (uint64_t)(uint32_t)l << 32 | (uint32_t)r; }
+static inline uint64_t tok__pair(int32_t l, int32_t r) {
+    return (uint64_t)(uint32_t)l << 32 | (uint32_t)r;
+}
 
 /* The merge of l and r; rank TOK_NO_RANK if there is none. */
 static inline Merge tok__merges_find(const MergeMap *m, int32_t l, int32_t r) {
@@ -121,9 +123,9 @@ typedef size_t (*TokScanFn)(const char *p, size_t n);
 typedef struct PreTok {
     const char *name;
     const char *pattern;
-    TokScanFn scan;     /* the same as the pattern, only faster; NULL: the pattern is run */
-    bool whole_words;   /* a chunk that is a token is that token, whatever the merges say */
-    bool add_bos;       /* where the file does not say */
+    TokScanFn scan;   /* the same as the pattern, only faster; NULL: the pattern is run */
+    bool whole_words; /* a chunk that is a token is that token, whatever the merges say */
+    bool add_bos;     /* where the file does not say */
 } PreTok;
 
 size_t tok__scan_gpt2(const char *p, size_t n);
@@ -144,14 +146,18 @@ typedef struct Chunks {
     size_t match_b, match_e; /* last match, behind pos if a gap came first */
 } Chunks;
 
-typedef enum ChunkKind { CHUNK_END, CHUNK_TEXT, CHUNK_BYTES /* ill-formed: byte by byte */ } ChunkKind;
+typedef enum ChunkKind {
+    CHUNK_END,
+    CHUNK_TEXT,
+    CHUNK_BYTES /* ill-formed: byte by byte */
+} ChunkKind;
 ChunkKind tok__chunk_next(Chunks *c, Slice *out);
 
 /* ---- special.c ---- */
 
 typedef struct TrieNode {
-    int32_t id;      /* token that ends here, or -1 */
-    uint32_t child;  /* 0: none */
+    int32_t id;     /* token that ends here, or -1 */
+    uint32_t child; /* 0: none */
     uint32_t sibling;
     uint8_t byte;
 } TrieNode;
@@ -166,23 +172,24 @@ typedef struct Specials {
 MUST_CHECK bool tok__specials_add(Specials *s, Slice text, int32_t id);
 void tok__specials_deinit(Specials *s);
 /* First special token in text at or after `from`; with control, control tokens too. False if there is none. */
-bool tok__specials_find(const Tokenizer *t, Slice text, size_t from, bool control, size_t *at, int32_t *id);
+bool tok__specials_find(const Tokenizer *t, Slice text, size_t from, bool control, size_t *at,
+                        int32_t *id);
 
 /* ---- vocab.c: the tokenizer itself ---- */
 
 struct Tokenizer {
     int32_t n_vocab, bos, eot;
-    Slice *text;     /* owned [n_vocab], the bytes lie in mem */
-    Slice *piece;    /* owned [n_vocab] */
-    uint8_t *type;   /* owned [n_vocab] TokType */
-    bool *is_end;    /* owned [n_vocab] */
-    bool *whole;     /* owned [n_vocab]: a chunk of exactly these bytes encodes to this token */
+    Slice *text;   /* owned [n_vocab], the bytes lie in mem */
+    Slice *piece;  /* owned [n_vocab] */
+    uint8_t *type; /* owned [n_vocab] TokType */
+    bool *is_end;  /* owned [n_vocab] */
+    bool *whole;   /* owned [n_vocab]: a chunk of exactly these bytes encodes to this token */
     IdMap by_text, by_piece; /* by_piece: normal tokens only */
     MergeMap merges;
     int32_t byte_id[256];
     Specials specials;
     const PreTok *pre;
-    Regex *re; /* owned; NULL where pre->scan is used */
+    Regex *re;  /* owned; NULL where pre->scan is used */
     GgufKv *kv; /* owned [n_kv]: all tokenizer.* entries, their bytes in mem */
     size_t n_kv;
     Arena mem;

@@ -8,27 +8,31 @@
 #include "text/utf8.h"
 #include "token/internal.h"
 
-typedef enum Class { OTHER, LETTER, NUMBER, SPACE, WIDE /* not ASCII: look at the whole code point */ } Class;
+typedef enum Class {
+    OTHER,
+    LETTER,
+    NUMBER,
+    SPACE,
+    WIDE /* not ASCII: look at the whole code point */
+} Class;
 
 static const uint8_t byte_class[256] = {
-    ['\t'] = SPACE,  ['\n'] = SPACE,  ['\v'] = SPACE,  ['\f'] = SPACE,  ['\r'] = SPACE,
-    [' '] = SPACE,   ['0'] = NUMBER,  ['1'] = NUMBER,  ['2'] = NUMBER,  ['3'] = NUMBER,
-    ['4'] = NUMBER,  ['5'] = NUMBER,  ['6'] = NUMBER,  ['7'] = NUMBER,  ['8'] = NUMBER,
-    ['9'] = NUMBER,  ['A'] = LETTER,  ['B'] = LETTER,  ['C'] = LETTER,  ['D'] = LETTER,
-    ['E'] = LETTER,  ['F'] = LETTER,  ['G'] = LETTER,  ['H'] = LETTER,  ['I'] = LETTER,
-    ['J'] = LETTER,  ['K'] = LETTER,  ['L'] = LETTER,  ['M'] = LETTER,  ['N'] = LETTER,
-    ['O'] = LETTER,  ['P'] = LETTER,  ['Q'] = LETTER,  ['R'] = LETTER,  ['S'] = LETTER,
-    ['T'] = LETTER,  ['U'] = LETTER,  ['V'] = LETTER,  ['W'] = LETTER,  ['X'] = LETTER,
-    ['Y'] = LETTER,  ['Z'] = LETTER,  ['a'] = LETTER,  ['b'] = LETTER,  ['c'] = LETTER,
-    ['d'] = LETTER,  ['e'] = LETTER,  ['f'] = LETTER,  ['g'] = LETTER,  ['h'] = LETTER,
-    ['i'] = LETTER,  ['j'] = LETTER,  ['k'] = LETTER,  ['l'] = LETTER,  ['m'] = LETTER,
-    ['n'] = LETTER,  ['o'] = LETTER,  ['p'] = LETTER,  ['q'] = LETTER,  ['r'] = LETTER,
-    ['s'] = LETTER,  ['t'] = LETTER,  ['u'] = LETTER,  ['v'] = LETTER,  ['w'] = LETTER,
-    ['x'] = LETTER,  ['y'] = LETTER,  ['z'] = LETTER,
+    ['\t'] = SPACE, ['\n'] = SPACE, ['\v'] = SPACE, ['\f'] = SPACE, ['\r'] = SPACE, [' '] = SPACE,
+    ['0'] = NUMBER, ['1'] = NUMBER, ['2'] = NUMBER, ['3'] = NUMBER, ['4'] = NUMBER, ['5'] = NUMBER,
+    ['6'] = NUMBER, ['7'] = NUMBER, ['8'] = NUMBER, ['9'] = NUMBER, ['A'] = LETTER, ['B'] = LETTER,
+    ['C'] = LETTER, ['D'] = LETTER, ['E'] = LETTER, ['F'] = LETTER, ['G'] = LETTER, ['H'] = LETTER,
+    ['I'] = LETTER, ['J'] = LETTER, ['K'] = LETTER, ['L'] = LETTER, ['M'] = LETTER, ['N'] = LETTER,
+    ['O'] = LETTER, ['P'] = LETTER, ['Q'] = LETTER, ['R'] = LETTER, ['S'] = LETTER, ['T'] = LETTER,
+    ['U'] = LETTER, ['V'] = LETTER, ['W'] = LETTER, ['X'] = LETTER, ['Y'] = LETTER, ['Z'] = LETTER,
+    ['a'] = LETTER, ['b'] = LETTER, ['c'] = LETTER, ['d'] = LETTER, ['e'] = LETTER, ['f'] = LETTER,
+    ['g'] = LETTER, ['h'] = LETTER, ['i'] = LETTER, ['j'] = LETTER, ['k'] = LETTER, ['l'] = LETTER,
+    ['m'] = LETTER, ['n'] = LETTER, ['o'] = LETTER, ['p'] = LETTER, ['q'] = LETTER, ['r'] = LETTER,
+    ['s'] = LETTER, ['t'] = LETTER, ['u'] = LETTER, ['v'] = LETTER, ['w'] = LETTER, ['x'] = LETTER,
+    ['y'] = LETTER, ['z'] = LETTER,
 #define W4(x) [x] = WIDE, [(x) + 1] = WIDE, [(x) + 2] = WIDE, [(x) + 3] = WIDE
 #define W16(x) W4(x), W4((x) + 4), W4((x) + 8), W4((x) + 12)
-    W16(0x80),       W16(0x90),       W16(0xa0),       W16(0xb0),       W16(0xc0),
-    W16(0xd0),       W16(0xe0),       W16(0xf0),
+    W16(0x80),      W16(0x90),      W16(0xa0),      W16(0xb0),      W16(0xc0),      W16(0xd0),
+    W16(0xe0),      W16(0xf0),
 };
 
 static NOINLINE Class wide_class(const char *p, size_t n, size_t *len) {
@@ -49,7 +53,8 @@ static inline Class class_at(const char *p, size_t n, size_t *len) {
 static size_t run_end(const char *p, size_t n, size_t i, Class c) {
     for (size_t len;; i += len) {
         while (i < n && byte_class[(uint8_t)p[i]] == c) i++;
-        if (i == n || byte_class[(uint8_t)p[i]] != WIDE || wide_class(p + i, n - i, &len) != c) return i;
+        if (i == n || byte_class[(uint8_t)p[i]] != WIDE || wide_class(p + i, n - i, &len) != c)
+            return i;
     }
 }
 

@@ -56,7 +56,8 @@ static int32_t longest_at(const Tokenizer *t, Slice text, bool control) {
     return best;
 }
 
-bool tok__specials_find(const Tokenizer *t, Slice text, size_t from, bool control, size_t *at, int32_t *id) {
+bool tok__specials_find(const Tokenizer *t, Slice text, size_t from, bool control, size_t *at,
+                        int32_t *id) {
     if (t->specials.n == 0) return false;
     for (size_t i = from; i < text.n; i++) {
         if (!t->specials.starts[(uint8_t)text.p[i]]) continue;

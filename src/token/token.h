@@ -10,7 +10,14 @@
 
 typedef struct Tokenizer Tokenizer;
 
-typedef enum TokType { TOK_NORMAL = 1, TOK_UNKNOWN, TOK_CONTROL, TOK_USER_DEFINED, TOK_UNUSED, TOK_BYTE } TokType;
+typedef enum TokType {
+    TOK_NORMAL = 1,
+    TOK_UNKNOWN,
+    TOK_CONTROL,
+    TOK_USER_DEFINED,
+    TOK_UNUSED,
+    TOK_BYTE
+} TokType;
 
 /* A growing array of token ids. Zeroed is ready; sticky failure. */
 typedef struct TokBuf {
@@ -24,7 +31,8 @@ void tokbuf_push(TokBuf *b, int32_t id);
 /* Leaves b zeroed. */
 void tokbuf_deinit(TokBuf *b);
 
-/* From the metadata of a GGUF file. ERR_FORMAT names the key; ERR_UNSUPPORTED names model or pattern. */
+/* From the metadata of a GGUF file. ERR_NOT_FOUND and ERR_FORMAT name the key,
+ * ERR_UNSUPPORTED the model or pre-tokenizer. */
 MUST_CHECK Status tok_load(Tokenizer **out, const Gguf *g, Err *e);
 void tok_free(Tokenizer *t);
 int32_t tok_n_vocab(const Tokenizer *t);
@@ -45,7 +53,8 @@ Slice tok_text(const Tokenizer *t, int32_t id);
 /* Append the ids of text. Any bytes are legal (ill-formed UTF-8 is encoded byte by byte). With
  * parse_special, special tokens written out in the text become their ids. No begin-of-text is added.
  * ERR_NOMEM. */
-MUST_CHECK Status tok_encode(const Tokenizer *t, Slice text, bool parse_special, TokBuf *out, Err *e);
+MUST_CHECK Status tok_encode(const Tokenizer *t, Slice text, bool parse_special, TokBuf *out,
+                             Err *e);
 /* Append the bytes of ids; ids outside the vocabulary are ERR_ARG. */
 MUST_CHECK Status tok_decode(const Tokenizer *t, const int32_t *ids, size_t n, StrBuf *out, Err *e);
 
@@ -67,8 +76,8 @@ void tok_save(const Tokenizer *t, GgufW *w);
 /* ---- training ---- */
 enum { TOK_TRAIN_MIN_VOCAB = 257, TOK_TRAIN_MAX_VOCAB = 1000000 };
 typedef struct TokTrainOpts {
-    int32_t n_vocab;         /* TOK_TRAIN_MIN_VOCAB .. MAX, the end-of-text token and 256 bytes included */
-    int n_threads;           /* counting runs on so many, up to 256; 0: 1. No influence on the result */
+    int32_t n_vocab; /* TOK_TRAIN_MIN_VOCAB .. MAX, the end-of-text token and 256 bytes included */
+    int n_threads;   /* counting runs on so many, up to 256; 0: 1. No influence on the result */
     void (*progress)(void *ctx, int32_t n_done, int32_t n_total); /* NULL: silent */
     void *progress_ctx;
 } TokTrainOpts;
@@ -76,6 +85,7 @@ typedef struct TokTrainOpts {
 typedef struct TokTrainer TokTrainer; /* one thread; starts its own team */
 /* ERR_ARG names the option that is out of range, ERR_NOMEM. */
 MUST_CHECK Status tok_train_new(TokTrainer **out, const TokTrainOpts *o, Err *e);
+/* NULL is fine. */
 void tok_train_free(TokTrainer *t);
 /* Count the chunks of one document, which is not kept. After a failure the trainer can only be freed.
  * ERR_NOMEM, ERR_FULL. */

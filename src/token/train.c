@@ -21,7 +21,9 @@ struct TokTrainer {
     TokBuf ends;       /* where each part of the batch ends */
 };
 
-static Status no_memory(Err *e) { return err_set(e, ERR_NOMEM, "tokenizer training: out of memory"); }
+static Status no_memory(Err *e) {
+    return err_set(e, ERR_NOMEM, "tokenizer training: out of memory");
+}
 
 static Status trainer_init(TokTrainer *t, const TokTrainOpts *o, Err *e) {
     t->o = *o;
@@ -35,11 +37,12 @@ static Status trainer_init(TokTrainer *t, const TokTrainOpts *o, Err *e) {
 
 Status tok_train_new(TokTrainer **out, const TokTrainOpts *o, Err *e) {
     if (o->n_vocab < TOK_TRAIN_MIN_VOCAB || o->n_vocab > TOK_TRAIN_MAX_VOCAB) {
-        return err_set(e, ERR_ARG, "vocabulary size %ld is out of range, %d to %d", (long)o->n_vocab,
-                       (int)TOK_TRAIN_MIN_VOCAB, (int)TOK_TRAIN_MAX_VOCAB);
+        return err_set(e, ERR_ARG, "vocabulary size %ld is out of range, %d to %d",
+                       (long)o->n_vocab, (int)TOK_TRAIN_MIN_VOCAB, (int)TOK_TRAIN_MAX_VOCAB);
     }
     if (o->n_threads < 0 || o->n_threads > MAX_THREADS) {
-        return err_set(e, ERR_ARG, "%d threads are out of range, 0 to %d", o->n_threads, (int)MAX_THREADS);
+        return err_set(e, ERR_ARG, "%d threads are out of range, 0 to %d", o->n_threads,
+                       (int)MAX_THREADS);
     }
     TokTrainer *t = mem_new(TokTrainer);
     Status st = t ? trainer_init(t, o, e) : no_memory(e);
@@ -88,7 +91,8 @@ static Status flush(TokTrainer *t, Err *e) {
     t->ends.n = 0;
     for (int i = 0; i < t->n_threads; i++) {
         if (t->failed[i] == ERR_NOMEM) return no_memory(e);
-        if (t->failed[i] != OK) return err_set(e, t->failed[i], "tokenizer training: too many different chunks");
+        if (t->failed[i] != OK)
+            return err_set(e, t->failed[i], "tokenizer training: too many different chunks");
     }
     return OK;
 }
@@ -107,7 +111,8 @@ Status tok_train_add(TokTrainer *t, Slice doc, Err *e) {
     while (doc.n > 0) {
         size_t n = tok__train_part(doc);
         if (n > BATCH_BYTES) {
-            TRY(count_text(t, &t->words[0], (Slice){doc.p, n}, e)); /* a part without a place to cut it */
+            TRY(count_text(t, &t->words[0], (Slice){doc.p, n},
+                           e)); /* a part without a place to cut it */
         } else {
             sb_put(&t->batch, doc.p, n);
             tokbuf_push(&t->ends, (int32_t)t->batch.n);

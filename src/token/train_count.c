@@ -31,7 +31,8 @@ static bool reserve_slots(WordCounts *w) {
     WordSlot *slot = mem_new_n(WordSlot, n);
     if (!slot) return false;
     if (!w->slot) w->seed = tok__seed(slot);
-    for (size_t i = 0; i < w->n; i++) put_slot(slot, n - 1, tok__hash(word_text(w, i), w->seed), (uint32_t)i + 1);
+    for (size_t i = 0; i < w->n; i++)
+        put_slot(slot, n - 1, tok__hash(word_text(w, i), w->seed), (uint32_t)i + 1);
     mem_free(w->slot);
     w->slot = slot;
     w->mask = n - 1;
@@ -58,7 +59,8 @@ static bool reserve_word(WordCounts *w, size_t n_bytes) {
 
 static Status add_new(WordCounts *w, Slice chunk, uint64_t hash, uint64_t count, Err *e) {
     if (!reserve_slots(w) || !reserve_word(w, chunk.n)) {
-        return err_set(e, ERR_NOMEM, "tokenizer training: out of memory with %zu different chunks", w->n);
+        return err_set(e, ERR_NOMEM, "tokenizer training: out of memory with %zu different chunks",
+                       w->n);
     }
     memcpy(w->bytes + w->n_bytes, chunk.p, chunk.n);
     w->word[w->n++] = (Word){w->n_bytes, count, (uint32_t)chunk.n};
@@ -68,7 +70,8 @@ static Status add_new(WordCounts *w, Slice chunk, uint64_t hash, uint64_t count,
 }
 
 static Status add(WordCounts *w, Slice chunk, uint64_t count, Err *e) {
-    if (!w->slot && !reserve_slots(w)) return err_set(e, ERR_NOMEM, "tokenizer training: out of memory");
+    if (!w->slot && !reserve_slots(w))
+        return err_set(e, ERR_NOMEM, "tokenizer training: out of memory");
     uint64_t hash = tok__hash(chunk, w->seed);
     for (size_t i = (size_t)hash & w->mask; w->slot[i].word; i = (i + 1) & w->mask) {
         if (w->slot[i].hash != (uint32_t)(hash >> 32)) continue;
@@ -77,7 +80,8 @@ static Status add(WordCounts *w, Slice chunk, uint64_t count, Err *e) {
         w->word[word].count += count;
         return OK;
     }
-    if (w->n == UINT32_MAX - 1) return err_set(e, ERR_FULL, "tokenizer training: %zu different chunks", w->n);
+    if (w->n == UINT32_MAX - 1)
+        return err_set(e, ERR_FULL, "tokenizer training: %zu different chunks", w->n);
     return add_new(w, chunk, hash, count, e);
 }
 

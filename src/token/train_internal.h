@@ -14,7 +14,8 @@ typedef struct Word {
 } Word;
 
 typedef struct WordSlot {
-    uint32_t hash; /* upper half of the hash: most other words are told apart without looking at them */
+    uint32_t
+        hash; /* upper half of the hash: most other words are told apart without looking at them */
     uint32_t word; /* index + 1; 0 is empty */
 } WordSlot;
 
@@ -46,14 +47,15 @@ size_t tok__train_part(Slice doc);
 typedef struct Learned {
     uint64_t *merge; /* owned [n_merges] tok__pair; ids below 256 are bytes */
     size_t n_merges;
-    Slice *token;    /* owned [n_tokens]; the bytes lie in mem */
+    Slice *token; /* owned [n_tokens]; the bytes lie in mem */
     int32_t n_tokens;
     Arena mem;
 } Learned;
 
 void tok__learned_deinit(Learned *l);
 /* n_tokens >= 256. Learn until there are n_tokens tokens, bytes included, or no pair is left. */
-MUST_CHECK Status tok__learn(Learned *out, const WordCounts *w, const TokTrainOpts *o, int32_t n_tokens, Err *e);
+MUST_CHECK Status tok__learn(Learned *out, const WordCounts *w, const TokTrainOpts *o,
+                             int32_t n_tokens, Err *e);
 
 /* ---- train_vocab.c: merges -> tokenizer ---- */
 

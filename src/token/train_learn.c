@@ -130,7 +130,8 @@ static void heap_push(Learner *x, uint32_t pair) {
     x->heap = heap;
     HeapItem it = {x->pair[pair].count, x->pair[pair].key, pair};
     size_t i = x->n_heap++;
-    for (; i > 0 && before(&it, &x->heap[(i - 1) / 2]); i = (i - 1) / 2) x->heap[i] = x->heap[(i - 1) / 2];
+    for (; i > 0 && before(&it, &x->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        x->heap[i] = x->heap[(i - 1) / 2];
     x->heap[i] = it;
 }
 
@@ -184,7 +185,8 @@ static bool lay_out(Learner *x) {
         x->sym[at++] = SEP;
     }
     for (size_t i = 1; i + 1 < x->n_sym; i++) {
-        if (x->sym[i] != SEP && x->sym[i + 1] != SEP) pair_add(x, x->sym[i], x->sym[i + 1], (uint32_t)i);
+        if (x->sym[i] != SEP && x->sym[i + 1] != SEP)
+            pair_add(x, x->sym[i], x->sym[i + 1], (uint32_t)i);
     }
     queue_new(x);
     return !x->failed;
@@ -296,11 +298,12 @@ static bool learned_init(Learned *out, int32_t n_tokens) {
     return true;
 }
 
-Status tok__learn(Learned *out, const WordCounts *w, const TokTrainOpts *o, int32_t n_tokens, Err *e) {
+Status tok__learn(Learned *out, const WordCounts *w, const TokTrainOpts *o, int32_t n_tokens,
+                  Err *e) {
     Learner x = {.words = w, .n_sym = w->n_bytes + w->n + 1};
     if (x.n_sym > UINT32_MAX - 1) {
-        return err_set(e, ERR_FULL, "tokenizer training: %zu bytes of different chunks, limit %u", x.n_sym,
-                       (unsigned)UINT32_MAX);
+        return err_set(e, ERR_FULL, "tokenizer training: %zu bytes of different chunks, limit %u",
+                       x.n_sym, (unsigned)UINT32_MAX);
     }
     Status st = learned_init(out, n_tokens) && lay_out(&x)
                     ? learn_all(&x, out, o, n_tokens, e)

@@ -83,7 +83,8 @@ static Status alloc_tables(Tokenizer *t, Err *e) {
     t->is_end = mem_new_n(bool, n);
     t->whole = mem_new_n(bool, n);
     bool ok = t->text && t->piece && t->type && t->is_end && t->whole &&
-              tok__idmap_init(&t->by_text, t->text, n) && tok__idmap_init(&t->by_piece, t->piece, n);
+              tok__idmap_init(&t->by_text, t->text, n) &&
+              tok__idmap_init(&t->by_piece, t->piece, n);
     return ok ? OK : no_memory(e);
 }
 
@@ -105,8 +106,8 @@ static Status read_tokens(Tokenizer *t, const Gguf *g, Err *e) {
                            t->text[i].n ? "not well-formed utf-8" : "empty");
         }
         if (!tok__idmap_add(&t->by_text, i, &other)) {
-            return err_set(e, ERR_FORMAT, KEY("tokens") ": tokens %ld and %ld have the same text", (long)other,
-                           (long)i);
+            return err_set(e, ERR_FORMAT, KEY("tokens") ": tokens %ld and %ld have the same text",
+                           (long)other, (long)i);
         }
     }
     return OK;
@@ -126,8 +127,9 @@ static Status read_types(Tokenizer *t, const Gguf *g, Err *e) {
     for (int32_t i = 0; i < t->n_vocab; i++) {
         double type = gguf_arr_num(kv, (uint64_t)i);
         if (type < 0 || type >= TOK_TYPE_COUNT) {
-            return err_set(e, ERR_FORMAT, KEY("token_type") ": token %ld has type %g, 0 to %d are known",
-                           (long)i, type, TOK_TYPE_COUNT - 1);
+            return err_set(e, ERR_FORMAT,
+                           KEY("token_type") ": token %ld has type %g, 0 to %d are known", (long)i,
+                           type, TOK_TYPE_COUNT - 1);
         }
         if (type > 0) t->type[i] = (uint8_t)type;
     }
@@ -158,7 +160,8 @@ static Status make_pieces(Tokenizer *t, Err *e) {
     for (int32_t i = 0; i < t->n_vocab; i++) {
         t->piece[i] = t->type[i] == TOK_USER_DEFINED ? t->text[i] : (Slice){"", 0};
         if (is_plain(t, i) && !read_alphabet(&t->mem, t->text[i], &t->piece[i])) {
-            return err_set(e, ERR_FORMAT, KEY("tokens") ": token %ld has a character outside of the byte alphabet",
+            return err_set(e, ERR_FORMAT,
+                           KEY("tokens") ": token %ld has a character outside of the byte alphabet",
                            (long)i);
         }
     }
@@ -166,7 +169,8 @@ static Status make_pieces(Tokenizer *t, Err *e) {
     /* texts differ and the alphabet is one to one: so do these pieces */
     for (int32_t i = 0, other; i < t->n_vocab; i++) {
         if (is_plain(t, i) && !tok__idmap_add(&t->by_piece, i, &other)) {
-            return err_set(e, ERR_INTERNAL, "tokens %ld and %ld have the same bytes", (long)other, (long)i);
+            return err_set(e, ERR_INTERNAL, "tokens %ld and %ld have the same bytes", (long)other,
+                           (long)i);
         }
     }
     return OK;
@@ -191,20 +195,24 @@ static bool spells(Slice whole, Slice l, Slice r) {
 /* "left right", two tokens whose texts together are a third. */
 static Status read_merge(Tokenizer *t, Slice s, uint32_t rank, StrBuf *joined, Err *e) {
     const char *gap = s.n > 2 ? memchr(s.p + 1, ' ', s.n - 1) : NULL;
-    if (!gap) return err_set(e, ERR_FORMAT, KEY("merges") ": merge %u is not two tokens", (unsigned)rank);
+    if (!gap)
+        return err_set(e, ERR_FORMAT, KEY("merges") ": merge %u is not two tokens", (unsigned)rank);
     Slice left = {s.p, (size_t)(gap - s.p)}, right = {gap + 1, s.n - left.n - 1};
     sb_clear(joined);
     sb_put(joined, left.p, left.n);
     sb_put(joined, right.p, right.n);
     if (joined->failed) return no_memory(e);
-    int32_t l = tok_find(t, left), r = tok_find(t, right), id = tok_find(t, (Slice){joined->p, joined->n});
+    int32_t l = tok_find(t, left), r = tok_find(t, right),
+            id = tok_find(t, (Slice){joined->p, joined->n});
     if (l < 0 || r < 0 || id < 0) {
-        return err_set(e, ERR_FORMAT, KEY("merges") ": merge %u names a token that is not in the vocabulary",
+        return err_set(e, ERR_FORMAT,
+                       KEY("merges") ": merge %u names a token that is not in the vocabulary",
                        (unsigned)rank);
     }
     /* so no merge can make a control token out of plain text */
     if (!spells(t->piece[id], t->piece[l], t->piece[r])) {
-        return err_set(e, ERR_FORMAT, KEY("merges") ": merge %u: token %ld is not made of %ld and %ld",
+        return err_set(e, ERR_FORMAT,
+                       KEY("merges") ": merge %u: token %ld is not made of %ld and %ld",
                        (unsigned)rank, (long)id, (long)l, (long)r);
     }
     uint32_t first;
@@ -222,8 +230,8 @@ static Status read_merges(Tokenizer *t, const Gguf *g, Err *e) {
     size_t pos = 0;
     TRY(gguf_get_arr(&kv, g, KEY("merges"), GGUF_STR, e));
     if (kv->v.arr.n > TOK_MAX_MERGES) {
-        return err_set(e, ERR_FORMAT, KEY("merges") ": %llu merges, limit %d", (unsigned long long)kv->v.arr.n,
-                       (int)TOK_MAX_MERGES);
+        return err_set(e, ERR_FORMAT, KEY("merges") ": %llu merges, limit %d",
+                       (unsigned long long)kv->v.arr.n, (int)TOK_MAX_MERGES);
     }
     if (!tok__merges_init(&t->merges, (size_t)kv->v.arr.n)) return no_memory(e);
     Status st = OK;
@@ -273,9 +281,16 @@ static Status read_bos(Tokenizer *t, const Gguf *g, Err *e) {
 
 /* End of text and end of turn, by key and by the names that control tokens have in known families. */
 static Status read_ends(Tokenizer *t, const Gguf *g, Err *e) {
-    static const char *const keys[] = {KEY("eos_token_id"), KEY("eot_token_id"), KEY("eom_token_id")};
-    static const char *const names[] = {"<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>",
-                                        "<|eom_id|>", "<|end|>", "<end_of_turn>", "</s>",
+    static const char *const keys[] = {KEY("eos_token_id"), KEY("eot_token_id"),
+                                       KEY("eom_token_id")};
+    static const char *const names[] = {"<|endoftext|>",
+                                        "<|end_of_text|>",
+                                        "<|im_end|>",
+                                        "<|eot_id|>",
+                                        "<|eom_id|>",
+                                        "<|end|>",
+                                        "<end_of_turn>",
+                                        "</s>",
                                         "<\uff5cend\u2581of\u2581sentence\uff5c>"};
     int32_t id;
     for (size_t i = 0; i < COUNT_OF(keys); i++) {
@@ -292,10 +307,12 @@ static Status read_ends(Tokenizer *t, const Gguf *g, Err *e) {
 
 static Status read_specials(Tokenizer *t, Err *e) {
     for (int32_t i = 0; i < t->n_vocab; i++) {
-        bool special = t->type[i] == TOK_CONTROL || t->type[i] == TOK_UNKNOWN || t->type[i] == TOK_USER_DEFINED;
+        bool special = t->type[i] == TOK_CONTROL || t->type[i] == TOK_UNKNOWN ||
+                       t->type[i] == TOK_USER_DEFINED;
         if (!special) continue;
         if (t->text[i].n > TOK_MAX_SPECIAL) {
-            return err_set(e, ERR_FORMAT, KEY("tokens") ": special token %ld has %zu bytes, limit %d", (long)i,
+            return err_set(e, ERR_FORMAT,
+                           KEY("tokens") ": special token %ld has %zu bytes, limit %d", (long)i,
                            t->text[i].n, (int)TOK_MAX_SPECIAL);
         }
         if (!tok__specials_add(&t->specials, t->text[i], i)) return no_memory(e);
@@ -359,5 +376,9 @@ TokType tok_type(const Tokenizer *t, int32_t id) {
     return in_vocab(t, id) ? (TokType)t->type[id] : TOK_UNUSED;
 }
 int32_t tok_find(const Tokenizer *t, Slice text) { return tok__idmap_find(&t->by_text, text); }
-Slice tok_piece(const Tokenizer *t, int32_t id) { return in_vocab(t, id) ? t->piece[id] : (Slice){"", 0}; }
-Slice tok_text(const Tokenizer *t, int32_t id) { return in_vocab(t, id) ? t->text[id] : (Slice){"", 0}; }
+Slice tok_piece(const Tokenizer *t, int32_t id) {
+    return in_vocab(t, id) ? t->piece[id] : (Slice){"", 0};
+}
+Slice tok_text(const Tokenizer *t, int32_t id) {
+    return in_vocab(t, id) ? t->text[id] : (Slice){"", 0};
+}

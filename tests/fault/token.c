@@ -20,7 +20,9 @@ static void sweep(const char *what, Step step, bool survives) {
         Status st = step(&e);
         bool fired = fault_fired(FAULT_ALLOC);
         fault_arm(FAULT_ALLOC, 0);
-        if (mem_live_bytes() != live) FAIL("%s, n = %llu: %zu bytes more", what, (unsigned long long)n, mem_live_bytes() - live);
+        if (mem_live_bytes() != live)
+            FAIL("%s, n = %llu: %zu bytes more", what, (unsigned long long)n,
+                 mem_live_bytes() - live);
         if (!fired) {
             EQ(st, OK);
             TRUE_(n > 1);
@@ -67,7 +69,8 @@ static Status step_encode(Err *e) {
 
 TEST(fault_tok_encode) {
     OK_(vocab_build_load(&tok, &vocab_small, TERR));
-    for (size_t i = 0; i < sizeof text; i++) text[i] = i < 5000 ? "the cat <|end|>\xff "[i % 17] : 'a';
+    for (size_t i = 0; i < sizeof text; i++)
+        text[i] = i < 5000 ? "the cat <|end|>\xff "[i % 17] : 'a';
     sweep("encode", step_encode, false);
     tok_free(tok);
 }
@@ -90,7 +93,9 @@ static Status train_on(int n_threads, Err *e) {
     TokTrainer *tr = NULL;
     Tokenizer *t = NULL;
     Status st = tok_train_new(&tr, &(TokTrainOpts){.n_vocab = 300, .n_threads = n_threads}, e);
-    if (st == OK) st = tok_train_add(tr, slice_of("the cat sat on the mat with another cat, aaaaaaaaaaaa"), e);
+    if (st == OK)
+        st =
+            tok_train_add(tr, slice_of("the cat sat on the mat with another cat, aaaaaaaaaaaa"), e);
     if (st == OK) st = tok_train_finish(tr, &t, e);
     tok_train_free(tr);
     tok_free(t);

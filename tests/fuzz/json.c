@@ -63,7 +63,9 @@ static void ask(const Json *j) {
         if (json_opt_str(&s, j, keys[i], &e) != OK && !e.msg[0]) abort();
         if (json_opt_int(&n, j, keys[i], -5, 5, NULL) == OK && (n < -5 || n > 5)) abort();
         if (json_opt_num(&d, j, keys[i], 0, 1, NULL) == OK && !(d >= 0 && d <= 1)) abort();
-        if (json_opt_bool(&b, j, keys[i], NULL) == OK && json_get(j, keys[i]) && json_is_str(json_get(j, keys[i]))) abort();
+        if (json_opt_bool(&b, j, keys[i], NULL) == OK && json_get(j, keys[i]) &&
+            json_is_str(json_get(j, keys[i])))
+            abort();
     }
 }
 

@@ -12,7 +12,9 @@ enum { MAX_PATTERN = 200, MAX_TEXT = 200 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static bool on_code_point(Slice s, size_t at) { return at == s.n || ((uint8_t)s.p[at] & 0xc0) != 0x80; }
+static bool on_code_point(Slice s, size_t at) {
+    return at == s.n || ((uint8_t)s.p[at] & 0xc0) != 0x80;
+}
 
 static void find_all(const Regex *r, Slice s) {
     RegexScratch *sc = NULL;
@@ -29,7 +31,8 @@ static void find_all(const Regex *r, Slice s) {
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const uint8_t *zero = size ? memchr(data, 0, size) : NULL;
     size_t n = zero ? (size_t)(zero - data) : size;
-    Slice text = {zero ? (const char *)zero + 1 : "", zero ? MIN(size - n - 1, (size_t)MAX_TEXT) : 0};
+    Slice text = {zero ? (const char *)zero + 1 : "",
+                  zero ? MIN(size - n - 1, (size_t)MAX_TEXT) : 0};
     Regex *r = NULL;
     Err e = {0};
     StrBuf pattern = {0}, clean = {0};

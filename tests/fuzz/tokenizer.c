@@ -43,8 +43,9 @@ static void ask(const Tokenizer *t) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-    static const char text[] = "the cat's 123 hats,  and\n\n the \xf0\x9f\x98\x80 <|endoftext|>\xff\xfe <think>"
-                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static const char text[] =
+        "the cat's 123 hats,  and\n\n the \xf0\x9f\x98\x80 <|endoftext|>\xff\xfe <think>"
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     Gguf *g = NULL;
     Tokenizer *t = NULL;
     Err e = {0};

@@ -16,7 +16,7 @@ static double loss(Forward f, const double *x, int n, const float *dy, const voi
 }
 
 static double slope(Forward f, const float *x, int n, int i, const float *dy, const void *ctx) {
-    double v[N_MAX], h = 1e-5 * (1 + fabs((double)x[i]));
+    double v[N_MAX] = {0}, h = 1e-5 * (1 + fabs((double)x[i]));
     for (int j = 0; j < n; j++) v[j] = (double)x[j];
     v[i] += h;
     double up = loss(f, v, n, dy, ctx);

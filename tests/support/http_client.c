@@ -73,7 +73,8 @@ void hc_read(int fd, HcReply *r, bool head_only) {
     if (head_only || r->status == 100 || r->status == 204) return;
     while (r->n_body < want && r->n_body + 1 < sizeof r->body) {
         size_t room = sizeof r->body - 1 - r->n_body;
-        ssize_t k = recv(fd, r->body + r->n_body, want - r->n_body < room ? want - r->n_body : room, 0);
+        ssize_t k =
+            recv(fd, r->body + r->n_body, want - r->n_body < room ? want - r->n_body : room, 0);
         if (k <= 0) {
             r->closed = true;
             break;

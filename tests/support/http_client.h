@@ -7,11 +7,11 @@
 #include <stddef.h>
 
 typedef struct HcReply {
-    int status;           /* 0: no answer before the end or the time limit */
-    char head[4096];      /* with the empty line; NUL-terminated */
-    char body[70000];     /* NUL-terminated; chunks are left as sent */
+    int status;       /* 0: no answer before the end or the time limit */
+    char head[4096];  /* with the empty line; NUL-terminated */
+    char body[70000]; /* NUL-terminated; chunks are left as sent */
     size_t n_body;
-    bool closed;          /* the server closed after it */
+    bool closed; /* the server closed after it */
 } HcReply;
 
 /* Connected socket to 127.0.0.1:port, reads limited to 10 s; -1 on failure. */

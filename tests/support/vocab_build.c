@@ -5,12 +5,13 @@
 #include <stdlib.h>
 
 const VocabSpec vocab_small = {
-    .tokens = {"th", "the", "\u0120the", "\u0120c", "\u0120ca", "\u0120cat", "aa", "aaa", "<|endoftext|>",
-               "<|end|>", "<think>", "\u00f0\u0141", "[PAD0]", "at", "<|endoftext|>x"},
+    .tokens = {"th", "the", "\u0120the", "\u0120c", "\u0120ca", "\u0120cat", "aa", "aaa",
+               "<|endoftext|>", "<|end|>", "<think>", "\u00f0\u0141", "[PAD0]", "at",
+               "<|endoftext|>x"},
     .types = {0, 0, 0, 0, 0, 0, 0, 0, TOK_CONTROL, TOK_CONTROL, TOK_USER_DEFINED, 0, TOK_UNUSED, 0,
               TOK_CONTROL},
-    .merges = {"t h", "th e", "\u0120 the", "\u0120 c", "\u0120c a", "\u0120ca t", "a a", "aa a", "a t",
-               "\u00f0 \u0141"},
+    .merges = {"t h", "th e", "\u0120 the", "\u0120 c", "\u0120c a", "\u0120ca t", "a a", "aa a",
+               "a t", "\u00f0 \u0141"},
     .id_key = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.bos_token_id"},
     .id = {264, 264},
 };
@@ -72,7 +73,8 @@ static bool given(const char *s) { return !s || *s; }
 void vocab_build(Blob *b, const VocabSpec *s) {
     uint64_t n_id = count(s->id_key, COUNT_OF(s->id_key));
     blob_head(b, 3, 0,
-              (uint64_t)given(s->model) + given(s->pre) + 1 + !s->no_types + !s->no_merges + n_id + (s->add_bos > 0));
+              (uint64_t)given(s->model) + given(s->pre) + 1 + !s->no_types + !s->no_merges + n_id +
+                  (s->add_bos > 0));
     if (given(s->model)) blob_kv_str(b, "tokenizer.ggml.model", s->model ? s->model : "gpt2");
     if (given(s->pre)) blob_kv_str(b, "tokenizer.ggml.pre", s->pre ? s->pre : "gpt-2");
     put_tokens(b, s, count(s->tokens, COUNT_OF(s->tokens)));
@@ -156,7 +158,8 @@ static bool merge_once(char **part, size_t *n, char **merges, size_t n_merges) {
     return false;
 }
 
-void vocab_naive_encode(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk, TokBuf *out) {
+void vocab_naive_encode(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk,
+                        TokBuf *out) {
     size_t n = chunk.n;
     char **part = need(calloc(n + 1, sizeof *part));
     for (size_t i = 0; i < n; i++) {

@@ -31,6 +31,7 @@ extern const VocabSpec vocab_small;
 char **vocab_merges(const Tokenizer *t, const char *path, size_t *n);
 void vocab_free_list(char **list, size_t n);
 /* Ids of one chunk by the definition: as long as one of the merges fits, the first of the list, leftmost. */
-void vocab_naive_encode(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk, TokBuf *out);
+void vocab_naive_encode(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk,
+                        TokBuf *out);
 
 #endif

@@ -40,7 +40,7 @@ static void gelu(float *y, const float *x, size_t n) {
 /* s + x s (1 - s) (2 u)'. Beyond 12 the gate is flat, and clamping keeps x^2 finite. */
 static ALWAYS_INLINE __m256 gelu_slope(__m256 x) {
     __m256 one = _mm256_set1_ps(1.0f);
-    x = _mm256_max_ps(_mm256_set1_ps(-12.0f), _mm256_min_ps(_mm256_set1_ps(12.0f), x));
+    x = vec_clamp(x, -12.0f, 12.0f);
     __m256 s = gelu_gate(x);
     __m256 du = _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(3.0f * GELU_2CA),
                                 _mm256_set1_ps(GELU_2C));

@@ -72,12 +72,16 @@ static ALWAYS_INLINE __m256 vec_pow2(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
+/* v held to [lo, hi]; NaN stays: min and max give their second operand when one is NaN. */
+static ALWAYS_INLINE __m256 vec_clamp(__m256 v, float lo, float hi) {
+    return _mm256_max_ps(_mm256_set1_ps(lo), _mm256_min_ps(_mm256_set1_ps(hi), v));
+}
+
 /* e^x within 2 ulp; 0 below -104, infinite above 88.8, NaN stays NaN.
  * x = n ln 2 + r, |r| <= ln 2 / 2; e^r by the polynomial of Cephes' expf; times 2^n in two steps, since n
  * may be outside the exponents of f32 when the result is not. */
 static ALWAYS_INLINE __m256 vec_exp(__m256 x) {
-    /* min and max give their second operand when one is NaN */
-    x = _mm256_max_ps(_mm256_set1_ps(-105.0f), _mm256_min_ps(_mm256_set1_ps(89.0f), x));
+    x = vec_clamp(x, -105.0f, 89.0f);
     __m256i i = _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504089f)));
     __m256 n = _mm256_cvtepi32_ps(i);
     __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);

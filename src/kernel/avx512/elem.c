@@ -44,7 +44,7 @@ static void gelu(float *y, const float *x, size_t n) {
 /* s + x s (1 - s) (2 u)'. Beyond 12 the gate is flat, and clamping keeps x^2 finite. */
 static ALWAYS_INLINE __m512 gelu_slope(__m512 x) {
     __m512 one = _mm512_set1_ps(1.0f);
-    x = _mm512_max_ps(_mm512_set1_ps(-12.0f), _mm512_min_ps(_mm512_set1_ps(12.0f), x));
+    x = vec_clamp(x, -12.0f, 12.0f);
     __m512 s = gelu_gate(x);
     __m512 du = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(3.0f * GELU_2CA),
                                 _mm512_set1_ps(GELU_2C));

@@ -20,7 +20,8 @@ static void refused(Slice s) {
 }
 
 TEST(json_typed_members) {
-    Json *j = parse("{\"s\":\"a\\u00e4\\u0000b\",\"i\":-7,\"f\":0.5,\"t\":true,\"n\":null,\"w\":3.0,\"a\":[1,\"x\"]}");
+    Json *j = parse("{\"s\":\"a\\u00e4\\u0000b\",\"i\":-7,\"f\":0.5,\"t\":true,\"n\":null,\"w\":3."
+                    "0,\"a\":[1,\"x\"]}");
     Slice s = {"keep", 4};
     int64_t i = 1;
     double d = 2;
@@ -75,9 +76,30 @@ TEST(json_wrong_members_name_the_key) {
 
 TEST(json_refuses_what_is_not_one_clean_value) {
     static const char *const bad[] = {
-        "", " ", "{", "[1,]", "{\"a\":1,\"a\":2}", "1 2", "nul", "NaN", "Infinity", "[1e999]", "01", "'a'",
-        "{\"a\" 1}", "\"\xff\"", "\"\xed\xa0\x80\"", "\"\\ud800\"", "\"a\nb\"", "99999999999999999999",
-        "{\"a\\u0000\":1}", "[1]]", "\xef\xbb\xbf{}", "// c\n1", "\"\\x\"", "\"abc\x01\"",
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{\"a\":1,\"a\":2}",
+        "1 2",
+        "nul",
+        "NaN",
+        "Infinity",
+        "[1e999]",
+        "01",
+        "'a'",
+        "{\"a\" 1}",
+        "\"\xff\"",
+        "\"\xed\xa0\x80\"",
+        "\"\\ud800\"",
+        "\"a\nb\"",
+        "99999999999999999999",
+        "{\"a\\u0000\":1}",
+        "[1]]",
+        "\xef\xbb\xbf{}",
+        "// c\n1",
+        "\"\\x\"",
+        "\"abc\x01\"",
     };
     for (size_t i = 0; i < COUNT_OF(bad); i++) refused(slice_of(bad[i]));
     refused((Slice){"1\0", 2}); /* jansson alone takes it */
@@ -116,7 +138,10 @@ TEST(json_writer_text) {
     jw_init(&w, &b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "s", "a\"\\\n\x01\x7f\xc3\xa4/");
-    jw_str(&w, "bad", (Slice){"\xff" "a\0", 3});
+    jw_str(&w, "bad",
+           (Slice){"\xff"
+                   "a\0",
+                   3});
     jw_int(&w, "i", INT64_MIN);
     jw_num(&w, "d", 0.1);
     jw_num(&w, "nan", (double)NAN);
@@ -134,9 +159,11 @@ TEST(json_writer_text) {
     jw_end_arr(&w);
     jw_bool(&w, "z", false);
     jw_end_obj(&w);
-    EQ_STR(sb_str(&b), "{\"s\":\"a\\\"\\\\\\n\\u0001\x7f\xc3\xa4/\",\"bad\":\"\xef\xbf\xbd" "a\\u0000\","
-                       "\"i\":-9223372036854775808,\"d\":0.1,\"nan\":null,\"z0\":-0.0,\"z1\":0,\"f\":0.1,"
-                       "\"a\":[true,null,{},[1]],\"z\":false}");
+    EQ_STR(sb_str(&b),
+           "{\"s\":\"a\\\"\\\\\\n\\u0001\x7f\xc3\xa4/\",\"bad\":\"\xef\xbf\xbd"
+           "a\\u0000\","
+           "\"i\":-9223372036854775808,\"d\":0.1,\"nan\":null,\"z0\":-0.0,\"z1\":0,\"f\":0.1,"
+           "\"a\":[true,null,{},[1]],\"z\":false}");
     Json *j = parse(sb_str(&b));
     json_free(j);
     sb_deinit(&b);

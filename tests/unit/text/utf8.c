@@ -7,7 +7,11 @@
 /* The definition, one code point at a time: decode by value, then refuse what is not shortest. */
 static int naive_decode(uint32_t *cp, const uint8_t *p, size_t n) {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    int len = p[0] < 0x80 ? 1 : (p[0] & 0xe0) == 0xc0 ? 2 : (p[0] & 0xf0) == 0xe0 ? 3 : (p[0] & 0xf8) == 0xf0 ? 4 : 0;
+    int len = p[0] < 0x80             ? 1
+              : (p[0] & 0xe0) == 0xc0 ? 2
+              : (p[0] & 0xf0) == 0xe0 ? 3
+              : (p[0] & 0xf8) == 0xf0 ? 4
+                                      : 0;
     if (len == 0 || (size_t)len > n) return 0;
     uint32_t v = len == 1 ? p[0] : p[0] & (0x7fu >> len);
     for (int i = 1; i < len; i++) {
@@ -40,13 +44,14 @@ TEST(utf8_every_pair_and_random_quads_against_definition) {
         rng_philox(r, 11, 0, i);
         memcpy(s, r, 4);
         if (i < 1u << 16) memcpy(s, &i, 2);
-        if (i & 1) s[0] |= 0xc0;                            /* mostly lead bytes */
+        if (i & 1) s[0] |= 0xc0; /* mostly lead bytes */
         if (i & 2) s[2] = (s[2] & 0x3f) | 0x80;
         if (i & 4) s[1] = (s[1] & 0x3f) | 0x80;
         size_t n = i < 1u << 16 ? 2 : 1 + i % 4;
         uint32_t a = 7, b = 7;
         int want = naive_decode(&a, s, n), got = utf8_decode(&b, (const char *)s, n);
-        if (want != got || a != b) FAIL("%02x %02x %02x %02x n=%zu: %d, want %d", s[0], s[1], s[2], s[3], n, got, want);
+        if (want != got || a != b)
+            FAIL("%02x %02x %02x %02x n=%zu: %d, want %d", s[0], s[1], s[2], s[3], n, got, want);
     }
 }
 
@@ -62,15 +67,22 @@ static void check_clean(const char *in, const char *want) {
 
 TEST(utf8_ill_formed_parts_become_replacement_characters) {
     check_clean("abc", "abc");
-    check_clean("a\xff" "b", "a" BAD "b");
-    check_clean("\xc0\xaf", BAD BAD);                        /* overlong: two stray bytes */
-    check_clean("\xe2\x82", BAD);                            /* cut off: one part */
-    check_clean("\xe2\x82" "A", BAD "A");
-    check_clean("\xed\xa0\x80", BAD BAD BAD);                /* surrogate */
-    check_clean("\xf0\x9f\x98" "\xf0\x9f\x98\x80", BAD "\xf0\x9f\x98\x80");
+    check_clean("a\xff"
+                "b",
+                "a" BAD "b");
+    check_clean("\xc0\xaf", BAD BAD); /* overlong: two stray bytes */
+    check_clean("\xe2\x82", BAD);     /* cut off: one part */
+    check_clean("\xe2\x82"
+                "A",
+                BAD "A");
+    check_clean("\xed\xa0\x80", BAD BAD BAD); /* surrogate */
+    check_clean("\xf0\x9f\x98"
+                "\xf0\x9f\x98\x80",
+                BAD "\xf0\x9f\x98\x80");
     check_clean("\xf4\x90\x80\x80", BAD BAD BAD BAD);
     check_clean("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64",
-                "a" BAD BAD BAD "b" BAD "c" BAD BAD "d");    /* the standard's own example, table 3-8 */
+                "a" BAD BAD BAD "b" BAD "c" BAD BAD
+                "d"); /* the standard's own example, table 3-8 */
 }
 
 TEST(utf8_complete_prefix_cuts_only_started_code_points) {
@@ -94,5 +106,7 @@ TEST(utf8_valid_prefix_stops_at_first_bad_byte) {
         FALSE_(utf8_valid((Slice){s, sizeof s}));
     }
     TRUE_(utf8_valid((Slice){NULL, 0}));
-    EQ(utf8_valid_prefix(slice_of("12345678\xc3\xa4" "12345678\xc3")), 18);
+    EQ(utf8_valid_prefix(slice_of("12345678\xc3\xa4"
+                                  "12345678\xc3")),
+       18);
 }

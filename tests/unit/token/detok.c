@@ -40,7 +40,7 @@ TEST(detok_ill_formed_bytes_are_shown_once_decided) {
     check(t, IDS(267, 97), "|" BAD "a|");
     check(t, IDS(267, 267, 152, 128), "|" BAD "||\U0001f600|");
     check(t, IDS(0x80, 97), BAD "|a|");
-    check(t, IDS(267, 152), "||" BAD); /* finish */
+    check(t, IDS(267, 152), "||" BAD);                  /* finish */
     check(t, IDS(0xe2, 264, 0x82, 0xac), "|||\u20ac|"); /* a control token shows nothing */
     check(t, IDS(0xff, 0xc0, 0xed, 0xa0, 97), BAD "|" BAD "||" BAD BAD "|a|");
     check(t, IDS(-1, 9999, 97), "||a|");
@@ -57,7 +57,8 @@ TEST(detok_streaming_is_cleaning) {
         for (uint32_t k = 0; k < 12; k++) {
             uint32_t r[4];
             rng_philox(r, 4, i, k);
-            static const uint8_t lead[] = {0xf0, 0xe2, 0xc3, 0x9f, 0x98, 0x80, 0xac, 'a', 0xf4, 0xed};
+            static const uint8_t lead[] = {0xf0, 0xe2, 0xc3, 0x9f, 0x98,
+                                           0x80, 0xac, 'a',  0xf4, 0xed};
             int32_t id = r[0] % 3 ? lead[r[1] % sizeof lead] : (int32_t)(r[1] % 271);
             detok_push(&d, id, &got);
             sb_put(&raw, tok_piece(t, id).p, tok_piece(t, id).n);

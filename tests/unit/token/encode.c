@@ -29,9 +29,11 @@ static const char sample[] =
     "def there(then, other):\n    \"\"\"The other thing they thought of, there and then.\"\"\"\n"
     "    for i in range(100):\n        if then[i] == other[i] and then is not None:\n"
     "            return {'there': then, 'other': other}\n    return None\n\n\n"
-    "class Thing(Other):\n    def __init__(self, thing=None, **kwargs):\n        super().__init__(**kwargs)\n"
+    "class Thing(Other):\n    def __init__(self, thing=None, **kwargs):\n        "
+    "super().__init__(**kwargs)\n"
     "        self.thing = thing or \"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"\n"
-    "\u041f\u0440\u0438\u0432\u0435\u0442, \u043f\u0440\u0438\u0432\u0435\u0442! \U0001f600\U0001f601\U0001f600\n";
+    "\u041f\u0440\u0438\u0432\u0435\u0442, \u043f\u0440\u0438\u0432\u0435\u0442! "
+    "\U0001f600\U0001f601\U0001f600\n";
 
 static void check_ids(const Tokenizer *t, const char *text, bool special, const char *want) {
     TokBuf ids = {0};
@@ -83,7 +85,8 @@ TEST(encode_special_tokens) {
     Tokenizer *t = small();
     check_ids(t, "the<|endoftext|>the", true, "257 264 257");
     check_ids(t, "<|endoftext|>x<|end|>", true, "270 265"); /* the longest wins */
-    check_ids(t, "<|endoftext|><|endoftext|", true, "264 60 124 101 110 100 111 102 116 101 120 116 124");
+    check_ids(t, "<|endoftext|><|endoftext|", true,
+              "264 60 124 101 110 100 111 102 116 101 120 116 124");
     check_ids(t, "<think>", true, "266");
     check_ids(t, "<think>", false, "266"); /* user-defined: always */
     check_ids(t, "<|end|>", false, "60 124 101 110 100 124 62");
@@ -110,7 +113,8 @@ static void check_chunk(const Tokenizer *t, char **merges, size_t n_merges, Slic
     BpeScratch scratch = {0};
     TRUE_(tok__bpe(t, &scratch, chunk, &got));
     vocab_naive_encode(t, merges, n_merges, chunk, &want);
-    if (got.n != want.n || memcmp(got.v, want.v, got.n * sizeof *got.v)) FAIL("%.*s", (int)chunk.n, chunk.p);
+    if (got.n != want.n || memcmp(got.v, want.v, got.n * sizeof *got.v))
+        FAIL("%.*s", (int)chunk.n, chunk.p);
     tok__bpe_deinit(&scratch);
     tokbuf_deinit(&got);
     tokbuf_deinit(&want);
@@ -142,7 +146,8 @@ TEST(encode_text_is_its_chunks) {
     TokBuf got = {0}, want = {0};
     BpeScratch scratch = {0};
     Slice chunk;
-    for (int i = 0; i < 40; i++) sb_put(&text, sample + i, sizeof sample - 1 - (size_t)i); /* long: the cache is used */
+    for (int i = 0; i < 40; i++)
+        sb_put(&text, sample + i, sizeof sample - 1 - (size_t)i); /* long: the cache is used */
     OK_(tok_encode(t, (Slice){text.p, text.n}, false, &got, TERR));
     Chunks c = {.pre = t->pre, .text = {text.p, text.n}};
     while (tok__chunk_next(&c, &chunk) == CHUNK_TEXT) TRUE_(tok__bpe(t, &scratch, chunk, &want));
@@ -166,7 +171,8 @@ TEST(encode_by_pattern_is_encode_by_scan) {
     OK_(tok_encode(t, s, true, &matched, TERR));
     EQ(scanned.n, matched.n);
     EQ_MEM(scanned.v, matched.v, matched.n * sizeof *matched.v);
-    check_round_trip(t, slice_of("\xff" "ab\x80 c"));
+    check_round_trip(t, slice_of("\xff"
+                                 "ab\x80 c"));
     tokbuf_deinit(&scanned);
     tokbuf_deinit(&matched);
     tok_free(t);

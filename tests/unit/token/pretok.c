@@ -6,17 +6,81 @@
 
 /* What random texts are made of: every class, every branch of the patterns, code points of each length. */
 static const char *const bits[] = {
-    "a", "b", "Z", "s", "t", "re", "LL", "'", "'s", "'T", "'rE", "'ve", "'m", "'ll", "'D", "\u2019", "0", "7", "12345",
-    "\u0663", "\u00bd", "\u2167", " ", " ", " ", "  ", "\t", "\n", "\r", "\r\n", "\n\n", "\v", "\f", "\u00a0", "\xc2\x85",
-    "\u3000", "\u2028", "\u1680", "\u180e", "\u200b", "!", "...", "_", "-", "+", "$", "\\", "\"", "\x7f", "\x01",
-    "\u00e4", "\u0439", "\u4e2d\u6587", "\u05d0", "\u01c5", "\u02b0", "\u0301", "\u0903", "\u20ac", "\U0001f600",
-    "\U0001f468\u200d\U0001f469", "\U00031350", "\U0001d7d8", "\ufeff", "\ufffd", "\U0010ffff", "\u0378", "\u017f",
+    "a",
+    "b",
+    "Z",
+    "s",
+    "t",
+    "re",
+    "LL",
+    "'",
+    "'s",
+    "'T",
+    "'rE",
+    "'ve",
+    "'m",
+    "'ll",
+    "'D",
+    "\u2019",
+    "0",
+    "7",
+    "12345",
+    "\u0663",
+    "\u00bd",
+    "\u2167",
+    " ",
+    " ",
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r",
+    "\r\n",
+    "\n\n",
+    "\v",
+    "\f",
+    "\u00a0",
+    "\xc2\x85",
+    "\u3000",
+    "\u2028",
+    "\u1680",
+    "\u180e",
+    "\u200b",
+    "!",
+    "...",
+    "_",
+    "-",
+    "+",
+    "$",
+    "\\",
+    "\"",
+    "\x7f",
+    "\x01",
+    "\u00e4",
+    "\u0439",
+    "\u4e2d\u6587",
+    "\u05d0",
+    "\u01c5",
+    "\u02b0",
+    "\u0301",
+    "\u0903",
+    "\u20ac",
+    "\U0001f600",
+    "\U0001f468\u200d\U0001f469",
+    "\U00031350",
+    "\U0001d7d8",
+    "\ufeff",
+    "\ufffd",
+    "\U0010ffff",
+    "\u0378",
+    "\u017f",
 };
 
 static void random_text(StrBuf *b, uint64_t i) {
     uint32_t r[4];
     rng_philox(r, 5, 1, i);
-    uint32_t n = r[0] % 24, few = r[1] % 3 == 0 ? 6 : (uint32_t)COUNT_OF(bits), base = r[2] % COUNT_OF(bits);
+    uint32_t n = r[0] % 24, few = r[1] % 3 == 0 ? 6 : (uint32_t)COUNT_OF(bits),
+             base = r[2] % COUNT_OF(bits);
     for (uint32_t k = 0; k < n; k++) {
         rng_philox(r, 5, 2 + i, k);
         sb_puts(b, bits[(base + r[0] % few) % COUNT_OF(bits)]);
@@ -75,7 +139,7 @@ static void check_scan_against_pattern(const char *row) {
     TRUE_(pre != NULL && pre->scan != NULL);
     Splitter s = splitter_new(pre->pattern);
     StrBuf text = {0}, want = {0}, got = {0};
-    for (uint64_t i = 0; i < 30000; i++) {
+    for (uint64_t i = 0; i < 15000; i++) {
         sb_clear(&text);
         sb_clear(&want);
         sb_clear(&got);
@@ -97,23 +161,25 @@ TEST(pretok_gpt2_scan_is_its_pattern) { check_scan_against_pattern("gpt-2"); }
 TEST(pretok_llama_scan_is_its_pattern) { check_scan_against_pattern("llama-bpe"); }
 TEST(pretok_qwen2_scan_is_its_pattern) { check_scan_against_pattern("qwen2"); }
 
-/* Every code point alone, after a space and before a letter: the classes, one by one. */
+/* Every code point of the first two planes alone, after a space and before a letter: the classes, one by one. */
 TEST(pretok_scans_know_every_code_point) {
     static const char *const rows[] = {"gpt-2", "qwen2"};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         const PreTok *pre = tok__pretok_find(slice_of(rows[i]));
         Splitter s = splitter_new(pre->pattern);
         StrBuf text = {0}, want = {0}, got = {0};
-        for (uint32_t cp = 0; cp < 0x40000; cp++) {
+        for (uint32_t cp = 0; cp < 0x20000; cp++) {
             char c[4];
             if (cp >= 0xd800 && cp <= 0xdfff) continue;
             size_t n = (size_t)utf8_encode(c, cp);
             sb_clear(&text), sb_clear(&want), sb_clear(&got);
-            sb_puts(&text, " "), sb_put(&text, c, n), sb_puts(&text, "x 1"), sb_put(&text, c, n), sb_put(&text, c, n);
+            sb_puts(&text, " "), sb_put(&text, c, n), sb_puts(&text, "x 1"), sb_put(&text, c, n),
+                sb_put(&text, c, n);
             Slice t = {text.p, text.n};
             split(&want, (Chunks){.pre = &s.by_pattern, .re = s.re, .sc = s.sc, .text = t});
             split(&got, (Chunks){.pre = pre, .text = t});
-            if (!slice_eq((Slice){want.p, want.n}, (Slice){got.p, got.n})) FAIL("%s: U+%04X", rows[i], (unsigned)cp);
+            if (!slice_eq((Slice){want.p, want.n}, (Slice){got.p, got.n}))
+                FAIL("%s: U+%04X", rows[i], (unsigned)cp);
         }
         sb_deinit(&text), sb_deinit(&want), sb_deinit(&got);
         splitter_free(&s);
@@ -131,17 +197,24 @@ TEST(pretok_gpt2_by_hand) {
 }
 
 TEST(pretok_llama3_and_qwen2_by_hand) {
-    check("llama-bpe", "I'S 12345\n\n  x (foo) \r\n y", "I|'S| |123|45|\n\n| | x| (|foo|)| \r\n| y|");
+    check("llama-bpe", "I'S 12345\n\n  x (foo) \r\n y",
+          "I|'S| |123|45|\n\n| | x| (|foo|)| \r\n| y|");
     check("qwen2", "I'S 123\n", "I|'S| |1|2|3|\n|");
     check("qwen2", "a;\n\nb", "a|;\n\n|b|");
     check("qwen2", "\tx .y", "\tx| .|y|");
 }
 
 TEST(pretok_ill_formed_bytes_stay_outside) {
-    check("gpt-2", "ab\xff\xfe" "cd", "ab|\xff\xfe*cd|");
+    check("gpt-2",
+          "ab\xff\xfe"
+          "cd",
+          "ab|\xff\xfe*cd|");
     check("gpt-2", "\xe2\x82", "\xe2\x82*");
     check("gpt-2", "a \xff b", "a| |\xff* b|");
-    check_pattern("\\p{L}+", "ab\x80" "1c", "ab|\x80*1|c|");
+    check_pattern("\\p{L}+",
+                  "ab\x80"
+                  "1c",
+                  "ab|\x80*1|c|");
 }
 
 TEST(pretok_gaps_are_chunks) {

@@ -65,7 +65,8 @@ static int32_t naive_token(Naive *x, int32_t l, int32_t r) {
     memcpy(x->token[id], x->token[l], x->token_n[l]);
     memcpy(x->token[id] + x->token_n[l], x->token[r], x->token_n[r]);
     x->token_n[id] = n;
-    for (int i = 0; i < id; i++) FALSE_(x->token_n[i] == n && !memcmp(x->token[i], x->token[id], n));
+    for (int i = 0; i < id; i++)
+        FALSE_(x->token_n[i] == n && !memcmp(x->token[i], x->token[id], n));
     return id;
 }
 
@@ -116,7 +117,8 @@ static void check_docs(const char *const *docs, int n_docs, int32_t n_vocab) {
     EQ(n, x->n_merges);
     EQ(tok_n_vocab(t), x->n_tokens + 1);
     for (int32_t i = 0; i < x->n_tokens; i++) {
-        if (!slice_eq(tok_piece(t, i), (Slice){x->token[i], x->token_n[i]})) FAIL("token %d", (int)i);
+        if (!slice_eq(tok_piece(t, i), (Slice){x->token[i], x->token_n[i]}))
+            FAIL("token %d", (int)i);
     }
     for (int i = 0; i < x->n_merges; i++) {
         StrBuf want = {0};
@@ -132,17 +134,18 @@ static void check_docs(const char *const *docs, int n_docs, int32_t n_vocab) {
     free(x);
 }
 
-#define DOCS(n_vocab, ...)                                                                     \
-    do {                                                                                       \
-        static const char *const docs[] = {__VA_ARGS__};                                       \
-        check_docs(docs, (int)COUNT_OF(docs), n_vocab);                                        \
+#define DOCS(n_vocab, ...)                               \
+    do {                                                 \
+        static const char *const docs[] = {__VA_ARGS__}; \
+        check_docs(docs, (int)COUNT_OF(docs), n_vocab);  \
     } while (0)
 
 TEST(train_known_texts) {
     DOCS(300, "the cat sat on the mat, the cat that the other cat saw");
     DOCS(300, "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa aaaa aaa aa a");
     DOCS(290, "abab baba abba baab", "ab ab ab", "");
-    DOCS(300, "\u043f\u0440\u0438\u0432\u0435\u0442 \u043f\u0440\u0438\u0432\u0435\u0442 \U0001f600\U0001f600\U0001f601");
+    DOCS(300, "\u043f\u0440\u0438\u0432\u0435\u0442 \u043f\u0440\u0438\u0432\u0435\u0442 "
+              "\U0001f600\U0001f600\U0001f601");
     DOCS(300, "x\xff\xfexx xx\xe2\x82", "1 2 3 44 444 4444");
     DOCS(300, "");
     DOCS(257, "the cat");
@@ -200,7 +203,8 @@ TEST(train_refuses_sizes) {
 
 /* Code-like text with every kind of line end. */
 static void random_lines(StrBuf *b, size_t n, uint64_t key) {
-    static const char *const bits[] = {"x", "foo", " ", "  ", "\n", "\n\n", "\t", "'s", "42", "()", "\u00e4", "\r\n", "\n ", ";"};
+    static const char *const bits[] = {"x",  "foo", " ",  "  ",     "\n",   "\n\n", "\t",
+                                       "'s", "42",  "()", "\u00e4", "\r\n", "\n ",  ";"};
     for (uint64_t i = 0; b->n < n; i++) {
         uint32_t r[4];
         rng_philox(r, 6, key, i);
@@ -219,7 +223,8 @@ TEST(train_parts_begin_where_chunks_begin) {
         size_t end = (size_t)(left.p - doc.p) + n;
         while (c.pos < end) TRUE_(tok__chunk_next(&c, &chunk) == CHUNK_TEXT);
         EQ(c.pos, end);
-        Chunks part = {.pre = c.pre, .text = {left.p, n}}; /* and its last chunk is the same alone */
+        Chunks part = {.pre = c.pre,
+                       .text = {left.p, n}}; /* and its last chunk is the same alone */
         Slice last = {0};
         while (tok__chunk_next(&part, &last) != CHUNK_END) {}
         TRUE_(slice_eq(last, chunk));
@@ -243,7 +248,8 @@ TEST(train_any_number_of_threads_learns_the_same) {
         size_t n;
         OK_(tok_train_new(&tr, &(TokTrainOpts){.n_vocab = 400, .n_threads = n_threads}, TERR));
         OK_(tok_train_add(tr, (Slice){doc.p, doc.n}, TERR));
-        for (size_t i = 0; i + 5000 < 200000; i += 5000) OK_(tok_train_add(tr, (Slice){doc.p + i, 5000}, TERR));
+        for (size_t i = 0; i + 5000 < 200000; i += 5000)
+            OK_(tok_train_add(tr, (Slice){doc.p + i, 5000}, TERR));
         OK_(tok_train_finish(tr, &t, TERR));
         tok_train_free(tr);
         char **merges = vocab_merges(t, path, &n);
@@ -271,8 +277,10 @@ TEST(train_reports_progress) {
     int32_t last[1] = {0};
     Tokenizer *t = NULL;
     TokTrainer *tr = NULL;
-    OK_(tok_train_new(&tr, &(TokTrainOpts){.n_vocab = 300, .progress = on_progress, .progress_ctx = last}, TERR));
-    OK_(tok_train_add(tr, slice_of("some words that are all different, to give pairs enough"), TERR));
+    OK_(tok_train_new(
+        &tr, &(TokTrainOpts){.n_vocab = 300, .progress = on_progress, .progress_ctx = last}, TERR));
+    OK_(tok_train_add(tr, slice_of("some words that are all different, to give pairs enough"),
+                      TERR));
     OK_(tok_train_finish(tr, &t, TERR));
     EQ(last[0], tok_n_vocab(t) - 1);
     tok_free(t);

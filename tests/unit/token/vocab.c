@@ -112,7 +112,8 @@ TEST(vocab_saved_and_loaded_is_the_same) {
     gguf_close(g);
     EQ(tok_n_vocab(u), tok_n_vocab(t));
     for (int32_t i = 0; i < tok_n_vocab(t); i++) {
-        TRUE_(slice_eq(tok_text(t, i), tok_text(u, i)) && slice_eq(tok_piece(t, i), tok_piece(u, i)));
+        TRUE_(slice_eq(tok_text(t, i), tok_text(u, i)) &&
+              slice_eq(tok_piece(t, i), tok_piece(u, i)));
         EQ(tok_type(t, i), tok_type(u, i));
     }
     EQ(tok_eot(u), tok_eot(t));

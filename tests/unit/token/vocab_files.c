@@ -34,7 +34,8 @@ static void check_text(const Tokenizer *t, Slice text, const char *want_line, in
     StrBuf line = {0}, back = {0};
     OK_(tok_encode(t, text, false, &ids, TERR));
     for (size_t i = 0; i < ids.n; i++) sb_printf(&line, " %ld", (long)ids.v[i]);
-    if (strcmp(sb_str(&line), want_line)) FAIL("text %d: got%s\nwant%s", n_text, sb_str(&line), want_line);
+    if (strcmp(sb_str(&line), want_line))
+        FAIL("text %d: got%s\nwant%s", n_text, sb_str(&line), want_line);
     OK_(tok_decode(t, ids.v, ids.n, &back, TERR));
     EQ(back.n, text.n);
     EQ_MEM(sb_str(&back), text.p, text.n);

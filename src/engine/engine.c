@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The engine's life and its two doors, submit and cancel. A request is one allocation, made by the thread
+ * that submits and freed by the engine thread after on_done; in between it is linked in `waiting` or stands
+ * in `run`, never both. What a step does is in sched.c. */
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "engine/internal.h"
+
+enum {
+    ENGINE_MAX_SEQS = 4096,
+    ENGINE_MAX_CHUNK = 65536,
+    ENGINE_MAX_QUEUE = 1 << 20,
+    ENGINE_MAX_BLOCKS = 1 << 26
+};
+
+/* ---- options ---- */
+
+static Status check_range(const char *name, int v, int max, Err *e) {
+    if (v >= 1 && v <= max) return OK;
+    return err_set(e, ERR_ARG, "%s %d is out of range: 1 to %d", name, v, max);
+}
+
+static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
+    EngineOpts r = *o;
+    if (r.max_seqs == 0) r.max_seqs = 8;
+    if (r.max_ctx == 0) r.max_ctx = c->ctx;
+    if (r.prefill_chunk == 0) r.prefill_chunk = 256;
+    if (r.max_queue == 0) r.max_queue = 256;
+    TRY(check_range("max_seqs", r.max_seqs, ENGINE_MAX_SEQS, e));
+    TRY(check_range("prefill_chunk", r.prefill_chunk, ENGINE_MAX_CHUNK, e));
+    TRY(check_range("max_queue", r.max_queue, ENGINE_MAX_QUEUE, e));
+    if (r.max_ctx < 2 || r.max_ctx > c->ctx)
+        return err_set(e, ERR_ARG, "max_ctx %d is out of range: 2 to %d, the model's context length",
+                       r.max_ctx, c->ctx);
+    int64_t full = (int64_t)r.max_seqs * kv_blocks_for(r.max_ctx);
+    if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
+    TRY(check_range("n_blocks", r.n_blocks, ENGINE_MAX_BLOCKS, e));
+    if (r.n_blocks > full) r.n_blocks = (int)full;
+    if (r.max_ctx > (int64_t)r.n_blocks * KV_BLOCK_TOK) r.max_ctx = r.n_blocks * KV_BLOCK_TOK;
+    *out = r;
+    return OK;
+}
+
+static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
+
+static size_t n_ints(const EngineOpts *o) {
+    return 3 * (size_t)engine__max_rows(o) + (size_t)o->max_seqs;
+}
+
+Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
+    EngineOpts r;
+    TRY(fill_defaults(&r, c, o, e));
+    *out = model_kv_bytes(c, kv_type(&r), r.n_blocks) +
+           model_work_bytes(c, engine__max_rows(&r), r.max_seqs) +
+           kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
+           n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *);
+    return OK;
+}
+
+/* ---- life ---- */
+
+/* Asleep while there is nothing to do; false when it is time to end. */
+static bool wait_for_work(Engine *en) {
+    pthread_mutex_lock(&en->mu);
+    while (!en->stopping && en->n_run == 0 && en->waiting.n == 0) pthread_cond_wait(&en->wake, &en->mu);
+    bool go_on = !en->stopping;
+    pthread_mutex_unlock(&en->mu);
+    return go_on;
+}
+
+static void cancel_all(Engine *en) {
+    while (en->n_run > 0) engine__finish_run(en, 0, FINISH_CANCELLED, NULL);
+    for (;;) {
+        pthread_mutex_lock(&en->mu);
+        Req *r = engine__pop(&en->waiting);
+        pthread_mutex_unlock(&en->mu);
+        if (!r) return;
+        engine__finish(r, FINISH_CANCELLED, NULL);
+    }
+}
+
+static void *engine_main(void *arg) {
+    Engine *en = arg;
+    while (wait_for_work(en)) engine__step(en);
+    cancel_all(en);
+    return NULL;
+}
+
+static Status alloc_tables(Engine *en, Err *e) {
+    const EngineOpts *o = &en->o;
+    size_t rows = (size_t)engine__max_rows(o), seqs = (size_t)o->max_seqs;
+    en->run = mem_new_n(Req *, seqs);
+    en->blocks = mem_new_n(const int32_t *, seqs);
+    en->ints = mem_new_n(int32_t, n_ints(o));
+    en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->model->cfg.V));
+    if (!en->run || !en->blocks || !en->ints || !en->scratch)
+        return err_set(e, ERR_NOMEM, "engine tables for %d rows", engine__max_rows(o));
+    en->tok = en->ints;
+    en->pos = en->tok + rows;
+    en->seq = en->pos + rows;
+    en->out = en->seq + rows;
+    en->batch = (Batch){.tok = en->tok, .pos = en->pos, .seq = en->seq, .out = en->out, .blocks = en->blocks};
+    return OK;
+}
+
+static Status alloc_kv(Engine *en, Err *e) {
+    const ModelConfig *c = &en->model->cfg;
+    Device *d = en->model->dev;
+    TRY(kv_pool_new(&en->pool, en->o.n_blocks, en->o.max_seqs, en->o.max_ctx, e));
+    en->store = d->ops->kv_new(d, kv_type(&en->o), c->n_layer, en->o.n_blocks, c->nkv, c->hd);
+    if (!en->store)
+        return err_set(e, ERR_NOMEM, "KV cache of %d tokens, %zu MB", en->o.n_blocks * KV_BLOCK_TOK,
+                       model_kv_bytes(c, kv_type(&en->o), en->o.n_blocks) >> 20);
+    return OK;
+}
+
+/* Everything but the thread and its locks. */
+static void free_parts(Engine *en) {
+    Device *d = en->model->dev;
+    if (en->store) d->ops->kv_free(d, en->store);
+    kv_pool_free(en->pool);
+    mem_free(en->run);
+    mem_free(en->blocks);
+    mem_free(en->ints);
+    mem_free(en->scratch);
+    mem_free(en);
+}
+
+static Status start_thread(Engine *en, Err *e) {
+    int rc = pthread_mutex_init(&en->mu, NULL);
+    if (rc != 0) return err_set(e, ERR_IO, "engine lock: %s", strerror(rc));
+    rc = pthread_cond_init(&en->wake, NULL);
+    if (rc == 0) {
+        rc = pthread_create(&en->thread, NULL, engine_main, en);
+        if (rc == 0) return OK;
+        pthread_cond_destroy(&en->wake);
+    }
+    pthread_mutex_destroy(&en->mu);
+    return err_set(e, ERR_IO, "engine thread: %s", strerror(rc));
+}
+
+Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e) {
+    EngineOpts full;
+    TRY(fill_defaults(&full, &m->cfg, o, e));
+    TRY(model_reserve(m, engine__max_rows(&full), full.max_seqs, e));
+    Engine *en = mem_new(Engine);
+    if (!en) return err_set(e, ERR_NOMEM, "engine");
+    en->model = m;
+    en->o = full;
+    en->n_vocab = full.tok ? MIN(m->cfg.V, tok_n_vocab(full.tok)) : m->cfg.V;
+    Status st = alloc_tables(en, e);
+    if (st == OK) st = alloc_kv(en, e);
+    if (st == OK) st = start_thread(en, e);
+    if (st != OK) {
+        free_parts(en);
+        return st;
+    }
+    *out = en;
+    return OK;
+}
+
+void engine_free(Engine *en) {
+    if (!en) return;
+    pthread_mutex_lock(&en->mu);
+    en->stopping = true;
+    pthread_cond_signal(&en->wake);
+    pthread_mutex_unlock(&en->mu);
+    pthread_join(en->thread, NULL);
+    pthread_cond_destroy(&en->wake);
+    pthread_mutex_destroy(&en->mu);
+    free_parts(en);
+}
+
+/* ---- submit, cancel ---- */
+
+void engine__push(Queue *q, Req *r) {
+    r->next = NULL;
+    if (q->tail) q->tail->next = r;
+    else q->head = r;
+    q->tail = r;
+    q->n++;
+}
+
+Req *engine__pop(Queue *q) {
+    Req *r = q->head;
+    if (!r) return NULL;
+    q->head = r->next;
+    if (!q->head) q->tail = NULL;
+    q->n--;
+    r->next = NULL;
+    return r;
+}
+
+static Status check_req(const Engine *en, const EngineReq *r, Err *e) {
+    int max = en->o.max_ctx - 1, V = en->model->cfg.V;
+    if (r->n_prompt < 1) return err_set(e, ERR_ARG, "the prompt is empty");
+    if (r->n_prompt > max)
+        return err_set(e, ERR_ARG, "the prompt has %d tokens, the limit is %d", r->n_prompt, max);
+    if (r->max_new < 1) return err_set(e, ERR_ARG, "max_new %d: at least 1", r->max_new);
+    for (int i = 0; i < r->n_prompt; i++)
+        if (r->prompt[i] < 0 || r->prompt[i] >= V)
+            return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i, r->prompt[i], V);
+    return sample_check(&r->sample, e);
+}
+
+static Req *new_req(const Engine *en, const EngineReq *r) {
+    size_t bytes, ids;
+    if (!mem_mul(&ids, (size_t)r->n_prompt, sizeof(int32_t)) || !mem_add(&bytes, sizeof(Req), ids)) return NULL;
+    Req *q = mem_alloc_n(1, bytes);
+    if (!q) return NULL;
+    memcpy(q->prompt, r->prompt, ids);
+    q->in = *r;
+    q->in.prompt = q->prompt;
+    q->max_new = MIN(r->max_new, en->o.max_ctx - r->n_prompt);
+    return q;
+}
+
+Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
+    TRY(check_req(en, r, e));
+    Req *q = new_req(en, r);
+    if (!q) return err_set(e, ERR_NOMEM, "request of %d tokens", r->n_prompt);
+    Status st = OK;
+    pthread_mutex_lock(&en->mu);
+    if (en->stopping) st = err_set(e, ERR_CANCELLED, "the engine is stopping");
+    else if (en->n_run + en->waiting.n >= en->o.max_seqs + en->o.max_queue)
+        st = err_set(e, ERR_FULL, "%d requests run and %d wait: the queue is full", en->n_run,
+                     en->waiting.n);
+    if (st == OK) {
+        q->id = ++en->next_id;
+        if (id) *id = q->id;
+        engine__push(&en->waiting, q);
+        pthread_cond_signal(&en->wake);
+        q = NULL;
+    }
+    pthread_mutex_unlock(&en->mu);
+    mem_free(q);
+    return st;
+}
+
+void engine_cancel(Engine *en, uint64_t id) {
+    pthread_mutex_lock(&en->mu);
+    for (int i = 0; i < en->n_run; i++)
+        if (en->run[i]->id == id) atomic_store_explicit(&en->run[i]->cancelled, true, memory_order_relaxed);
+    for (Req *r = en->waiting.head; r; r = r->next)
+        if (r->id == id) {
+            atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
+            en->any_cancelled = true;
+        }
+    pthread_mutex_unlock(&en->mu);
+}
+
+int engine_max_ctx(const Engine *en) { return en->o.max_ctx; }
+
+EngineStats engine_stats(const Engine *en) {
+    pthread_mutex_t *mu = (pthread_mutex_t *)&en->mu; /* const to the caller: nothing changes */
+    const Counters *c = &en->count;
+    EngineStats s = {.n_blocks = en->o.n_blocks};
+    pthread_mutex_lock(mu);
+    s.n_running = en->n_run;
+    s.n_waiting = en->waiting.n;
+    pthread_mutex_unlock(mu);
+    s.n_blocks_used = atomic_load_explicit(&c->n_blocks_used, memory_order_relaxed);
+    s.n_prompt_tok = atomic_load_explicit(&c->n_prompt_tok, memory_order_relaxed);
+    s.n_new_tok = atomic_load_explicit(&c->n_new_tok, memory_order_relaxed);
+    s.n_steps = atomic_load_explicit(&c->n_steps, memory_order_relaxed);
+    return s;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Engine: the narrow door to generation. One engine thread owns sequences and KV blocks and runs one
+ * ragged batch per step; everybody else submits a request, reads events through callbacks and may cancel.
+ *
+ * request: QUEUED -[admit: KV blocks free]-> RUN -[end token, length, cancel, failure]-> DONE
+ *          QUEUED -[cancel]-> DONE
+ * Every submitted request gets exactly one on_done, whatever happens. */
+#ifndef INGOT_ENGINE_ENGINE_H
+#define INGOT_ENGINE_ENGINE_H
+
+#include "engine/sample.h"
+#include "model/model.h"
+#include "token/token.h"
+
+typedef struct Engine Engine;
+
+typedef enum FinishReason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR } FinishReason;
+
+/* Zero is the default of every field. */
+typedef struct EngineOpts {
+    int max_seqs;         /* sequences decoded together; default 8 */
+    int max_ctx;          /* tokens of one sequence, prompt included; 0: the model's context length */
+    int prefill_chunk;    /* prompt tokens per step; default 256 */
+    int max_queue;        /* requests waiting beyond those that run; default 256 */
+    int n_blocks;         /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
+    bool kv_f32;          /* KV cache in f32 instead of f16 */
+    bool check;           /* walk the KV pool's invariants after every step (tests) */
+    const Tokenizer *tok; /* borrowed: its end tokens stop a request; NULL: none do */
+} EngineOpts;
+
+typedef struct EngineReq {
+    const int32_t *prompt; /* copied by engine_submit */
+    int n_prompt;          /* 1 .. max_ctx - 1 */
+    int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
+    SampleOpts sample;
+    bool ignore_end;       /* go on after end tokens */
+    /* Engine thread. Must not block and must not call into the engine, engine_cancel excepted. The end
+     * token itself is not given to on_token, unless ignore_end is set. Either may be NULL. */
+    void (*on_token)(void *ctx, int32_t id);
+    void (*on_done)(void *ctx, FinishReason why, const Err *e); /* e only with FINISH_ERROR */
+    void *ctx;
+} EngineReq;
+
+/* What the engine is doing, for health pages and metrics. */
+typedef struct EngineStats {
+    int n_running, n_waiting;
+    int n_blocks, n_blocks_used;
+    uint64_t n_prompt_tok, n_new_tok, n_steps; /* since the start */
+} EngineStats;
+
+/* The model is borrowed, must outlive the engine and is used by nobody else meanwhile. ERR_NOMEM, ERR_ARG.
+ * Starts the engine thread. */
+MUST_CHECK Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e);
+/* Cancels what still runs or waits, joins the thread. Not from a callback. */
+void engine_free(Engine *en);
+/* Queue a request; *id (may be NULL) names it for engine_cancel. ERR_FULL when the queue is at its limit,
+ * ERR_ARG for what can never run. Any thread. */
+MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e);
+/* Takes effect within one step, with no on_token after it from a callback of that request; an unknown or
+ * finished id is ignored. Any thread. */
+void engine_cancel(Engine *en, uint64_t id);
+int engine_max_ctx(const Engine *en);
+/* Any thread. */
+EngineStats engine_stats(const Engine *en);
+/* Bytes an engine with these options will hold: KV cache, activations and its own tables. ERR_ARG. */
+MUST_CHECK Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e);
+
+#endif

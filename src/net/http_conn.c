@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * One connection: bytes in, requests out, one at a time. pump() moves it as far as it can go; every
+ * callback ends there. Reading goes on while a request is handled, since only a read shows that the client
+ * left, but stops once READ_AHEAD bytes wait; from then on the scan asks the kernel instead. (Of a client
+ * that sent more than both buffers hold, the end is behind those bytes and shows with the next answer.) */
+#include <poll.h>
+#include <sys/socket.h>
+
+#include "net/internal.h"
+
+enum {
+    READ_AHEAD = 16 << 10,  /* bytes of later requests kept while one is handled */
+    OUT_PAUSE = 256 << 10,  /* no further request is taken while this much waits for the client */
+    STALL_BYTES = 64 << 10, /* a client must take this much, or all, in write_timeout_ms */
+    LINGER_MS = 2000
+};
+
+static size_t out_waiting(const HttpConn *c) {
+    return evbuffer_get_length(bufferevent_get_output(c->bev));
+}
+
+static void set_deadline(HttpConn *c, int timeout_ms) {
+    c->deadline_ms = http__now_ms() + (uint64_t)timeout_ms;
+}
+
+void http__conn_put(HttpConn *c, const void *p, size_t n) {
+    if (n == 0) return;
+    c->n_queued += n;
+    if (bufferevent_write(c->bev, p, n) == 0) return;
+    c->broken = true;
+    event_active(c->resume, EV_TIMEOUT, 0);
+}
+
+static void tell_gone(HttpConn *c) {
+    void (*fn)(void *) = c->req.gone_fn;
+    c->req.gone_fn = NULL;
+    if (c->state == CONN_HANDLED && fn) fn(c->req.gone_ctx);
+}
+
+static void conn_free(HttpConn *c) {
+    if (c->resume) event_free(c->resume);
+    if (c->bev) bufferevent_free(c->bev); /* closes the socket */
+    http__parse_deinit(&c->req.parse);
+    mem_free(c);
+}
+
+void http__conn_close(HttpConn *c) {
+    HttpServer *s = c->server;
+    tell_gone(c);
+    if (c->prev) c->prev->next = c->next;
+    if (c->next) c->next->prev = c->prev;
+    if (s->conns == c) s->conns = c->next;
+    s->n_conns--;
+    conn_free(c);
+    if (s->stopping && s->n_conns == 0) event_base_loopbreak(s->base);
+}
+
+/* ---- moving on ---- */
+
+/* Take bytes for the request being read; true when it is whole or refused. */
+static bool feed(HttpConn *c) {
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    HttpParse *p = &c->req.parse;
+    bool was_fresh = http__parse_is_fresh(p);
+    while (p->state < PARSE_DONE && evbuffer_get_length(in) > 0) {
+        struct evbuffer_iovec v;
+        if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) break;
+        evbuffer_drain(in, http__parse_feed(p, v.iov_base, v.iov_len));
+    }
+    if (was_fresh && !http__parse_is_fresh(p))
+        set_deadline(c, c->server->cfg.limits.header_timeout_ms);
+    if (p->state == PARSE_BODY && p->wants_continue) {
+        static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        p->wants_continue = false;
+        http__conn_put(c, go_on, sizeof go_on - 1);
+    }
+    return p->state >= PARSE_DONE;
+}
+
+static void dispatch(HttpConn *c) {
+    HttpParse *p = &c->req.parse;
+    c->state = CONN_HANDLED;
+    c->deadline_ms = 0;
+    if (p->state == PARSE_FAILED) {
+        http__reply_refuse(&c->req, p->status, p->why);
+    } else {
+        c->server->cfg.on_request(c->server->cfg.ctx, &c->req);
+    }
+}
+
+static void discard_input(HttpConn *c) {
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    evbuffer_drain(in, evbuffer_get_length(in));
+}
+
+/* FLUSH with all bytes sent -> LINGER; true when there is nothing to wait for. */
+static bool flushed(HttpConn *c) {
+    if (c->peer_shut || c->server->stopping) return true;
+    shutdown(bufferevent_getfd(c->bev), SHUT_WR);
+    c->state = CONN_LINGER;
+    set_deadline(c, LINGER_MS);
+    return false;
+}
+
+/* Read on unless enough is waiting. (libevent's own high watermark would call on_read over and over.) */
+static void pace_reading(HttpConn *c) {
+    bool want = evbuffer_get_length(bufferevent_get_input(c->bev)) < READ_AHEAD;
+    if (want == c->reading || c->peer_shut) return;
+    c->reading = want;
+    int rc = want ? bufferevent_enable(c->bev, EV_READ) : bufferevent_disable(c->bev, EV_READ);
+    if (rc != 0) c->broken = true;
+}
+
+/* As far as it goes; may close c. */
+static void pump(HttpConn *c) {
+    while (c->state == CONN_READ && !c->broken && out_waiting(c) < OUT_PAUSE && feed(c))
+        dispatch(c);
+    if (c->state == CONN_FLUSH || c->state == CONN_LINGER) discard_input(c);
+    pace_reading(c);
+    if (c->broken || (c->state == CONN_FLUSH && out_waiting(c) == 0 && flushed(c)))
+        http__conn_close(c);
+}
+
+void http__conn_answered(HttpConn *c) {
+    HttpReq *r = &c->req;
+    bool keep = r->parse.keep_alive && !c->server->stopping && !c->peer_shut;
+    http__parse_reset(&r->parse);
+    *r = (HttpReq){.conn = c, .parse = r->parse};
+    c->state = keep ? CONN_READ : CONN_FLUSH;
+    c->deadline_ms = 0;
+    if (keep) set_deadline(c, c->server->cfg.limits.idle_timeout_ms);
+    event_active(c->resume, EV_TIMEOUT, 0);
+}
+
+/* ---- callbacks ---- */
+
+static void on_read(struct bufferevent *bev, void *ctx) {
+    (void)bev;
+    pump(ctx);
+}
+
+static void on_write(struct bufferevent *bev, void *ctx) {
+    (void)bev;
+    pump(ctx);
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *ctx) {
+    (void)fd;
+    (void)what;
+    pump(ctx);
+}
+
+/* End of file or a broken connection. Answers already complete are still sent after an end of file. */
+static void on_event(struct bufferevent *bev, short what, void *ctx) {
+    HttpConn *c = ctx;
+    (void)bev;
+    c->peer_shut = true;
+    bool sendable = (what & BEV_EVENT_EOF) && out_waiting(c) > 0;
+    if (!sendable || (c->state != CONN_READ && c->state != CONN_FLUSH)) {
+        http__conn_close(c);
+        return;
+    }
+    c->state = CONN_FLUSH;
+    c->deadline_ms = 0;
+}
+
+/* ---- opening, scanning, stopping ---- */
+
+static void name_peer(HttpConn *c, const struct sockaddr *a) {
+    char ip[INET6_ADDRSTRLEN] = "?";
+    bool v6 = a->sa_family == AF_INET6;
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)(const void *)a;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)(const void *)a;
+    const void *addr = v6 ? (const void *)&a6->sin6_addr : (const void *)&a4->sin_addr;
+    evutil_inet_ntop(a->sa_family, addr, ip, sizeof ip);
+    evutil_snprintf(c->peer, sizeof c->peer, v6 ? "[%s]:%d" : "%s:%d", ip,
+                    ntohs(v6 ? a6->sin6_port : a4->sin_port));
+}
+
+static bool conn_setup(HttpConn *c, evutil_socket_t fd) {
+    HttpServer *s = c->server;
+    const HttpLimits *l = &s->cfg.limits;
+    http__parse_init(&c->req.parse, l->max_header_bytes, l->max_body_bytes);
+    c->req.conn = c;
+    c->resume = event_new(s->base, -1, 0, on_resume, c);
+    c->bev = bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    if (!c->bev) evutil_closesocket(fd);
+    if (!c->bev || !c->resume) return false;
+    bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
+    c->reading = true;
+    return bufferevent_enable(c->bev, EV_READ | EV_WRITE) == 0;
+}
+
+void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer, bool refuse) {
+    HttpConn *c = mem_new(HttpConn);
+    if (!c) {
+        evutil_closesocket(fd);
+        return;
+    }
+    c->server = s;
+    if (!conn_setup(c, fd)) {
+        conn_free(c);
+        return;
+    }
+    name_peer(c, peer);
+    c->next = s->conns;
+    if (s->conns) s->conns->prev = c;
+    s->conns = c;
+    s->n_conns++;
+    set_deadline(c, s->cfg.limits.header_timeout_ms);
+    if (!refuse) return;
+    c->state = CONN_HANDLED;
+    http__reply_refuse(&c->req, 503, "too many connections");
+}
+
+static void on_deadline(HttpConn *c) {
+    if (c->state != CONN_READ || http__parse_is_fresh(&c->req.parse) || out_waiting(c) > 0) {
+        http__conn_close(c);
+        return;
+    }
+    c->state = CONN_HANDLED;
+    http__reply_refuse(&c->req, 408, "the request did not arrive in time");
+}
+
+/* True when the client took less than STALL_BYTES (or all that waited) in write_timeout_ms. */
+static bool reader_stalls(HttpConn *c, uint64_t now_ms) {
+    size_t waiting = out_waiting(c);
+    uint64_t sent = c->n_queued - waiting;
+    if (waiting == 0) {
+        c->stall_ms = 0;
+        return false;
+    }
+    if (c->stall_ms == 0 || sent >= c->stall_goal) {
+        c->stall_goal = sent + MIN(waiting, (size_t)STALL_BYTES);
+        c->stall_ms = now_ms + (uint64_t)c->server->cfg.limits.write_timeout_ms;
+        return false;
+    }
+    return now_ms >= c->stall_ms;
+}
+
+/* Did the client leave while its bytes filled the read-ahead, so that nothing is read? */
+static bool left_unread(const HttpConn *c) {
+    if (c->state != CONN_HANDLED || c->reading) return false;
+    struct pollfd p = {.fd = bufferevent_getfd(c->bev), .events = POLLRDHUP};
+    return poll(&p, 1, 0) > 0;
+}
+
+void http__conn_scan(HttpConn *c, uint64_t now_ms) {
+    if (reader_stalls(c, now_ms) || left_unread(c)) {
+        http__conn_close(c);
+    } else if (c->deadline_ms != 0 && now_ms >= c->deadline_ms) {
+        on_deadline(c);
+    }
+}
+
+void http__conn_stop(HttpConn *c) {
+    if (c->state == CONN_HANDLED) return;
+    c->state = CONN_FLUSH;
+    pump(c);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Inside net/: server and connection. Everything here belongs to the loop's thread, but for the two
+ * atomics and wake_fd of HttpServer, through which other threads knock.
+ *
+ * A connection is freed only from libevent's callbacks and from http_run's end, never inside http_reply
+ * and friends: a handler may go on using what it has until it returns. */
+#ifndef INGOT_NET_INTERNAL_H
+#define INGOT_NET_INTERNAL_H
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+
+#include "net/http.h"
+#include "net/http_parse.h"
+
+typedef struct HttpConn HttpConn;
+
+typedef enum ConnState {
+    CONN_READ,    /* a request is awaited or arriving */
+    CONN_HANDLED, /* the handler has it; input waits */
+    CONN_FLUSH,   /* no further request; the rest of the answer is being sent */
+    CONN_LINGER /* our side is shut; late bytes are thrown away so that the answer is not lost to a reset */
+} ConnState;
+
+struct HttpReq {
+    HttpConn *conn; /* borrowed: the connection this is part of */
+    HttpParse parse;
+    void (*gone_fn)(void *ctx); /* NULL: nobody wants to know */
+    void *gone_ctx;
+    bool streaming; /* http_stream_begin was called */
+    bool no_body;   /* answer to HEAD, or a status without body */
+    bool chunked;   /* the stream is sent in chunks (not to HTTP/1.0) */
+};
+
+struct HttpConn {
+    HttpServer *server;      /* borrowed */
+    HttpConn *prev, *next;   /* in server->conns */
+    struct bufferevent *bev; /* owned, with its socket */
+    struct event *resume;    /* owned: go on with this connection from the loop */
+    HttpReq req;
+    ConnState state;
+    bool broken;          /* an answer could not be queued: close */
+    bool peer_shut;       /* end of file was read */
+    bool reading;         /* off while enough is read ahead */
+    uint64_t deadline_ms; /* of the state; 0: none */
+    uint64_t n_queued;    /* bytes ever given to the output buffer */
+    uint64_t stall_goal;  /* bytes that must be sent in all ... */
+    uint64_t stall_ms;    /* ... by this time; 0: nothing waits */
+    char peer[INET6_ADDRSTRLEN + 10];
+};
+
+struct HttpServer {
+    HttpConfig cfg; /* [const] limits filled in */
+    int port;       /* [const] */
+    int wake_fd;    /* [const] eventfd, any thread writes */
+    _Atomic bool
+        stop_asked; /* [atomic] set in http_stop, read by the loop; relaxed: wake_fd orders it */
+    _Atomic bool
+        wake_asked; /* [atomic] set in http_wake, cleared before on_wake; acquire and release */
+    struct event_base *base; /* owned, all below too */
+    struct evconnlistener *listener;
+    struct event *ev_wake, *ev_scan, *ev_tick, *ev_relisten;
+    HttpConn *conns;
+    int n_conns;
+    bool stopping;
+    int grace_ms;
+    uint64_t stop_ms; /* running answers are cut then */
+};
+
+uint64_t http__now_ms(void);
+
+/* ---- http_conn.c ---- */
+/* Take over an accepted socket; `refuse` answers 503 and closes. The socket is closed on failure. */
+void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer, bool refuse);
+/* Close and free; a HANDLED request's on_gone is called. */
+void http__conn_close(HttpConn *c);
+/* Periodic check of deadline and slow reading; may close c. */
+void http__conn_scan(HttpConn *c, uint64_t now_ms);
+/* The server stops: close what is idle. May close c. */
+void http__conn_stop(HttpConn *c);
+/* Append to the output; on failure the connection is marked broken. */
+void http__conn_put(HttpConn *c, const void *p, size_t n);
+/* The request was answered: on to the next one, or to FLUSH. */
+void http__conn_answered(HttpConn *c);
+
+/* ---- http_reply.c ---- */
+/* Whole plain-text answer of the server itself, after which the connection is closed. */
+void http__reply_refuse(HttpReq *r, int status, const char *why);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Health. The numbers come from a timer's samples: resident memory of this process, and the share of all
+ * processors' time that was busy since the sample before (of the time since boot in the first one). */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/io.h"
+#include "server/internal.h"
+
+static int64_t read_rss(void) {
+    StrBuf b = {0};
+    long long size, resident = 0;
+    if (io_read_file(&b, "/proc/self/statm", 4096, NULL) != OK ||
+        sscanf(sb_str(&b), "%lld %lld", &size, &resident) != 2) {
+        resident = 0;
+    }
+    sb_deinit(&b);
+    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+}
+
+/* First line of /proc/stat: cpu user nice system idle iowait irq softirq steal ... in clock ticks. */
+static bool read_cpu(uint64_t *busy, uint64_t *all) {
+    unsigned long long v[8] = {0};
+    StrBuf b = {0};
+    bool ok = io_read_file(&b, "/proc/stat", 4 << 20, NULL) == OK &&
+              sscanf(sb_str(&b), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
+                     &v[3], &v[4], &v[5], &v[6], &v[7]) >= 4;
+    sb_deinit(&b);
+    *all = 0;
+    for (int i = 0; i < 8; i++) *all += v[i];
+    *busy = *all - v[3] - v[4];
+    return ok;
+}
+
+void server__health_sample(Health *h) {
+    uint64_t busy, all;
+    h->rss_bytes = read_rss();
+    if (!read_cpu(&busy, &all) || all <= h->all_ticks || busy < h->busy_ticks) return;
+    h->cpu_percent = 100.0 * (double)(busy - h->busy_ticks) / (double)(all - h->all_ticks);
+    h->busy_ticks = busy;
+    h->all_ticks = all;
+}
+
+void server__get_health(Server *s, HttpReq *r) {
+    StrBuf b = {0};
+    JsonW w;
+    jw_init(&w, &b);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "status", http_stopping(s->http) ? "stopping" : "healthy");
+    jw_bool(&w, "model_loaded", s->cfg.engine.submit != NULL);
+    jw_cstr(&w, "device", s->cfg.device);
+    jw_int(&w, "memory_usage", s->health.rss_bytes);
+    jw_num(&w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
+    jw_num(&w, "gpu_memory_used", 0.0);
+    jw_end_obj(&w);
+    server__reply_json(r, 200, &b);
+}
+
+static void reply_status(HttpReq *r, int status, const char *word) {
+    StrBuf b = {0};
+    sb_printf(&b, "{\"status\":\"%s\"}", word);
+    server__reply_json(r, status, &b);
+}
+
+void server__get_live(Server *s, HttpReq *r) {
+    (void)s;
+    reply_status(r, 200, "live");
+}
+
+void server__get_ready(Server *s, HttpReq *r) {
+    bool stopping = http_stopping(s->http);
+    reply_status(r, stopping ? 503 : 200, stopping ? "stopping" : "ready");
+}
