@@ -37,9 +37,11 @@ expect_ok "$INGOT" bench --train "${tiny[@]}"
 out_has 'f32 products'
 out_has 'tokens/s'
 
-# kernels
-expect_ok "$INGOT" bench --help
-out_has '--kernels'
+# kernels: every slot once or more
+expect_ok "$INGOT" bench --kernels --json
+check_json 'length >= 40 and all(.bench == "kernel" and .value > 0 and .roof > 0 and .roof_share > 0)'
+check_json 'map(.slot) | index("gemv q4_0") and index("gemm_f32") and index("attn f16") and index("adamw")'
+expect_fail 2 'level|cpu' "$INGOT" bench --kernels --cpu mmx
 
 # what is wrong is said in a line
 expect_fail 2 'give a model' "$INGOT" bench

@@ -19,8 +19,9 @@ typedef struct Sink {
     pthread_mutex_t mu;
     pthread_cond_t changed;
     int32_t ids[MAX_NEW];
-    int n, n_done;
+    int n, n_done, order; /* order: how many requests ended before */
     FinishReason why;
+    bool has_err;
     Err err;
     bool hold;          /* the engine waits inside on_token */
     Engine *cancel_on;  /* cancel from within the callback, */
@@ -42,11 +43,15 @@ static void on_token(void *ctx, int32_t id) {
     if (s->cancel_on && s->n == s->cancel_at) engine_cancel(s->cancel_on, s->cancel_id);
 }
 
+static atomic_int n_ended;
+
 static void on_done(void *ctx, FinishReason why, const Err *e) {
     Sink *s = ctx;
     pthread_mutex_lock(&s->mu);
     s->n_done++;
+    s->order = atomic_fetch_add(&n_ended, 1);
     s->why = why;
+    s->has_err = e != NULL;
     if (e) s->err = *e;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->mu);
@@ -96,6 +101,7 @@ static void generate(Engine *en, Sink *s, const int32_t *ids, int n, int max_new
 static void expect_same(const Sink *a, const Sink *b) {
     EQ(a->n, b->n);
     EQ(a->why, b->why);
+    EQ(a->has_err, a->why == FINISH_ERROR);
     for (int i = 0; i < a->n; i++) EQ(a->ids[i], b->ids[i]);
 }
 
@@ -184,6 +190,28 @@ TEST(sampling_does_not_depend_on_the_batch) {
     int n_equal = 0;
     for (int k = 0; k < NEW; k++) n_equal += alone[0].ids[k] == alone[1].ids[k];
     TRUE_(n_equal < NEW); /* other seeds, other text */
+    engine_free(en);
+    tiny_model_free(&t);
+}
+
+/* Random numbers belong to places in the text: a text cut short and given again goes on as it would have. */
+TEST(a_seed_means_the_same_after_a_restart) {
+    TinyModel t = tiny_model_new("llama", V, CTX, NULL, 4);
+    Engine *en = engine_up(&t, (EngineOpts){.kv_f32 = true});
+    int32_t ids[40];
+    Sink whole = SINK, rest = SINK;
+    SampleOpts so = {.temp = 1, .top_p = 1, .seed = 3};
+    fill_prompt(ids, 10, 5);
+    EngineReq r = request(&whole, ids, 10, 30);
+    r.sample = so;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_done(&whole);
+    memcpy(ids + 10, whole.ids, 12 * sizeof *ids);
+    r = request(&rest, ids, 22, 18);
+    r.sample = so;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_done(&rest);
+    for (int i = 0; i < 18; i++) EQ(rest.ids[i], whole.ids[12 + i]);
     engine_free(en);
     tiny_model_free(&t);
 }
@@ -367,7 +395,7 @@ TEST(cancel_while_it_waits) {
     Sink first = SINK, rest[N];
     uint64_t id[N];
     first.hold = true;
-    EngineReq r = request(&first, ids, 4, 20);
+    EngineReq r = request(&first, ids, 4, 200);
     OK_(engine_submit(en, &r, NULL, TERR));
     wait_tokens(&first, 1);
     for (int i = 0; i < N; i++) {
@@ -384,6 +412,8 @@ TEST(cancel_while_it_waits) {
         EQ(rest[i].why, i % 2 ? FINISH_LENGTH : FINISH_CANCELLED);
         EQ(rest[i].n, i % 2 ? 10 : 0);
         EQ(rest[i].n_done, 1);
+        EQ(rest[i].order < first.order, i % 2 == 0); /* at once, not when its turn came */
+        FALSE_(rest[i].has_err);
     }
     engine_free(en);
     tiny_model_free(&t);

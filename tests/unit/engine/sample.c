@@ -46,6 +46,9 @@ TEST(greedy_takes_the_best_and_ties_go_low) {
     EQ(next(x, 5, opts(0, 2, 0.1), 9), 3);
     float minus[3] = {-INFINITY, -5, -INFINITY};
     EQ(next(minus, 3, opts(0, 0, 1), 0), 1);
+    float far_apart[300] = {0};
+    far_apart[70] = far_apart[200] = 1;
+    EQ(next(far_apart, 300, opts(0, 0, 1), 0), 70);
 }
 
 TEST(one_token_vocabulary) {
@@ -108,16 +111,16 @@ TEST(top_k_keeps_exactly_the_k_best) {
 }
 
 TEST(top_p_keeps_the_smallest_set_that_reaches_it) {
-    static const float flat[4] = {2, 2, 2, 2};
+    static const float flat[5] = {2, 2, 2, 2, -INFINITY}; /* five, so that a top-k of 4 is one */
     static const struct {
         double p;
         int kept;
     } rows[] = {{1e-9, 1}, {0.25, 1}, {0.2501, 2}, {0.5, 2}, {0.75, 3}, {0.7501, 4}, {0.9999, 4}, {1, 4}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (int k = 0; k <= 4; k += 4) {
-            int hits[4];
-            count(hits, flat, 4, opts(1, k, rows[i].p), 400);
-            for (int t = 0; t < 4; t++) EQ(hits[t] > 0, t < rows[i].kept);
+            int hits[5];
+            count(hits, flat, 5, opts(1, k, rows[i].p), 400);
+            for (int t = 0; t < 5; t++) EQ(hits[t] > 0, t < rows[i].kept);
         }
     }
 }
@@ -195,9 +198,9 @@ TEST(options_out_of_range) {
 TEST(kept_sets_match_a_full_sort) {
     enum { V = 57, DRAWS = 3000 };
     for (int round = 0; round < 20; round++) {
-        float x[V];
+        float x[V], spread = round % 2 ? 0.1f : 0.25f;
         int rank[V], hits[V];
-        for (int i = 0; i < V; i++) x[i] = (float)((i * 7919 + round * 104729) % 31) * 0.1f;
+        for (int i = 0; i < V; i++) x[i] = (float)((i * 7919 + round * 104729) % 31) * spread;
         for (int i = 0; i < V; i++) {
             rank[i] = 0;
             for (int j = 0; j < V; j++) rank[i] += x[j] > x[i] || (x[j] == x[i] && j < i);
@@ -208,11 +211,14 @@ TEST(kept_sets_match_a_full_sort) {
             above[i] = 0;
             for (int j = 0; j < V; j++) above[i] += rank[j] < rank[i] ? exp((double)x[j]) : 0;
         }
-        count(hits, x, V, opts(1, 1 + round, 1), DRAWS);
+        count(hits, x, V, opts(8, 1 + round, 1), DRAWS);
         for (int i = 0; i < V; i++) EQ(hits[i] > 0, rank[i] <= round);
-        double p = 0.031 + 0.02 * round;
+        double p = 0.031 + 0.045 * round; /* up to 0.886: what is kept last has 1 % and more */
         count(hits, x, V, opts(1, 0, p), DRAWS);
-        for (int i = 0; i < V; i++) EQ(hits[i] > 0, above[i] < p * total);
+        for (int i = 0; i < V; i++) {
+            if (above[i] >= p * total) EQ(hits[i], 0);
+            else if (exp((double)x[i]) > 0.004 * total) TRUE_(hits[i] > 0);
+        }
     }
 }
 
