@@ -42,11 +42,12 @@ typedef struct Gemm {
     int n_per_task; /* columns of one task (B shared) */
 } Gemm;
 
-static int kc_of(const GemmCore *c) { return c->elem == 2 ? 512 : 256; }
+/* The most k of one pass: C goes through the caches once per pass, a panel of B must stay near. */
+static int kc_max(const GemmCore *c) { return c->elem == 2 ? 1024 : 512; }
 static int group_cols(const GemmCore *c) { return MAX(256, c->nr); }
 
 size_t cpu__gemm_scratch(const GemmCore *c) {
-    size_t kc = (size_t)kc_of(c), expand = kc * (size_t)group_cols(c) * sizeof(float);
+    size_t kc = (size_t)kc_max(c), expand = kc * (size_t)group_cols(c) * sizeof(float);
     size_t rows = ROUND_UP((size_t)MAX(BLOCK_ROWS, BLOCK_COLS), (size_t)MAX(c->mr, c->nr));
     return ROUND_UP(expand + (rows + (size_t)group_cols(c)) * kc * c->elem + 512, (size_t)4096);
 }
@@ -106,11 +107,16 @@ static void pack_b_cols(const Gemm *g, char *dst, size_t pitch, int k, int kn, i
     }
 }
 
+/* Rows [m, m + mn) and steps [k, k + kn). Where rows lie side by side (a transposed A) all panels take a few
+ * steps at a time, so that a cache line is used up before it leaves. */
 static void pack_a_rows(const Gemm *g, char *dst, size_t pitch, int k, int kn, int m, int mn) {
-    int mr = g->core->mr;
-    for (int i = 0; i < mn; i += mr)
-        g->core->pack_a(dst + (size_t)(i / mr) * pitch, g->a + (m + i) * g->a_rs + k * g->a_cs,
-                        g->a_rs, g->a_cs, MIN(mr, mn - i), kn);
+    const GemmCore *c = g->core;
+    int part = g->a_rs == 1 ? MAX(16, c->kr) : kn;
+    for (int j = 0; j < kn; j += part)
+        for (int i = 0; i < mn; i += c->mr)
+            c->pack_a(dst + (size_t)(i / c->mr) * pitch + panel_bytes(c, c->mr, j),
+                      g->a + (m + i) * g->a_rs + (k + j) * g->a_cs, g->a_rs, g->a_cs, MIN(c->mr, mn - i),
+                      MIN(part, kn - j));
 }
 
 /* C[m.., n..] (+)= over kn steps; panels of A and B lie `pitch` apart. */
@@ -235,9 +241,16 @@ static void gemm_share_b(Gemm *g) {
     }
 }
 
+/* Equal passes over K, of whole quantized blocks. */
+static int kc_of(const Gemm *g) {
+    int unit = MAX(32, g->b.p ? 1 : dtype_info(g->b.w->type)->block);
+    int n = (g->K + kc_max(g->core) - 1) / kc_max(g->core);
+    return ROUND_UP((g->K + n - 1) / n, unit);
+}
+
 static void gemm_run(Gemm *g) {
     g->core = g->d->core;
-    g->kc = kc_of(g->core);
+    g->kc = kc_of(g);
     if (g->M <= SHARE_A_ROWS) gemm_share_a(g);
     else gemm_share_b(g);
 }
