@@ -86,7 +86,7 @@ all: $(LIB) $(BIN) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
 
 #: make              the library and the program: build/ingot
 #: make demo         train a small model, serve it, ask it something
-#: make test         build and run all tests; T=token/bpe: only paths that contain this
+#: make test         build and run all tests; T=token/encode: only paths that contain this
 #: make lint         layers, names, lengths, banned words, format; LINT=--strict: warnings fail
 #: make bench        build and run bench/ and the kernel benches; T=... as above
 #: make asan         all but end-to-end tests under the address and undefined-behaviour sanitizers

@@ -16,18 +16,34 @@ typedef struct InfoCmd {
 
 #define AT(field) offsetof(InfoCmd, field)
 static const OptSpec opts[] = {
-    {.key = "ctx", .letter = 'c', .type = OPT_INT, .offset = AT(ctx), .def = "0", .min = 0, .max = MODEL_MAX_CTX,
+    {.key = "ctx",
+     .letter = 'c',
+     .type = OPT_INT,
+     .offset = AT(ctx),
+     .def = "0",
+     .min = 0,
+     .max = MODEL_MAX_CTX,
      .help = "context of the memory plan; 0: the model's context length, at most 4096"},
-    {.key = "seqs", .type = OPT_INT, .offset = AT(seqs), .def = "1", .min = 1, .max = 4096,
+    {.key = "seqs",
+     .type = OPT_INT,
+     .offset = AT(seqs),
+     .def = "1",
+     .min = 1,
+     .max = 4096,
      .help = "sequences of the memory plan that are decoded together"},
-    {.key = "tensors", .type = OPT_BOOL, .offset = AT(tensors), .def = "true", .help = "list the tensors"},
+    {.key = "tensors",
+     .type = OPT_BOOL,
+     .offset = AT(tensors),
+     .def = "true",
+     .help = "list the tensors"},
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object"},
 };
 #undef AT
 
 static const CliSpec spec = {
     .usage = "ingot info FILE.gguf [options]",
-    .about = "Shows the metadata and the tensors of a GGUF file and plans the memory that running it takes.\n"
+    .about = "Shows the metadata and the tensors of a GGUF file and plans the memory that running "
+             "it takes.\n"
              "Nothing is loaded.\n"
              "\n"
              "examples:\n"
@@ -74,7 +90,8 @@ static void collect(Info *f, const InfoCmd *c) {
 /* ---- text ---- */
 
 static void put_shape(StrBuf *b, const GgufTensor *t) {
-    for (int d = 0; d < t->n_dims; d++) sb_printf(b, d ? " x %llu" : "%llu", (unsigned long long)t->ne[d]);
+    for (int d = 0; d < t->n_dims; d++)
+        sb_printf(b, d ? " x %llu" : "%llu", (unsigned long long)t->ne[d]);
 }
 
 static void put_metadata(StrBuf *b, const Gguf *g) {
@@ -99,8 +116,8 @@ static void put_tensors(StrBuf *b, const Gguf *g) {
         sb_clear(&shape);
         sb_put_quoted(&name, t->name, MAX_SHOWN);
         put_shape(&shape, t);
-        sb_printf(b, "  %-28s %18s  %-5s %10s\n", sb_str(&name), sb_str(&shape), dtype_name(t->type),
-                  cli_bytes(size, (double)t->n_bytes));
+        sb_printf(b, "  %-28s %18s  %-5s %10s\n", sb_str(&name), sb_str(&shape),
+                  dtype_name(t->type), cli_bytes(size, (double)t->n_bytes));
     }
     sb_deinit(&name);
     sb_deinit(&shape);
@@ -113,18 +130,21 @@ static void put_plan(StrBuf *b, const Info *f) {
         return;
     }
     size_t sum = f->n_weight_bytes + f->kv_bytes + f->work_bytes;
-    sb_printf(b, "memory for %d sequence%s of %d tokens: weights %s, KV cache (f16) %s, workspace %s: %s in all\n",
+    sb_printf(b,
+              "memory for %d sequence%s of %d tokens: weights %s, KV cache (f16) %s, workspace %s: "
+              "%s in all\n",
               f->seqs, f->seqs > 1 ? "s" : "", f->ctx, cli_bytes(w, (double)f->n_weight_bytes),
-              cli_bytes(k, (double)f->kv_bytes), cli_bytes(x, (double)f->work_bytes), cli_bytes(all, (double)sum));
+              cli_bytes(k, (double)f->kv_bytes), cli_bytes(x, (double)f->work_bytes),
+              cli_bytes(all, (double)sum));
 }
 
 static void put_text(StrBuf *b, const Info *f, const InfoCmd *c) {
     char n[32], size[32];
     put_metadata(b, f->g);
     if (c->tensors) put_tensors(b, f->g);
-    sb_printf(b, "file: %s, %s, GGUF version %u, alignment %u, %zu metadata entries, %zu tensors\n", f->path,
-              cli_bytes(size, (double)gguf_map(f->g).n), gguf_version(f->g), gguf_alignment(f->g), gguf_n_kv(f->g),
-              gguf_n_tensors(f->g));
+    sb_printf(b, "file: %s, %s, GGUF version %u, alignment %u, %zu metadata entries, %zu tensors\n",
+              f->path, cli_bytes(size, (double)gguf_map(f->g).n), gguf_version(f->g),
+              gguf_alignment(f->g), gguf_n_kv(f->g), gguf_n_tensors(f->g));
     sb_printf(b, "parameters: %s, %.2f bits each\n", cli_commas(n, f->n_params),
               f->n_params ? 8.0 * (double)f->n_weight_bytes / (double)f->n_params : 0);
     put_plan(b, f);

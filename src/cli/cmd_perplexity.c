@@ -21,19 +21,48 @@ typedef struct PplCmd {
 
 #define AT(field) offsetof(PplCmd, field)
 static const OptSpec opts[] = {
-    {.key = "file", .letter = 'f', .type = OPT_STR, .offset = AT(file), .metavar = "FILE",
+    {.key = "file",
+     .letter = 'f',
+     .type = OPT_STR,
+     .offset = AT(file),
+     .metavar = "FILE",
      .help = "the text; - is standard input"},
-    {.key = "ctx", .letter = 'c', .type = OPT_INT, .offset = AT(ctx), .def = "0", .min = 0, .max = MODEL_MAX_CTX,
+    {.key = "ctx",
+     .letter = 'c',
+     .type = OPT_INT,
+     .offset = AT(ctx),
+     .def = "0",
+     .min = 0,
+     .max = MODEL_MAX_CTX,
      .help = "tokens of a window; 0: 512, or the model's context length if that is less"},
-    {.key = "chunks", .type = OPT_INT, .offset = AT(chunks), .def = "0", .min = 0, .max = INT32_MAX,
+    {.key = "chunks",
+     .type = OPT_INT,
+     .offset = AT(chunks),
+     .def = "0",
+     .min = 0,
+     .max = INT32_MAX,
      .help = "windows to score; 0: all that the text fills"},
-    {.key = "all", .type = OPT_BOOL, .offset = AT(all),
+    {.key = "all",
+     .type = OPT_BOOL,
+     .offset = AT(all),
      .help = "score every token of a window but the first, not only its second half"},
-    {.key = "logprobs", .type = OPT_STR, .offset = AT(logprobs), .metavar = "FILE",
+    {.key = "logprobs",
+     .type = OPT_STR,
+     .offset = AT(logprobs),
+     .metavar = "FILE",
      .help = "write a line \"id logprob\" for each scored token (one model only)"},
-    {.key = "kv", .type = OPT_CHOICE, .offset = AT(kv), .def = "f16", .choices = "f16|f32",
+    {.key = "kv",
+     .type = OPT_CHOICE,
+     .offset = AT(kv),
+     .def = "f16",
+     .choices = "f16|f32",
      .help = "type of the KV cache"},
-    {.key = "threads", .type = OPT_INT, .offset = AT(threads), .def = "0", .min = 0, .max = 4096,
+    {.key = "threads",
+     .type = OPT_INT,
+     .offset = AT(threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
      .help = "0: all processors"},
     {.key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = AT(quiet), .help = "no progress"},
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object a model"},
@@ -42,9 +71,12 @@ static const OptSpec opts[] = {
 
 static const CliSpec spec = {
     .usage = "ingot perplexity MODEL.gguf [OTHER.gguf] -f text.txt [options]",
-    .about = "Measures how well a model predicts a text: exp of the mean negative log-probability of its tokens,\n"
-             "so lower is better. The text is cut into windows; the second half of each is scored, given all\n"
-             "before it in the window (the definition that llama.cpp uses). A second model is scored on the same\n"
+    .about = "Measures how well a model predicts a text: exp of the mean negative log-probability "
+             "of its tokens,\n"
+             "so lower is better. The text is cut into windows; the second half of each is scored, "
+             "given all\n"
+             "before it in the window (the definition that llama.cpp uses). A second model is "
+             "scored on the same\n"
              "text and the difference printed: what a quantization cost.\n"
              "\n"
              "example:\n"
@@ -80,10 +112,18 @@ static void on_token(void *ctx, int32_t id, double logprob) {
 }
 
 /* With --logprobs the file appears whole or not at all. */
-static Status score_text(Scoring *s, const PplCmd *c, const CliModel *m, const TokBuf *ids, Err *e) {
-    EvalPplOpts o = {.ctx = (int)c->ctx, .max_chunks = (int)c->chunks, .all = c->all, .kv_f32 = !strcmp(c->kv, "f32"),
-                     .n_threads = cli_threads(c->threads), .has_bos = tok_bos(m->tok) >= 0, .bos = tok_bos(m->tok),
-                     .progress = on_progress, .on_token = c->logprobs ? on_token : NULL, .cb_ctx = s,
+static Status score_text(Scoring *s, const PplCmd *c, const CliModel *m, const TokBuf *ids,
+                         Err *e) {
+    EvalPplOpts o = {.ctx = (int)c->ctx,
+                     .max_chunks = (int)c->chunks,
+                     .all = c->all,
+                     .kv_f32 = !strcmp(c->kv, "f32"),
+                     .n_threads = cli_threads(c->threads),
+                     .has_bos = tok_bos(m->tok) >= 0,
+                     .bos = tok_bos(m->tok),
+                     .progress = on_progress,
+                     .on_token = c->logprobs ? on_token : NULL,
+                     .cb_ctx = s,
                      .stop = cli_stop_flag()};
     if (c->logprobs) TRY(io_writer_open(&s->log, c->logprobs, true, e));
     Status st = eval_perplexity(&s->r, m->m, ids->v, ids->n, &o, e);
@@ -131,9 +171,9 @@ static int print_json(const Scoring *s, const char *path) {
 
 static int print_text(const Scoring *s, const char *path) {
     char a[32], span[24];
-    printf("%s: perplexity %.4f, %.4f nats a token; %s tokens scored in %d windows of %d, %s\n", path,
-           s->r.perplexity, s->r.nll / (double)s->r.n_tok, cli_commas(a, s->r.n_tok), s->r.n_chunks, s->r.ctx,
-           clock_format_span(span, s->seconds));
+    printf("%s: perplexity %.4f, %.4f nats a token; %s tokens scored in %d windows of %d, %s\n",
+           path, s->r.perplexity, s->r.nll / (double)s->r.n_tok, cli_commas(a, s->r.n_tok),
+           s->r.n_chunks, s->r.ctx, clock_format_span(span, s->seconds));
     return cli_flush_stdout();
 }
 

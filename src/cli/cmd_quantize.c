@@ -15,29 +15,40 @@ typedef struct QuantizeCmd {
 
 #define AT(field) offsetof(QuantizeCmd, field)
 static const OptSpec opts[] = {
-    {.key = "pure", .type = OPT_BOOL, .offset = AT(pure),
+    {.key = "pure",
+     .type = OPT_BOOL,
+     .offset = AT(pure),
      .help = "give every matrix the asked type, the head too (smaller and less exact)"},
-    {.key = "threads", .type = OPT_INT, .offset = AT(threads), .def = "0", .min = 0, .max = 4096,
+    {.key = "threads",
+     .type = OPT_INT,
+     .offset = AT(threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
      .help = "0: all processors; the output is the same for any number"},
     {.key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = AT(quiet), .help = "no progress"},
-    {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print the sizes as one JSON object"},
+    {.key = "json",
+     .type = OPT_BOOL,
+     .offset = AT(json),
+     .help = "print the sizes as one JSON object"},
 };
 #undef AT
 
 static const CliSpec spec = {
     .usage = "ingot quantize IN.gguf OUT.gguf TYPE [options]",
-    .about =
-        "Writes a smaller copy of a model. TYPE is one of\n"
-        "  q8_0 (or int8)   8.5 bits a weight: hardly any loss\n"
-        "  q4_0 (or int4)   4.5 bits a weight: half of q8_0, some loss\n"
-        "  f16, bf16        16 bits a weight\n"
-        "Matrices get the type; norms, biases and position embeddings stay as they are, and with q4_0 the\n"
-        "head keeps more bits (see --pure). IN holds f32, f16 or bf16. OUT appears whole or not at all.\n"
-        "\n"
-        "example:\n"
-        "  ingot quantize model.gguf model-q8_0.gguf q8_0\n"
-        "next, what it cost in quality:\n"
-        "  ingot perplexity model.gguf model-q8_0.gguf -f text.txt",
+    .about = "Writes a smaller copy of a model. TYPE is one of\n"
+             "  q8_0 (or int8)   8.5 bits a weight: hardly any loss\n"
+             "  q4_0 (or int4)   4.5 bits a weight: half of q8_0, some loss\n"
+             "  f16, bf16        16 bits a weight\n"
+             "Matrices get the type; norms, biases and position embeddings stay as they are, and "
+             "with q4_0 the\n"
+             "head keeps more bits (see --pure). IN holds f32, f16 or bf16. OUT appears whole or "
+             "not at all.\n"
+             "\n"
+             "example:\n"
+             "  ingot quantize model.gguf model-q8_0.gguf q8_0\n"
+             "next, what it cost in quality:\n"
+             "  ingot perplexity model.gguf model-q8_0.gguf -f text.txt",
     .opts = opts,
     .n_opts = (int)COUNT_OF(opts),
     .min_pos = 3,
@@ -46,10 +57,13 @@ static const CliSpec spec = {
 
 static bool is_same_file(const char *a, const char *b) {
     struct stat sa, sb;
-    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
 }
 
-static double ratio(const QuantStats *st) { return st->bytes_out ? (double)st->bytes_in / (double)st->bytes_out : 0; }
+static double ratio(const QuantStats *st) {
+    return st->bytes_out ? (double)st->bytes_in / (double)st->bytes_out : 0;
+}
 
 static double bits(uint64_t bytes, const QuantStats *st) {
     return st->n_params ? 8.0 * (double)bytes / (double)st->n_params : 0;
@@ -104,8 +118,12 @@ static int quantize(const QuantizeCmd *c, const char *const *arg, DType type) {
     QuantStats st = {0};
     CliBar bar;
     double t0 = clock_now_s();
-    QuantOpts o = {.type = type, .pure = c->pure, .n_threads = cli_threads(c->threads), .progress = cli_bar_count,
-                   .progress_ctx = &bar, .stop = cli_stop_flag()};
+    QuantOpts o = {.type = type,
+                   .pure = c->pure,
+                   .n_threads = cli_threads(c->threads),
+                   .progress = cli_bar_count,
+                   .progress_ctx = &bar,
+                   .stop = cli_stop_flag()};
     cli_bar_init(&bar, "quantize", "MB", 1e-6, c->quiet || c->json);
     Status s = quant_file(&st, arg[0], arg[1], &o, &e);
     cli_bar_finish(&bar);
@@ -119,10 +137,13 @@ int cmd_quantize(int argc, char **argv) {
     CliArgs a;
     DType type = DT_F32;
     int rc = cli_parse(&a, &spec, &c, argc, argv);
-    if (rc < 0 && (!dtype_from_name(&type, a.pos.v[2]) || type == DT_F32 || quant_file_type(type) < 0))
-        rc = cli_usage(&spec, "unknown type \"%s\": choose q8_0 (int8), q4_0 (int4), f16 or bf16", a.pos.v[2]);
+    if (rc < 0 &&
+        (!dtype_from_name(&type, a.pos.v[2]) || type == DT_F32 || quant_file_type(type) < 0))
+        rc = cli_usage(&spec, "unknown type \"%s\": choose q8_0 (int8), q4_0 (int4), f16 or bf16",
+                       a.pos.v[2]);
     if (rc < 0 && is_same_file(a.pos.v[0], a.pos.v[1]))
-        rc = cli_usage(&spec, "%s is input and output: choose another name for the copy", a.pos.v[1]);
+        rc = cli_usage(&spec, "%s is input and output: choose another name for the copy",
+                       a.pos.v[1]);
     if (rc < 0) rc = quantize(&c, a.pos.v, type);
     cli_args_deinit(&a);
     return rc;

@@ -30,41 +30,108 @@ typedef struct RunCmd {
 
 #define AT(field) offsetof(RunCmd, field)
 static const OptSpec opts[] = {
-    {.key = "prompt", .letter = 'p', .type = OPT_STR, .offset = AT(prompt), .metavar = "TEXT", .help = "the prompt"},
-    {.key = "file", .letter = 'f', .type = OPT_STR, .offset = AT(file), .metavar = "FILE",
+    {.key = "prompt",
+     .letter = 'p',
+     .type = OPT_STR,
+     .offset = AT(prompt),
+     .metavar = "TEXT",
+     .help = "the prompt"},
+    {.key = "file",
+     .letter = 'f',
+     .type = OPT_STR,
+     .offset = AT(file),
+     .metavar = "FILE",
      .help = "read the prompt from a file; - is standard input"},
-    {.key = "n", .letter = 'n', .type = OPT_INT, .offset = AT(n), .def = "256", .min = 1, .max = MODEL_MAX_CTX,
+    {.key = "n",
+     .letter = 'n',
+     .type = OPT_INT,
+     .offset = AT(n),
+     .def = "256",
+     .min = 1,
+     .max = MODEL_MAX_CTX,
      .help = "tokens to generate at most"},
-    {.key = "temp", .type = OPT_FLOAT, .offset = AT(temp), .def = "0.8", .min = 0, .max = 100,
+    {.key = "temp",
+     .type = OPT_FLOAT,
+     .offset = AT(temp),
+     .def = "0.8",
+     .min = 0,
+     .max = 100,
      .help = "temperature; 0 always takes the likeliest token"},
-    {.key = "top_k", .type = OPT_INT, .offset = AT(top_k), .def = "40", .min = 0, .max = INT32_MAX,
+    {.key = "top_k",
+     .type = OPT_INT,
+     .offset = AT(top_k),
+     .def = "40",
+     .min = 0,
+     .max = INT32_MAX,
      .help = "choose among this many likeliest tokens; 0: off"},
-    {.key = "top_p", .type = OPT_FLOAT, .offset = AT(top_p), .def = "0.95", .min = 1e-9, .max = 1,
+    {.key = "top_p",
+     .type = OPT_FLOAT,
+     .offset = AT(top_p),
+     .def = "0.95",
+     .min = 1e-9,
+     .max = 1,
      .help = "choose among the likeliest tokens that reach this probability together; 1: off"},
-    {.key = "seed", .type = OPT_INT, .offset = AT(seed), .min = 0, .max = 9007199254740991.0,
+    {.key = "seed",
+     .type = OPT_INT,
+     .offset = AT(seed),
+     .min = 0,
+     .max = 9007199254740991.0,
      .help = "same seed, same text; without it every run differs"},
-    {.key = "ctx", .letter = 'c', .type = OPT_INT, .offset = AT(ctx), .def = "0", .min = 0, .max = MODEL_MAX_CTX,
+    {.key = "ctx",
+     .letter = 'c',
+     .type = OPT_INT,
+     .offset = AT(ctx),
+     .def = "0",
+     .min = 0,
+     .max = MODEL_MAX_CTX,
      .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv", .type = OPT_CHOICE, .offset = AT(kv), .def = "f16", .choices = "f16|f32",
+    {.key = "kv",
+     .type = OPT_CHOICE,
+     .offset = AT(kv),
+     .def = "f16",
+     .choices = "f16|f32",
      .help = "type of the KV cache"},
-    {.key = "prefill_chunk", .type = OPT_INT, .offset = AT(chunk), .def = "256", .min = 1, .max = 65536,
+    {.key = "prefill_chunk",
+     .type = OPT_INT,
+     .offset = AT(chunk),
+     .def = "256",
+     .min = 1,
+     .max = 65536,
      .help = "prompt tokens computed together"},
-    {.key = "special", .type = OPT_BOOL, .offset = AT(special),
+    {.key = "special",
+     .type = OPT_BOOL,
+     .offset = AT(special),
      .help = "special tokens written out in the prompt are special tokens"},
-    {.key = "ignore_end", .type = OPT_BOOL, .offset = AT(ignore_end), .help = "go on after an end-of-text token"},
+    {.key = "ignore_end",
+     .type = OPT_BOOL,
+     .offset = AT(ignore_end),
+     .help = "go on after an end-of-text token"},
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
-    {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object at the end"},
-    {.key = "threads", .type = OPT_INT, .offset = AT(threads), .def = "0", .min = 0, .max = 4096,
+    {.key = "json",
+     .type = OPT_BOOL,
+     .offset = AT(json),
+     .help = "print one JSON object at the end"},
+    {.key = "threads",
+     .type = OPT_INT,
+     .offset = AT(threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
      .help = "0: all processors"},
-    {.key = "verbose", .letter = 'v', .type = OPT_BOOL, .offset = AT(verbose),
+    {.key = "verbose",
+     .letter = 'v',
+     .type = OPT_BOOL,
+     .offset = AT(verbose),
      .help = "memory, seed and speed on standard error"},
 };
 #undef AT
 
 static const CliSpec spec = {
     .usage = "ingot run MODEL.gguf [-p TEXT | -f FILE] [options]",
-    .about = "Continues a text. With -p or -f the continuation of that prompt is printed as it is generated;\n"
-             "without them you type prompts, one a line (/help lists what else). Ctrl-C stops a generation,\n"
+    .about = "Continues a text. With -p or -f the continuation of that prompt is printed as it is "
+             "generated;\n"
+             "without them you type prompts, one a line (/help lists what else). Ctrl-C stops a "
+             "generation,\n"
              "Ctrl-D leaves.\n"
              "\n"
              "examples:\n"
@@ -144,7 +211,9 @@ static void catch_interrupts(void) {
     sigaction(SIGTERM, &a, NULL);
 }
 
-bool cli_run_interrupted(void) { return atomic_exchange_explicit(&interrupted, 0, memory_order_relaxed) != 0; }
+bool cli_run_interrupted(void) {
+    return atomic_exchange_explicit(&interrupted, 0, memory_order_relaxed) != 0;
+}
 
 /* ---- one generation ---- */
 
@@ -218,9 +287,11 @@ static double rate(double n, double seconds) { return seconds > 0 ? n / seconds 
 static void print_speed(const RunSession *r, double t0) {
     const Stream *s = &r->s;
     if (s->n == 0) return;
-    fprintf(stderr, "prompt: %d tokens, %.1f tok/s; generated: %d tokens, %.1f tok/s; ended by %s; seed %llu\n",
-            r->n_prompt, rate(r->n_prompt, s->t_first - t0), s->n, rate(s->n - 1, s->t_last - s->t_first),
-            finish_name(s->why), (unsigned long long)r->seed);
+    fprintf(
+        stderr,
+        "prompt: %d tokens, %.1f tok/s; generated: %d tokens, %.1f tok/s; ended by %s; seed %llu\n",
+        r->n_prompt, rate(r->n_prompt, s->t_first - t0), s->n,
+        rate(s->n - 1, s->t_last - s->t_first), finish_name(s->why), (unsigned long long)r->seed);
 }
 
 static Status put_json(StrBuf *b, const RunSession *r, double t0, Err *e) {
@@ -254,7 +325,9 @@ static int print_json(const RunSession *r, double t0) {
 }
 
 /* The seed of a generation that names none: below 2^53, so that it can be given back as --seed. */
-static uint64_t random_seed(void) { return rng_key(clock_now_ns() ^ (uint64_t)getpid() << 32, "run") >> 11; }
+static uint64_t random_seed(void) {
+    return rng_key(clock_now_ns() ^ (uint64_t)getpid() << 32, "run") >> 11;
+}
 
 static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
     const RunCmd *c = r->c;
@@ -262,9 +335,15 @@ static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
     if (!r->has_seed) r->seed = random_seed();
     Status st = stream_reset(&r->s, (int)MIN(c->n, engine_max_ctx(r->en)), e);
     if (st == OK) st = cli_model_encode(&ids, &r->m, text, c->special, e);
-    EngineReq req = {.prompt = ids.v, .n_prompt = (int)MIN(ids.n, INT32_MAX), .max_new = r->s.cap,
-                     .sample = {.temp = c->temp, .top_k = c->top_k, .top_p = c->top_p, .seed = r->seed},
-                     .ignore_end = c->ignore_end, .on_token = stream_token, .on_done = stream_done, .ctx = &r->s};
+    EngineReq req = {
+        .prompt = ids.v,
+        .n_prompt = (int)MIN(ids.n, INT32_MAX),
+        .max_new = r->s.cap,
+        .sample = {.temp = c->temp, .top_k = c->top_k, .top_p = c->top_p, .seed = r->seed},
+        .ignore_end = c->ignore_end,
+        .on_token = stream_token,
+        .on_done = stream_done,
+        .ctx = &r->s};
     r->n_prompt = req.n_prompt;
     if (st == OK) st = engine_submit(r->en, &req, id, e);
     tokbuf_deinit(&ids);
@@ -289,15 +368,20 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
     char a[32], b[32], line[96];
     size_t bytes = 0;
     int ctx = m->m->cfg.ctx;
-    *o = (EngineOpts){.max_seqs = 1, .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
-                      .prefill_chunk = (int)c->chunk, .kv_f32 = !strcmp(c->kv, "f32"), .tok = m->tok};
+    *o = (EngineOpts){.max_seqs = 1,
+                      .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
+                      .prefill_chunk = (int)c->chunk,
+                      .kv_f32 = !strcmp(c->kv, "f32"),
+                      .tok = m->tok};
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())
-        return err_set(e, ERR_NOMEM, "a context of %d tokens takes %s, this machine has %s: choose a smaller --ctx",
-                       o->max_ctx, cli_bytes(a, (double)bytes), cli_bytes(b, (double)mem_limit_bytes()));
+        return err_set(
+            e, ERR_NOMEM,
+            "a context of %d tokens takes %s, this machine has %s: choose a smaller --ctx",
+            o->max_ctx, cli_bytes(a, (double)bytes), cli_bytes(b, (double)mem_limit_bytes()));
     if (c->verbose)
-        fprintf(stderr, "%s; context %d tokens, %s besides the weights\n", device_describe(m->dev, line), o->max_ctx,
-                cli_bytes(a, (double)bytes));
+        fprintf(stderr, "%s; context %d tokens, %s besides the weights\n",
+                device_describe(m->dev, line), o->max_ctx, cli_bytes(a, (double)bytes));
     return OK;
 }
 
@@ -311,8 +395,8 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
 static Status read_prompt(StrBuf *text, const RunCmd *c, Err *e) {
     if (c->file) TRY(io_read_file(text, c->file, MAX_PROMPT, e));
     else sb_puts(text, c->prompt);
-    if (text->n == 0) return err_set(e, ERR_ARG, "the prompt is empty");
-    return sb_check(text, e);
+    TRY(sb_check(text, e));
+    return text->n > 0 ? OK : err_set(e, ERR_ARG, "the prompt is empty");
 }
 
 static int run_session(RunSession *r, const char *path) {

@@ -17,6 +17,7 @@ MUST_CHECK Status cli_model_open(CliModel *out, const char *path, int n_threads,
 void cli_model_close(CliModel *m);
 /* Text from -p, or from the file (or "-", standard input) of -f, as tokens after the begin-of-text token
  * where the model has one. ERR_ARG for no text. */
-MUST_CHECK Status cli_model_encode(TokBuf *out, const CliModel *m, Slice text, bool parse_special, Err *e);
+MUST_CHECK Status cli_model_encode(TokBuf *out, const CliModel *m, Slice text, bool parse_special,
+                                   Err *e);
 
 #endif

@@ -62,6 +62,8 @@ static int run_terminal(RunSession *r) {
     history(h, &ev, H_SETSIZE, HISTORY_LINES);
     el_set(el, EL_PROMPT, prompt);
     el_set(el, EL_EDITOR, "emacs");
+    /* Ctrl-D typed before the editor took the terminal over arrives as a zero byte. */
+    el_set(el, EL_BIND, "^@", "ed-end-of-file", NULL);
     el_set(el, EL_SIGNAL, 1);
     el_set(el, EL_HIST, history, h);
     fputs(help, stdout);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The device: two dozen coarse operations on handles. Model, engine and trainer reach tensors only through
  * these, so a GPU is another DeviceOps table and not another forward pass. Nothing outside device/ looks
- * into a Buf; results come back through dev_download.
+ * into a Buf; results come back through ops->download.
  *
- * Operations cannot fail one by one: sizes are the caller's duty (asserted), and a failure inside (scratch
- * memory, a lost GPU) is sticky: later operations do nothing and dev_sync returns it. One thread calls a
+ * Operations cannot fail one by one: sizes are the caller's duty, and a failure inside (scratch
+ * memory, a lost GPU) is sticky: later operations do nothing and ops->sync returns it. One thread calls a
  * device at a time. Activations are f32, row-major, `ld` counts floats between rows.
  *
  * Shapes use the letters of tensor/dims.h. Gradients: weight gradients accumulate (+=), activation
@@ -108,7 +108,7 @@ typedef struct LinearDwArgs {
     int rows, cols, T;
 } LinearDwArgs;
 
-/* Rotary positions: the angle of pair i at position p is p * base^(-2i / n_rot_dims) / freq[i] / scale. */
+/* Rotary positions: the angle of pair i at position p is p * freq[i]. */
 typedef struct RopeSpec {
     int n_rot;         /* rotated pairs per head; 0: no rotation at all */
     bool halves;       /* pairs (i, i + n_rot) instead of (2i, 2i + 1) */

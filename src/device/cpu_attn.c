@@ -35,7 +35,7 @@ typedef struct RopeJob {
     const RopeKvArgs *a;
 } RopeJob;
 
-static void rope_angles(float *cs, const RopeSpec *r, int32_t pos) {
+static void position_angles(float *cs, const RopeSpec *r, int32_t pos) {
     for (int i = 0; i < r->n_rot; i++) {
         float angle = (float)pos * r->freq[i];
         cs[2 * i] = cosf(angle);
@@ -53,7 +53,7 @@ static void rope_task(void *ctx, int64_t tile, int worker) {
     for (int t = t0; t < t1; t++) {
         float *row = cpu_ptr(a->qkv) + (size_t)t * ld, *key = row + (size_t)a->nh * (size_t)a->hd;
         if (a->rope.n_rot > 0) {
-            rope_angles(cs, &a->rope, a->pos[t]);
+            position_angles(cs, &a->rope, a->pos[t]);
             k->rope(row, cs, a->nh + a->nkv, a->hd, a->rope.n_rot, a->rope.halves, a->inverse);
         }
         if (!a->kv) continue;

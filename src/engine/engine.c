@@ -34,8 +34,9 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
     TRY(check_range("prefill_chunk", r.prefill_chunk, ENGINE_MAX_CHUNK, e));
     TRY(check_range("max_queue", r.max_queue, ENGINE_MAX_QUEUE, e));
     if (r.max_ctx < 2 || r.max_ctx > c->ctx)
-        return err_set(e, ERR_ARG, "max_ctx %d is out of range: 2 to %d, the model's context length",
-                       r.max_ctx, c->ctx);
+        return err_set(e, ERR_ARG,
+                       "max_ctx %d is out of range: 2 to %d, the model's context length", r.max_ctx,
+                       c->ctx);
     int64_t full = (int64_t)r.max_seqs * kv_blocks_for(r.max_ctx);
     if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
     TRY(check_range("n_blocks", r.n_blocks, ENGINE_MAX_BLOCKS, e));
@@ -66,7 +67,8 @@ Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o,
 /* Asleep while there is nothing to do; false when it is time to end. */
 static bool wait_for_work(Engine *en) {
     pthread_mutex_lock(&en->mu);
-    while (!en->stopping && en->n_run == 0 && en->waiting.n == 0) pthread_cond_wait(&en->wake, &en->mu);
+    while (!en->stopping && en->n_run == 0 && en->waiting.n == 0)
+        pthread_cond_wait(&en->wake, &en->mu);
     bool go_on = !en->stopping;
     pthread_mutex_unlock(&en->mu);
     return go_on;
@@ -103,7 +105,8 @@ static Status alloc_tables(Engine *en, Err *e) {
     en->pos = en->tok + rows;
     en->seq = en->pos + rows;
     en->out = en->seq + rows;
-    en->batch = (Batch){.tok = en->tok, .pos = en->pos, .seq = en->seq, .out = en->out, .blocks = en->blocks};
+    en->batch = (Batch){
+        .tok = en->tok, .pos = en->pos, .seq = en->seq, .out = en->out, .blocks = en->blocks};
     return OK;
 }
 
@@ -203,13 +206,15 @@ static Status check_req(const Engine *en, const EngineReq *r, Err *e) {
     if (r->max_new < 1) return err_set(e, ERR_ARG, "max_new %d: at least 1", r->max_new);
     for (int i = 0; i < r->n_prompt; i++)
         if (r->prompt[i] < 0 || r->prompt[i] >= V)
-            return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i, r->prompt[i], V);
+            return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i,
+                           r->prompt[i], V);
     return sample_check(&r->sample, e);
 }
 
 static Req *new_req(const Engine *en, const EngineReq *r) {
     size_t bytes, ids;
-    if (!mem_mul(&ids, (size_t)r->n_prompt, sizeof(int32_t)) || !mem_add(&bytes, sizeof(Req), ids)) return NULL;
+    if (!mem_mul(&ids, (size_t)r->n_prompt, sizeof(int32_t)) || !mem_add(&bytes, sizeof(Req), ids))
+        return NULL;
     Req *q = mem_alloc_n(1, bytes);
     if (!q) return NULL;
     memcpy(q->prompt, r->prompt, ids);
@@ -244,7 +249,8 @@ Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
 void engine_cancel(Engine *en, uint64_t id) {
     pthread_mutex_lock(&en->mu);
     for (int i = 0; i < en->n_run; i++)
-        if (en->run[i]->id == id) atomic_store_explicit(&en->run[i]->cancelled, true, memory_order_relaxed);
+        if (en->run[i]->id == id)
+            atomic_store_explicit(&en->run[i]->cancelled, true, memory_order_relaxed);
     for (Req *r = en->waiting.head; r; r = r->next)
         if (r->id == id) {
             atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);

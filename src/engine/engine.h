@@ -14,17 +14,22 @@
 
 typedef struct Engine Engine;
 
-typedef enum FinishReason { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR } FinishReason;
+typedef enum FinishReason {
+    FINISH_STOP,
+    FINISH_LENGTH,
+    FINISH_CANCELLED,
+    FINISH_ERROR
+} FinishReason;
 
 /* Zero is the default of every field. */
 typedef struct EngineOpts {
-    int max_seqs;         /* sequences decoded together; default 8 */
-    int max_ctx;          /* tokens of one sequence, prompt included; 0: the model's context length */
-    int prefill_chunk;    /* prompt tokens per step; default 256 */
-    int max_queue;        /* requests waiting beyond those that run; default 256 */
-    int n_blocks;         /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
-    bool kv_f32;          /* KV cache in f32 instead of f16 */
-    bool check;           /* walk the KV pool's invariants after every step (tests) */
+    int max_seqs;      /* sequences decoded together; default 8 */
+    int max_ctx;       /* tokens of one sequence, prompt included; 0: the model's context length */
+    int prefill_chunk; /* prompt tokens per step; default 256 */
+    int max_queue;     /* requests waiting beyond those that run; default 256 */
+    int n_blocks;      /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
+    bool kv_f32;       /* KV cache in f32 instead of f16 */
+    bool check;        /* walk the KV pool's invariants after every step (tests) */
     const Tokenizer *tok; /* borrowed: its end tokens stop a request; NULL: none do */
 } EngineOpts;
 
@@ -33,7 +38,7 @@ typedef struct EngineReq {
     int n_prompt;          /* 1 .. max_ctx - 1 */
     int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
     SampleOpts sample;
-    bool ignore_end;       /* go on after end tokens */
+    bool ignore_end; /* go on after end tokens */
     /* Engine thread. Must not block and must not call into the engine, engine_cancel excepted. The end
      * token itself is not given to on_token, unless ignore_end is set. Either may be NULL. */
     void (*on_token)(void *ctx, int32_t id);

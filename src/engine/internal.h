@@ -10,17 +10,18 @@
 #include "engine/kv.h"
 
 typedef struct Req {
-    EngineReq in;           /* [const] in.prompt points at prompt below */
-    uint64_t id;            /* [const] */
-    int max_new;            /* [const] in.max_new, or less where the context ends before */
-    struct Req *next;       /* [mu] while waiting */
-    _Atomic bool cancelled; /* [atomic] relaxed: set by any thread, looked at by the engine each step */
-    int kv;                 /* [engine] sequence of the KV pool, held only in RUN */
-    int n_kv;               /* [engine] tokens whose K and V are written */
-    int n_new;              /* [engine] tokens generated */
-    int32_t last;           /* [engine] the newest of them */
-    int n_rows, out_row;    /* [engine] rows in the present step, row of logits or -1 */
-    int32_t prompt[];       /* [const] */
+    EngineReq in;     /* [const] in.prompt points at prompt below */
+    uint64_t id;      /* [const] */
+    int max_new;      /* [const] in.max_new, or less where the context ends before */
+    struct Req *next; /* [mu] while waiting */
+    _Atomic bool
+        cancelled; /* [atomic] relaxed: set by any thread, looked at by the engine each step */
+    int kv;        /* [engine] sequence of the KV pool, held only in RUN */
+    int n_kv;      /* [engine] tokens whose K and V are written */
+    int n_new;     /* [engine] tokens generated */
+    int32_t last;  /* [engine] the newest of them */
+    int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
+    int32_t prompt[];    /* [const] */
 } Req;
 
 typedef struct Queue {

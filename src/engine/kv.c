@@ -27,7 +27,8 @@ struct KvPool {
 
 size_t kv_pool_bytes(int n_blocks, int n_seqs, int max_tok) {
     size_t table = (size_t)n_seqs * (size_t)kv_blocks_for(max_tok);
-    return sizeof(KvPool) + (3 * (size_t)n_blocks + table) * sizeof(int32_t) + (size_t)n_seqs * sizeof(Seq);
+    return sizeof(KvPool) + (3 * (size_t)n_blocks + table) * sizeof(int32_t) +
+           (size_t)n_seqs * sizeof(Seq);
 }
 
 static bool pool_alloc(KvPool *p) {
@@ -59,7 +60,8 @@ Status kv_pool_new(KvPool **out, int n_blocks, int n_seqs, int max_tok, Err *e) 
         kv_pool_free(p);
         return err_set(e, ERR_NOMEM, "tables of %d KV blocks", n_blocks);
     }
-    for (int s = 0; s < n_seqs; s++) p->seq[s].table = p->tables + (size_t)s * (size_t)p->max_blocks;
+    for (int s = 0; s < n_seqs; s++)
+        p->seq[s].table = p->tables + (size_t)s * (size_t)p->max_blocks;
     for (int32_t b = n_blocks - 1; b >= 0; b--) push_free(p, b); /* block 0 is taken first */
     *out = p;
     return OK;
@@ -91,7 +93,8 @@ Status kv_seq_take(int *seq, KvPool *p, int n_tok, Err *e) {
                        p->max_blocks * KV_BLOCK_TOK);
     if (s < 0) return err_set(e, ERR_FULL, "all %d sequences are in use", p->n_seqs);
     if (n > p->n_free)
-        return err_set(e, ERR_FULL, "%d tokens need %d KV blocks, %d are free", n_tok, n, p->n_free);
+        return err_set(e, ERR_FULL, "%d tokens need %d KV blocks, %d are free", n_tok, n,
+                       p->n_free);
     Seq *q = &p->seq[s];
     q->used = true;
     for (q->n = 0; q->n < n; q->n++) {
@@ -123,9 +126,11 @@ static Status check_list(const KvPool *p, const int32_t *ids, int n, int owner, 
     for (int i = 0; i < n; i++) {
         int32_t b = ids[i];
         if (b < 0 || b >= p->n_blocks)
-            return err_set(e, ERR_INTERNAL, "owner %d place %d: block %d of %d", owner, i, b, p->n_blocks);
+            return err_set(e, ERR_INTERNAL, "owner %d place %d: block %d of %d", owner, i, b,
+                           p->n_blocks);
         if (p->owner[b] != owner || p->place[b] != i)
-            return err_set(e, ERR_INTERNAL, "block %d: owner %d place %d, found at owner %d place %d", b,
+            return err_set(e, ERR_INTERNAL,
+                           "block %d: owner %d place %d, found at owner %d place %d", b,
                            p->owner[b], p->place[b], owner, i);
     }
     return OK;
@@ -141,6 +146,7 @@ Status kv_check(const KvPool *p, Err *e) {
         n_held += q->n;
     }
     if (p->n_free < 0 || p->n_free + n_held != p->n_blocks)
-        return err_set(e, ERR_INTERNAL, "%d blocks free and %d held, of %d", p->n_free, n_held, p->n_blocks);
+        return err_set(e, ERR_INTERNAL, "%d blocks free and %d held, of %d", p->n_free, n_held,
+                       p->n_blocks);
     return check_list(p, p->free_ids, p->n_free, FREE, e);
 }

@@ -28,7 +28,8 @@ typedef struct Cand {
 
 Status sample_check(const SampleOpts *o, Err *e) {
     if (!(o->temp >= 0 && o->temp <= SAMPLE_MAX_TEMP))
-        return err_set(e, ERR_ARG, "temperature %g is out of range: 0 to %d", o->temp, SAMPLE_MAX_TEMP);
+        return err_set(e, ERR_ARG, "temperature %g is out of range: 0 to %d", o->temp,
+                       SAMPLE_MAX_TEMP);
     if (o->top_k < 0 || o->top_k > INT32_MAX)
         return err_set(e, ERR_ARG, "top_k %lld is out of range: 0 (off) to %d", (long long)o->top_k,
                        INT32_MAX);
@@ -104,7 +105,8 @@ static float block_max(const float *x, int n, bool *bad) {
 static Status bad_logit(const float *x, int n, Err *e) {
     int i = 0;
     while (i < n - 1 && x[i] <= FLT_MAX) i++;
-    return err_set(e, ERR_INTERNAL, "logit of token %d is %g: the model's weights are broken", i, (double)x[i]);
+    return err_set(e, ERR_INTERNAL, "logit of token %d is %g: the model's weights are broken", i,
+                   (double)x[i]);
 }
 
 /* Lowest id of the greatest logit; ERR_INTERNAL if there is none to speak of. */
@@ -158,7 +160,8 @@ static int cut(double *kept, const Cand *c, int n, float best, double temp, doub
 }
 
 /* Tokens that may be among the best that reach share top_p, in id order in c; *want is that mass. */
-static int gather_top_p(double *want, Cand *c, const float *x, int n, float best, const SampleOpts *o) {
+static int gather_top_p(double *want, Cand *c, const float *x, int n, float best,
+                        const SampleOpts *o) {
     double unit[UNITS] = {0}, total = 0, sum = 0;
     int m = 0, last = -1;
     for (int i = 0; i < n; i++) {
@@ -168,7 +171,8 @@ static int gather_top_p(double *want, Cand *c, const float *x, int n, float best
     for (int k = 0; k < UNITS; k++) total += unit[k];
     *want = o->top_p * total;
     while (last < UNITS - 1 && sum <= *want) sum += unit[++last];
-    double least = last < UNITS - 1 ? (double)best - (last + 2) * o->temp : -HUGE_VAL; /* one to spare */
+    double least =
+        last < UNITS - 1 ? (double)best - (last + 2) * o->temp : -HUGE_VAL; /* one to spare */
     for (int i = 0; i < n; i++)
         if ((double)x[i] >= least) c[m++] = (Cand){x[i], i};
     return m;
@@ -209,7 +213,8 @@ static int32_t draw_any(const float *x, int n, float best, double temp, double u
     int b = 0, last = 0, n_block = (n + BLOCK - 1) / BLOCK;
     for (int k = 0; k < n_block; k++) {
         sums[k] = 0;
-        for (int i = k * BLOCK; i < MIN(n, (k + 1) * BLOCK); i++) sums[k] += weight(x[i], best, temp);
+        for (int i = k * BLOCK; i < MIN(n, (k + 1) * BLOCK); i++)
+            sums[k] += weight(x[i], best, temp);
         total += sums[k];
         if (sums[k] > 0) last = k;
     }
@@ -224,7 +229,8 @@ static int32_t draw_any(const float *x, int n, float best, double temp, double u
     return id;
 }
 
-static int32_t draw_top_k(const float *x, int n, float best, const SampleOpts *o, double u, Cand *c) {
+static int32_t draw_top_k(const float *x, int n, float best, const SampleOpts *o, double u,
+                          Cand *c) {
     double sum = 0;
     int m = (int)o->top_k;
     take_top_k(c, x, n, m);
@@ -233,7 +239,8 @@ static int32_t draw_top_k(const float *x, int n, float best, const SampleOpts *o
     return walk(c, 1, m, best, o->temp, u * sum);
 }
 
-static int32_t draw_top_p(const float *x, int n, float best, const SampleOpts *o, double u, Cand *c) {
+static int32_t draw_top_p(const float *x, int n, float best, const SampleOpts *o, double u,
+                          Cand *c) {
     double want = 0, sum = 0;
     int m = gather_top_p(&want, c, x, n, best, o);
     int kept = heap_cut(&sum, c, m, best, o->temp, want);
@@ -247,7 +254,8 @@ Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOp
     if (o->temp > 0) {
         double u = rng_uniform(rng_key(o->seed, "sample"), 0, pos);
         float top = logits[best];
-        if (o->top_k > 0 && o->top_k < n_vocab) best = draw_top_k(logits, n_vocab, top, o, u, scratch);
+        if (o->top_k > 0 && o->top_k < n_vocab)
+            best = draw_top_k(logits, n_vocab, top, o, u, scratch);
         else if (o->top_p < 1) best = draw_top_p(logits, n_vocab, top, o, u, scratch);
         else best = draw_any(logits, n_vocab, top, o->temp, u, scratch);
     }

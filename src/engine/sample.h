@@ -19,7 +19,7 @@ MUST_CHECK Status sample_check(const SampleOpts *o, Err *e);
 size_t sample_scratch_bytes(int n_vocab);
 /* The token after `pos` tokens. logits[n_vocab] stay as they are. Ties go to the lower id; order: top-k,
  * then softmax at temp, then top-p over the sorted rest. All -inf or NaN logits: ERR_INTERNAL. */
-MUST_CHECK Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOpts *o, uint64_t pos,
-                              void *scratch, Err *e);
+MUST_CHECK Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOpts *o,
+                              uint64_t pos, void *scratch, Err *e);
 
 #endif

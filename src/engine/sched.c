@@ -13,9 +13,13 @@
 #include "base/mem.h"
 #include "engine/internal.h"
 
-static bool is_cancelled(const Req *r) { return atomic_load_explicit(&r->cancelled, memory_order_relaxed); }
+static bool is_cancelled(const Req *r) {
+    return atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+}
 
-static void add_u64(_Atomic uint64_t *c, uint64_t n) { atomic_fetch_add_explicit(c, n, memory_order_relaxed); }
+static void add_u64(_Atomic uint64_t *c, uint64_t n) {
+    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
+}
 
 static void count_blocks(Engine *en) {
     int used = kv_n_blocks(en->pool) - kv_n_free(en->pool);
@@ -57,7 +61,8 @@ static Queue take_cancelled_waiting(Engine *en) {
     Queue dead = {0}, alive = {0};
     if (!en->any_cancelled) return dead;
     en->any_cancelled = false;
-    for (Req *r; (r = engine__pop(&en->waiting));) engine__push(is_cancelled(r) ? &dead : &alive, r);
+    for (Req *r; (r = engine__pop(&en->waiting));)
+        engine__push(is_cancelled(r) ? &dead : &alive, r);
     en->waiting = alive;
     return dead;
 }
@@ -133,11 +138,12 @@ static bool advance(Engine *en, int i, const float *logits) {
     Err err = {0};
     int32_t id;
     r->n_kv += r->n_rows;
-    if (r->out_row < 0 && !is_cancelled(r)) return true;
+    if (r->out_row < 0) return true;
     if (!is_cancelled(r)) {
         const float *row = logits + (size_t)r->out_row * (size_t)en->model->cfg.V;
         uint64_t pos = (uint64_t)r->in.n_prompt + (uint64_t)r->n_new;
-        if (sample_next(&id, row, en->n_vocab, &r->in.sample, pos, en->scratch, &err) != OK) why = FINISH_ERROR;
+        if (sample_next(&id, row, en->n_vocab, &r->in.sample, pos, en->scratch, &err) != OK)
+            why = FINISH_ERROR;
         else if (take_token(en, r, id, &why)) return true;
     }
     engine__finish_run(en, i, why, &err);

@@ -22,7 +22,7 @@ typedef struct Run {
     int max_rows;
     Team *team;
     KvStore *kv;
-    int32_t *ints;          /* owned: tok, pos, seq, out, tables */
+    int32_t *ints; /* owned: tok, pos, seq, out, tables */
     int32_t *tok, *pos, *seq, *out, *tables;
     const int32_t **blocks; /* owned */
     double *logp;           /* owned; [group][ctx]; of the token at that position */
@@ -53,18 +53,22 @@ static Status plan(Run *r, size_t n, Err *e) {
     const ModelConfig *c = &r->m->cfg;
     r->ctx = r->o->ctx ? r->o->ctx : MIN(512, c->ctx);
     if (r->ctx < MIN_CTX || r->ctx > c->ctx)
-        return err_set(e, ERR_ARG, "window of %d tokens is out of range: %d to %d, the model's context length",
+        return err_set(e, ERR_ARG,
+                       "window of %d tokens is out of range: %d to %d, the model's context length",
                        r->ctx, MIN_CTX, c->ctx);
     r->n_chunks = eval_n_chunks(n, r->ctx, r->o->max_chunks);
     if (r->n_chunks == 0)
-        return err_set(e, ERR_ARG, "the text has %zu tokens, a window takes %d: give more text or a smaller window",
-                       n, r->ctx);
+        return err_set(
+            e, ERR_ARG,
+            "the text has %zu tokens, a window takes %d: give more text or a smaller window", n,
+            r->ctx);
     r->first = r->o->all ? 1 : r->ctx / 2 + 1;
     r->max_rows = MAX(MIN_ROWS, MIN(STEP_ROWS, LOGIT_BYTES / 4 / c->V));
     r->group = MIN(r->n_chunks, MAX(1, r->max_rows / r->ctx));
     for (size_t i = 0; i < (size_t)r->n_chunks * (size_t)r->ctx; i++)
         if (r->ids[i] < 0 || r->ids[i] >= c->V)
-            return err_set(e, ERR_ARG, "token %zu is %d, the model's vocabulary has %d", i, r->ids[i], c->V);
+            return err_set(e, ERR_ARG, "token %zu is %d, the model's vocabulary has %d", i,
+                           r->ids[i], c->V);
     return OK;
 }
 
@@ -72,8 +76,9 @@ static Status alloc_arrays(Run *r, Err *e) {
     size_t rows = (size_t)r->max_rows, group = (size_t)r->group, per = (size_t)blocks_per_seq(r);
     r->ints = mem_new_n(int32_t, 4 * rows + group * per);
     r->blocks = mem_new_n(const int32_t *, group);
-    r->logp = mem_new_n(double, group * (size_t)r->ctx);
-    if (!r->ints || !r->blocks || !r->logp) return err_set(e, ERR_NOMEM, "tables for windows of %d tokens", r->ctx);
+    r->logp = mem_new_n(double, group *(size_t)r->ctx);
+    if (!r->ints || !r->blocks || !r->logp)
+        return err_set(e, ERR_NOMEM, "tables for windows of %d tokens", r->ctx);
     r->tok = r->ints;
     r->pos = r->tok + rows;
     r->seq = r->pos + rows;
@@ -90,7 +95,8 @@ static Status prepare(Run *r, Err *e) {
     TRY(alloc_arrays(r, e));
     TRY(team_new(&r->team, MAX(r->o->n_threads, 1), e));
     TRY(model_reserve(r->m, r->max_rows, r->max_rows, e));
-    r->kv = r->m->dev->ops->kv_new(r->m->dev, r->o->kv_f32 ? DT_F32 : DT_F16, c->n_layer, n_blocks, c->nkv, c->hd);
+    r->kv = r->m->dev->ops->kv_new(r->m->dev, r->o->kv_f32 ? DT_F32 : DT_F16, c->n_layer, n_blocks,
+                                   c->nkv, c->hd);
     if (!r->kv) return err_set(e, ERR_NOMEM, "KV cache of %d tokens", n_blocks * BLOCK);
     return OK;
 }
@@ -122,8 +128,14 @@ static Batch build(Run *r, int n_win, int p, int n) {
             if (p + k + 1 >= r->first) r->out[r->n_out++] = T;
         }
     }
-    return (Batch){.T = T, .tok = r->tok, .pos = r->pos, .seq = r->seq, .n_seq = n_win, .blocks = r->blocks,
-                   .n_out = r->n_out, .out = r->out};
+    return (Batch){.T = T,
+                   .tok = r->tok,
+                   .pos = r->pos,
+                   .seq = r->seq,
+                   .n_seq = n_win,
+                   .blocks = r->blocks,
+                   .n_out = r->n_out,
+                   .out = r->out};
 }
 
 static void score_row(void *ctx, int64_t i, int worker) {
@@ -150,7 +162,9 @@ static Status add_up(EvalPpl *sum, const Run *r, int n_win, Err *e) {
         for (int p = r->first; p < r->ctx; p++) {
             double lp = r->logp[(size_t)s * (size_t)r->ctx + (size_t)p];
             if (isnan(lp))
-                return err_set(e, ERR_INTERNAL, "window %d, token %d: the model's logits are not finite", r->w0 + s, p);
+                return err_set(e, ERR_INTERNAL,
+                               "window %d, token %d: the model's logits are not finite", r->w0 + s,
+                               p);
             sum->nll -= lp;
             sum->n_tok++;
             if (r->o->on_token) r->o->on_token(r->o->cb_ctx, token_at(r, s, p), lp);
@@ -170,7 +184,8 @@ static Status run_group(EvalPpl *sum, Run *r, int n_win, Err *e) {
     return OK;
 }
 
-Status eval_perplexity(EvalPpl *out, Model *m, const int32_t *ids, size_t n, const EvalPplOpts *o, Err *e) {
+Status eval_perplexity(EvalPpl *out, Model *m, const int32_t *ids, size_t n, const EvalPplOpts *o,
+                       Err *e) {
     Run r = {.m = m, .o = o, .ids = ids};
     TRY(plan(&r, n, e));
     EvalPpl sum = {.ctx = r.ctx};

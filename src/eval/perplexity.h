@@ -37,8 +37,8 @@ typedef struct EvalPplOpts {
 int eval_n_chunks(size_t n, int ctx, int max_chunks);
 /* ids[n] are the text's tokens. The model is used by nobody else meanwhile. ERR_ARG: ctx out of range, a
  * text shorter than a window; ERR_NOMEM, ERR_INTERNAL (NaN logits), ERR_CANCELLED. */
-MUST_CHECK Status eval_perplexity(EvalPpl *out, Model *m, const int32_t *ids, size_t n, const EvalPplOpts *o,
-                                  Err *e);
+MUST_CHECK Status eval_perplexity(EvalPpl *out, Model *m, const int32_t *ids, size_t n,
+                                  const EvalPplOpts *o, Err *e);
 /* log softmax(logits[n])[id] in double precision; NaN if a logit is. */
 double eval_log_prob(const float *logits, int n, int32_t id);
 

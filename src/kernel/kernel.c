@@ -11,19 +11,18 @@ static const char *const level_names[CPU_LEVELS] = {
     [CPU_REF] = "ref", [CPU_AVX2] = "avx2", [CPU_AVX512] = "avx512", [CPU_AMX] = "amx"};
 
 /* What a level cannot do without. */
-static const uint32_t level_caps[CPU_LEVELS] = {
-    [CPU_REF] = 0,
-    [CPU_AVX2] = CAP_AVX2,
-    [CPU_AVX512] = CAP_AVX2 | CAP_AVX512,
-    [CPU_AMX] = CAP_AVX2 | CAP_AVX512 | CAP_AMX_BF16};
+static const uint32_t level_caps[CPU_LEVELS] = {[CPU_REF] = 0,
+                                                [CPU_AVX2] = CAP_AVX2,
+                                                [CPU_AVX512] = CAP_AVX2 | CAP_AVX512,
+                                                [CPU_AMX] = CAP_AVX2 | CAP_AVX512 | CAP_AMX_BF16};
 
-static const char *const level_needs[CPU_LEVELS] = {
-    [CPU_REF] = "nothing",
-    [CPU_AVX2] = "AVX2, FMA and F16C",
-    [CPU_AVX512] = "AVX-512 F, BW, DQ and VL",
-    [CPU_AMX] = "AVX-512 and AMX bf16"};
+static const char *const level_needs[CPU_LEVELS] = {[CPU_REF] = "nothing",
+                                                    [CPU_AVX2] = "AVX2, FMA and F16C",
+                                                    [CPU_AVX512] = "AVX-512 F, BW, DQ and VL",
+                                                    [CPU_AMX] = "AVX-512 and AMX bf16"};
 
-#define SLOT(name, member, rel) {name, offsetof(Kern, member), rel}
+#define SLOT(name, member, rel) \
+    { name, offsetof(Kern, member), rel }
 static const KernSlot slots[] = {
     SLOT("to_f32 f32", to_f32[DT_F32], 0),
     SLOT("to_f32 f16", to_f32[DT_F16], 0),
@@ -144,8 +143,7 @@ Status kern_init(Kern *k, const char *name, Err *e) {
     }
     if ((level_caps[level] & ~caps) != 0) {
         return err_set(e, ERR_UNSUPPORTED, "cpu level %s: needs %s; this processor's best is %s",
-                       level_names[level], level_needs[level],
-                       level_names[kern_best_level(caps)]);
+                       level_names[level], level_needs[level], level_names[kern_best_level(caps)]);
     }
     fill(k, level, caps);
     return OK;

@@ -84,7 +84,7 @@ static Status read_rope(ModelConfig *c, const Gguf *g, Err *e) {
     char key[96];
     double base = 10000.0, scale = 1.0;
     int dims = c->hd;
-    Slice kind = slice_of("none");
+    Slice kind = slice_of("linear"); /* a factor without a kind */
     TRY(gguf_opt_float(&base, g, key_of(key, c, "rope.freq_base"), 1.0, 1e12, e));
     TRY(read_size(&dims, c, g, "rope.dimension_count", c->hd, false, e));
     TRY(gguf_opt_str(&kind, g, key_of(key, c, "rope.scaling.type"), e));
@@ -98,6 +98,18 @@ static Status read_rope(ModelConfig *c, const Gguf *g, Err *e) {
     c->rope_base = (float)base;
     c->rope_scale = (float)scale;
     c->n_rot = dims / 2;
+    return OK;
+}
+
+/* The vocabulary is as large as the embedding has rows; the key, which files in circulation get wrong, counts
+ * only where there is no embedding: in a checkpoint. */
+static Status read_vocab(ModelConfig *c, const Gguf *g, Err *e) {
+    const GgufTensor *embd = gguf_find_tensor(g, "token_embd.weight");
+    if (!embd) return read_size(&c->V, c, g, "vocab_size", MODEL_MAX_VOCAB, true, e);
+    if (embd->ne[1] > MODEL_MAX_VOCAB)
+        return err_set(e, ERR_FORMAT, "token_embd.weight has %llu rows, at most %d",
+                       (unsigned long long)embd->ne[1], MODEL_MAX_VOCAB);
+    c->V = (int)embd->ne[1];
     return OK;
 }
 
@@ -115,22 +127,20 @@ Status model_read_config(ModelConfig *out, const Gguf *g, Err *e) {
     TRY(read_size(&c.ff, &c, g, "feed_forward_length", 8 * MODEL_MAX_WIDTH, true, e));
     TRY(read_size(&c.nh, &c, g, "attention.head_count", 1024, true, e));
     c.nkv = c.nh;
-    c.hd = c.C / c.nh;
     TRY(read_size(&c.nkv, &c, g, "attention.head_count_kv", c.nh, false, e));
     TRY(read_size(&c.hd, &c, g, "attention.key_length", 256, false, e));
     double eps = 1e-5;
     char key[96];
+    if (c.hd == 0 && c.C % c.nh != 0)
+        return err_set(e, ERR_FORMAT, "key \"%s\": %d does not divide embedding_length %d",
+                       key_of(key, &c, "attention.head_count"), c.nh, c.C);
+    if (c.hd == 0) c.hd = c.C / c.nh;
     const char *tail = c.arch->norm == NORM_RMS ? "attention.layer_norm_rms_epsilon"
                                                 : "attention.layer_norm_epsilon";
     TRY(gguf_opt_float(&eps, g, key_of(key, &c, tail), 1e-12, 0.1, e));
     c.norm_eps = (float)eps;
     if (c.arch->pos == POS_ROPE) TRY(read_rope(&c, g, e));
-    const GgufTensor *embd = gguf_find_tensor(g, "token_embd.weight");
-    if (embd && embd->ne[1] > MODEL_MAX_VOCAB)
-        return err_set(e, ERR_FORMAT, "token_embd.weight has %llu rows, at most %d",
-                       (unsigned long long)embd->ne[1], MODEL_MAX_VOCAB);
-    if (embd) c.V = (int)embd->ne[1];
-    else TRY(read_size(&c.V, &c, g, "vocab_size", MODEL_MAX_VOCAB, true, e));
+    TRY(read_vocab(&c, g, e));
     c.tied = !gguf_find_tensor(g, "output.weight");
     TRY(model_config_check(&c, e));
     *out = c;

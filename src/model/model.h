@@ -19,7 +19,7 @@ typedef struct ArchRow {
     NormKind norm;
     PosKind pos;
     ActKind act;
-    bool bias;        /* on norms and all linear layers */
+    bool bias;        /* on norms, fused qkv, output and MLP projections (gpt2) */
     bool fused_qkv;   /* one tensor attn_qkv instead of attn_q, attn_k, attn_v */
     bool rope_halves; /* pairs (i, i + n_rot) */
 } ArchRow;
@@ -45,7 +45,8 @@ typedef struct ModelConfig {
     bool tied;                   /* the head is the token embedding */
 } ModelConfig;
 
-/* ERR_ARG naming the field, its value and the limit: every product of sizes is checked here. */
+/* ERR_ARG naming the field, its value and the limit. The ranges are such that a matrix's elements fit in 64
+ * bits; what a model needs in all is held against memory by the plans. */
 MUST_CHECK Status model_config_check(const ModelConfig *c, Err *e);
 /* Parameters in all. */
 uint64_t model_n_params(const ModelConfig *c);

@@ -11,8 +11,8 @@
 #include "format/gguf.h"
 
 typedef struct QuantOpts {
-    DType type;    /* f16, bf16, q8_0, q4_0 */
-    bool pure;     /* every matrix that is quantized at all gets `type`: no better type for the head */
+    DType type; /* f16, bf16, q8_0, q4_0 */
+    bool pure;  /* every matrix that is quantized at all gets `type`: no better type for the head */
     int n_threads; /* 0: 1. The output does not depend on it */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* bytes read; NULL: silent */
     void *progress_ctx;
@@ -30,7 +30,8 @@ typedef struct QuantStats {
 /* Read `in`, write `out` atomically, a slab at a time: never the whole model in memory. *st is filled on
  * success. ERR_FORMAT for NaN, infinity or a value the type cannot hold (names tensor and index),
  * ERR_UNSUPPORTED for a tensor that is quantized already, ERR_IO (the disk is too small), ERR_CANCELLED. */
-MUST_CHECK Status quant_file(QuantStats *st, const char *in, const char *out, const QuantOpts *o, Err *e);
+MUST_CHECK Status quant_file(QuantStats *st, const char *in, const char *out, const QuantOpts *o,
+                             Err *e);
 
 /* What decides the type of a tensor besides its name and shape. */
 typedef struct QuantRules {

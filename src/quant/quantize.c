@@ -15,7 +15,7 @@
 #include "kernel/kernel.h"
 #include "quant/quant.h"
 
-enum { TILE = 1 << 14, SLAB = 1 << 20 };
+enum { TILE = 1 << 14, SLAB = 1 << 20, COPY_BYTES = 4 << 20 };
 
 typedef struct Item {
     const GgufTensor *t; /* borrowed from the input */
@@ -31,8 +31,8 @@ typedef struct Job {
     GgufW *w;
     Item *items; /* owned; in output order */
     size_t n_items;
-    uint8_t *slab;      /* owned; SLAB elements of the widest output, f16 */
-    float *scratch;     /* owned; [team size][TILE] */
+    uint8_t *slab;        /* owned; SLAB elements of the widest output, f16 */
+    float *scratch;       /* owned; [team size][TILE] */
     uint64_t done, total; /* bytes of input */
 } Job;
 
@@ -42,8 +42,9 @@ typedef struct Slab {
     const Item *item;
     uint64_t first; /* element */
     size_t n;
-    float limit;    /* greatest magnitude the type can hold */
-    _Atomic uint64_t bad; /* [atomic] lowest element that is not finite or too large; UINT64_MAX: none */
+    float limit; /* greatest magnitude the type can hold */
+    _Atomic uint64_t
+        bad; /* [atomic] lowest element that is not finite or too large; UINT64_MAX: none */
 } Slab;
 
 /* ---- tiles ---- */
@@ -71,9 +72,9 @@ static size_t find_bad(const float *x, size_t n, float limit) {
 
 static void report_bad(Slab *s, uint64_t element) {
     uint64_t old = atomic_load_explicit(&s->bad, memory_order_relaxed);
-    while (element < old && !atomic_compare_exchange_weak_explicit(&s->bad, &old, element, memory_order_relaxed,
-                                                                   memory_order_relaxed)) {
-    }
+    while (element < old &&
+           !atomic_compare_exchange_weak_explicit(&s->bad, &old, element, memory_order_relaxed,
+                                                  memory_order_relaxed)) {}
 }
 
 static void quantize_tile(void *ctx, int64_t tile, int worker) {
@@ -94,13 +95,16 @@ static Status bad_value(const Slab *s, Err *e) {
     uint64_t i = s->bad;
     float x;
     s->j->kern.to_f32[t->type](&x, (const uint8_t *)t->data + dtype_bytes(t->type, i), 1);
-    return err_set(e, ERR_FORMAT, "tensor %.*s: element %llu is %g, the limit of %s is %g", (int)t->name.n, t->name.p,
-                   (unsigned long long)i, (double)x, dtype_name(s->item->type), (double)s->limit);
+    return err_set(e, ERR_FORMAT, "tensor %.*s: element %llu is %g, the limit of %s is %g",
+                   (int)t->name.n, t->name.p, (unsigned long long)i, (double)x,
+                   dtype_name(s->item->type), (double)s->limit);
 }
 
 /* ---- tensors ---- */
 
-static Status tick(Job *j, uint64_t n_bytes, Err *e) {
+/* n_bytes of input at src are done and not needed any more. */
+static Status tick(Job *j, const uint8_t *src, size_t n_bytes, Err *e) {
+    io_map_release(src, n_bytes);
     j->done += n_bytes;
     if (j->o->progress) j->o->progress(j->o->progress_ctx, j->done, j->total);
     if (j->o->stop && atomic_load_explicit(j->o->stop, memory_order_relaxed))
@@ -111,19 +115,29 @@ static Status tick(Job *j, uint64_t n_bytes, Err *e) {
 static Status convert(Job *j, const Item *item, Err *e) {
     const GgufTensor *t = item->t;
     for (uint64_t at = 0; at < t->n_elem; at += SLAB) {
-        Slab s = {.j = j, .item = item, .first = at, .n = (size_t)MIN(t->n_elem - at, SLAB),
-                  .limit = greatest(item->type), .bad = UINT64_MAX};
+        Slab s = {.j = j,
+                  .item = item,
+                  .first = at,
+                  .n = (size_t)MIN(t->n_elem - at, SLAB),
+                  .limit = greatest(item->type),
+                  .bad = UINT64_MAX};
         team_run(j->team, (int64_t)((s.n + TILE - 1) / TILE), quantize_tile, &s);
         if (s.bad != UINT64_MAX) return bad_value(&s, e);
         TRY(gguf_w_data(j->w, j->slab, dtype_bytes(item->type, s.n), e));
-        TRY(tick(j, dtype_bytes(t->type, s.n), e));
+        TRY(tick(j, (const uint8_t *)t->data + dtype_bytes(t->type, at), dtype_bytes(t->type, s.n),
+                 e));
     }
     return OK;
 }
 
 static Status copy(Job *j, const GgufTensor *t, Err *e) {
-    TRY(gguf_w_data(j->w, t->data, t->n_bytes, e));
-    return tick(j, t->n_bytes, e);
+    const uint8_t *p = t->data;
+    for (uint64_t at = 0, n; at < t->n_bytes; at += n) {
+        n = MIN(t->n_bytes - at, COPY_BYTES);
+        TRY(gguf_w_data(j->w, p + at, n, e));
+        TRY(tick(j, p + at, n, e));
+    }
+    return OK;
 }
 
 static Status write_tensors(Job *j, Err *e) {
@@ -131,7 +145,7 @@ static Status write_tensors(Job *j, Err *e) {
         const Item *it = &j->items[i];
         if (it->type == it->t->type) TRY(copy(j, it->t, e));
         else TRY(convert(j, it, e));
-        io_map_release(it->t->data, it->t->n_bytes);
+        io_map_release(it->t->data, it->t->n_bytes); /* pages that slabs share */
     }
     return OK;
 }
@@ -146,16 +160,18 @@ static Status check_source(const Job *j, const Item *it, Err *e) {
     const GgufTensor *t = it->t;
     if (it->type == t->type) return OK;
     if (dtype_info(t->type)->is_quantized)
-        return err_set(e, ERR_UNSUPPORTED, "tensor %.*s is %s already: start from the f32, f16 or bf16 file",
+        return err_set(e, ERR_UNSUPPORTED,
+                       "tensor %.*s is %s already: start from the f32, f16 or bf16 file",
                        (int)t->name.n, t->name.p, dtype_name(t->type));
     if (!j->kern.to_f32[t->type] || !j->kern.from_f32[it->type])
-        return err_set(e, ERR_UNSUPPORTED, "tensor %.*s: no conversion from %s to %s", (int)t->name.n, t->name.p,
-                       dtype_name(t->type), dtype_name(it->type));
+        return err_set(e, ERR_UNSUPPORTED, "tensor %.*s: no conversion from %s to %s",
+                       (int)t->name.n, t->name.p, dtype_name(t->type), dtype_name(it->type));
     return OK;
 }
 
 static Status plan(Job *j, Err *e) {
-    QuantRules r = {.type = j->o->type, .pure = j->o->pure,
+    QuantRules r = {.type = j->o->type,
+                    .pure = j->o->pure,
                     .has_output = gguf_find_tensor(j->g, "output.weight") != NULL,
                     .has_q6_k = dtype_info(14) && j->kern.from_f32[14] && j->kern.gemv[14]};
     j->n_items = gguf_n_tensors(j->g);
@@ -165,7 +181,8 @@ static Status plan(Job *j, Err *e) {
         Item *it = &j->items[i];
         it->t = gguf_tensor_at(j->g, i);
         it->type = quant_type_for(&r, it->t);
-        it->n_bytes = it->type == it->t->type ? it->t->n_bytes : dtype_bytes(it->type, it->t->n_elem);
+        it->n_bytes =
+            it->type == it->t->type ? it->t->n_bytes : dtype_bytes(it->type, it->t->n_elem);
         j->total += it->t->n_bytes;
         TRY(check_source(j, it, e));
     }
@@ -187,7 +204,8 @@ static void declare(Job *j) {
     static const char version[] = "general.quantization_version", file_type[] = "general.file_type";
     for (size_t i = 0; i < gguf_n_kv(j->g); i++) {
         const GgufKv *kv = gguf_kv_at(j->g, i);
-        if (!slice_eq_str(kv->key, version) && !slice_eq_str(kv->key, file_type)) gguf_w_kv(j->w, kv);
+        if (!slice_eq_str(kv->key, version) && !slice_eq_str(kv->key, file_type))
+            gguf_w_kv(j->w, kv);
     }
     gguf_w_u32(j->w, version, 2);
     gguf_w_u32(j->w, file_type, (uint32_t)quant_file_type(j->o->type));

@@ -17,12 +17,28 @@ enum { TYPE_Q6_K = 14, ROW_Q6_K = 256 };
 
 /* Small or sensitive: found anywhere in the name. */
 static const char *const kept[] = {
-    "_norm.weight",       "ffn_gate_inp.weight",  "altup",           "laurel",
-    "per_layer_model_proj", "ssm_conv1d.weight",  "shortconv.conv.weight",
-    "time_mix_first.weight", "time_mix_w0.weight", "time_mix_w1.weight", "time_mix_w2.weight",
-    "time_mix_v0.weight", "time_mix_v1.weight",   "time_mix_v2.weight", "time_mix_a0.weight",
-    "time_mix_a1.weight", "time_mix_a2.weight",   "time_mix_g1.weight", "time_mix_g2.weight",
-    "time_mix_decay_w1.weight", "time_mix_decay_w2.weight", "time_mix_lerp_fused.weight",
+    "_norm.weight",
+    "ffn_gate_inp.weight",
+    "altup",
+    "laurel",
+    "per_layer_model_proj",
+    "ssm_conv1d.weight",
+    "shortconv.conv.weight",
+    "time_mix_first.weight",
+    "time_mix_w0.weight",
+    "time_mix_w1.weight",
+    "time_mix_w2.weight",
+    "time_mix_v0.weight",
+    "time_mix_v1.weight",
+    "time_mix_v2.weight",
+    "time_mix_a0.weight",
+    "time_mix_a1.weight",
+    "time_mix_a2.weight",
+    "time_mix_g1.weight",
+    "time_mix_g2.weight",
+    "time_mix_decay_w1.weight",
+    "time_mix_decay_w2.weight",
+    "time_mix_lerp_fused.weight",
     "attn_rel_b.weight",
 };
 /* The whole name. */
@@ -44,7 +60,9 @@ static bool ends_with(Slice s, const char *tail) {
     return s.n >= n && memcmp(s.p + s.n - n, tail, n) == 0;
 }
 
-static bool contains(Slice s, const char *word) { return memmem(s.p, s.n, word, strlen(word)) != NULL; }
+static bool contains(Slice s, const char *word) {
+    return memmem(s.p, s.n, word, strlen(word)) != NULL;
+}
 
 /* A trailing dimension of 1 is none. */
 static int real_dims(const GgufTensor *t) {

@@ -41,6 +41,28 @@ static void put_keys(GgufW *w, const OptSet *opts, StrBuf *b) {
     }
 }
 
+/* The order of the parameters in the flat tensors, so that a file of another order is refused. */
+static Status put_layout(GgufW *w, const Model *m, Err *e) {
+    Slice *names = mem_new_n(Slice, (size_t)m->n_params);
+    if (!names) return err_set(e, ERR_NOMEM, "checkpoint: out of memory");
+    for (int i = 0; i < m->n_params; i++) names[i] = slice_of(m->params[i].name);
+    gguf_w_arr_str(w, "ingot.params", names, (size_t)m->n_params);
+    mem_free(names);
+    return OK;
+}
+
+static Status check_layout(const Gguf *g, const Model *m, Err *e) {
+    const GgufKv *kv;
+    size_t pos = 0;
+    Slice name;
+    TRY(gguf_get_arr(&kv, g, "ingot.params", GGUF_STR, e));
+    for (int i = 0; i < m->n_params; i++)
+        if (!gguf_arr_next_str(kv, &pos, &name) || !slice_eq_str(name, m->params[i].name))
+            return err_set(e, ERR_FORMAT, "ingot.params[%d] is not \"%s\": another order of parameters", i,
+                           m->params[i].name);
+    return OK;
+}
+
 static Status put_flat(GgufW *w, const Model *m, const Optim *o, float *tmp, Err *e) {
     for (int i = 0; i < 3; i++) {
         BufAt part = flat_part(m, o, i);
@@ -73,6 +95,7 @@ Status ckpt_save(const char *path, const Model *m, const Optim *o, const RunStat
         gguf_w_tensor(w, slice_of("rope_freqs.weight"), DT_F32, 1, ne);
     }
     Status st = tmp ? sb_check(&b, e) : err_set(e, ERR_NOMEM, "checkpoint: out of memory");
+    if (st == OK) st = put_layout(w, m, e);
     if (st == OK) st = gguf_w_begin(w, e);
     if (st == OK) st = put_flat(w, m, o, tmp, e);
     mem_free(tmp);
@@ -83,19 +106,21 @@ Status ckpt_save(const char *path, const Model *m, const Optim *o, const RunStat
 
 /* ---- reading ---- */
 
-static Status get_u64(int64_t *out, const Gguf *g, const char *key, Err *e) {
-    return gguf_get_int(out, g, key, 0, INT64_MAX, e);
+#define MAX_STEPS INT64_C(1000000000000) /* as in the option table: sums with it do not overflow */
+
+static Status get_count(int64_t *out, const Gguf *g, const char *key, int64_t max, Err *e) {
+    return gguf_get_int(out, g, key, 0, max, e);
 }
 
 static Status get_state(RunState *s, const Gguf *g, Err *e) {
     int64_t bytes;
     bool has_best;
-    TRY(get_u64(&s->iter, g, "ingot.run.iter", e));
-    TRY(get_u64(&s->max_iters, g, "ingot.run.max_iters", e));
-    TRY(get_u64(&s->best_iter, g, "ingot.run.best_iter", e));
-    TRY(get_u64(&s->n_bad_evals, g, "ingot.run.n_bad_evals", e));
-    TRY(get_u64(&s->loss_count, g, "ingot.run.loss_count", e));
-    TRY(get_u64(&bytes, g, "ingot.run.metrics_bytes", e));
+    TRY(get_count(&s->max_iters, g, "ingot.run.max_iters", MAX_STEPS, e));
+    TRY(get_count(&s->iter, g, "ingot.run.iter", s->max_iters, e));
+    TRY(get_count(&s->best_iter, g, "ingot.run.best_iter", s->iter, e));
+    TRY(get_count(&s->n_bad_evals, g, "ingot.run.n_bad_evals", s->iter, e));
+    TRY(get_count(&s->loss_count, g, "ingot.run.loss_count", s->iter, e));
+    TRY(get_count(&bytes, g, "ingot.run.metrics_bytes", INT64_MAX, e));
     TRY(gguf_get_bool(&has_best, g, "ingot.run.has_best", e));
     TRY(gguf_get_float(&s->best_val, g, "ingot.run.best_val", -1e300, 1e300, e));
     TRY(gguf_get_float(&s->loss_sum, g, "ingot.run.loss_sum", -1e300, 1e300, e));
@@ -123,13 +148,18 @@ static Status check_keys(const Gguf *g, const OptSet *opts, StrBuf *b, Err *e) {
 }
 
 static Status get_flat(const Gguf *g, Model *m, Optim *o, Err *e) {
+    const GgufTensor *t[3];
     for (int i = 0; i < 3; i++) {
-        const GgufTensor *t = gguf_find_tensor(g, flat_names[i]);
-        if (!t || t->type != DT_F32 || t->n_elem != m->n_flat)
-            return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing or does not have %zu floats",
-                           flat_names[i], m->n_flat);
-        m->dev->ops->upload(m->dev, flat_part(m, o, i), t->data, (size_t)t->n_bytes);
+        t[i] = gguf_find_tensor(g, flat_names[i]);
+        if (!t[i])
+            return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing", flat_names[i]);
+        if (t[i]->type != DT_F32 || t[i]->n_elem != m->n_flat)
+            return err_set(e, ERR_FORMAT, "tensor \"%s\" has %llu elements of %s, want %zu of f32",
+                           flat_names[i], (unsigned long long)t[i]->n_elem, dtype_name(t[i]->type),
+                           m->n_flat);
     }
+    for (int i = 0; i < 3; i++)
+        m->dev->ops->upload(m->dev, flat_part(m, o, i), t[i]->data, (size_t)t[i]->n_bytes);
     return OK;
 }
 
@@ -140,6 +170,7 @@ Status ckpt_load(const char *path, Model *m, Optim *o, RunState *s, const OptSet
     RunState got = {0};
     Status st = get_state(&got, g, e);
     if (st == OK) st = check_keys(g, opts, &b, e);
+    if (st == OK) st = check_layout(g, m, e);
     if (st == OK) st = get_flat(g, m, o, e);
     if (st == OK) st = model_copy_rope(m, g, e);
     if (st == OK) *s = got;

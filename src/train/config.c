@@ -111,6 +111,12 @@ Status train__model_config(ModelConfig *m, const TrainConfig *c, int n_vocab, Er
         return err_set(e, ERR_ARG, "n_embd %d is not a multiple of n_head %d", m->C, m->nh);
     m->hd = m->C / m->nh;
     m->n_rot = m->hd / 2;
+    if (m->hd % 8 != 0 || m->hd > 256)
+        return err_set(e, ERR_ARG,
+                       "n_embd %d over n_head %d gives heads of %d, want a multiple of 8 up to 256",
+                       m->C, m->nh, m->hd);
+    if (m->nkv > m->nh || m->nh % m->nkv != 0)
+        return err_set(e, ERR_ARG, "n_kv_head %d does not divide n_head %d", m->nkv, m->nh);
     if (m->ff == 0) m->ff = m->arch->act == ACT_SWIGLU ? ROUND_UP(m->C * 8 / 3, 32) : 4 * m->C;
     return model_config_check(m, e);
 }
@@ -136,7 +142,8 @@ Status train__check(const TrainConfig *c, Err *e) {
     return OK;
 }
 
-/* Keys that may differ between a run and its continuation: they change nothing in the result. */
+/* Keys that may differ between a run and its continuation: places, and what changes no bit of the result (`cpu`
+ * does, but then the machine has changed too). */
 static const char *const free_keys[] = {"resume",  "overwrite",    "init_from", "threads",
                                         "out_dir", "name",         "cpu",       "device",
                                         "compile", "train_seconds"};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Batches out of a token shard. The shard is cut into rows of T tokens; an epoch visits each row once, in an
- * order and with a shift of the cut that are functions of (key, epoch), so that there is no position to save. */
+ * order and with a shift of the cut that are functions of (key, epoch), so that there is no position to save.
+ * The target of an end-of-text token is the first token of the next document: how texts begin is learned too. */
 #include "base/rng.h"
 #include "train/internal.h"
 

@@ -129,17 +129,18 @@ static Status read_config(ReportData *d, const char *run_dir, Err *e) {
     return st;
 }
 
-/* Mean over a window of about a fiftieth of the run around each point, narrower towards the ends: no lag. */
+enum { LEAST_REACH = 3, MOST_REACH = 500 };
+
+/* Mean over the points around each, about a fiftieth of the run: no lag. Where the run begins, and falls
+ * fastest, the window is as narrow as what lies before the point. */
 static Status smooth(ReportData *d, Err *e) {
     const Curve *c = &d->curve[CURVE_LOSS];
-    size_t most = MAX(c->n / 100, (size_t)2), lo = 0, hi = 0; /* the window is [lo, hi) */
-    double sum = 0;
+    size_t most = MIN(MAX(c->n / 100, (size_t)LEAST_REACH), (size_t)MOST_REACH);
     for (size_t i = 0; i < c->n; i++) {
-        size_t half = MIN(MIN(i, c->n - 1 - i), most);
-        while (hi <= i + half) sum += c->y[hi++];
-        while (hi > i + half + 1) sum -= c->y[--hi];
-        while (lo < i - half) sum -= c->y[lo++];
-        TRY(curve_add(&d->curve[CURVE_SMOOTH], c->x[i], sum / (double)(hi - lo), e));
+        size_t reach = MIN(i, most), end = MIN(i + reach + 1, c->n);
+        double sum = 0;
+        for (size_t k = i - reach; k < end; k++) sum += c->y[k];
+        TRY(curve_add(&d->curve[CURVE_SMOOTH], c->x[i], sum / (double)(end - (i - reach)), e));
     }
     return OK;
 }

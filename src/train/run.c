@@ -62,6 +62,9 @@ static void say_substitutes(const Run *r) {
 static Status open_data(Run *r, Err *e) {
     const TrainConfig *c = r->c;
     char dir[400], path[512];
+    if (strlen(c->dataset) + sizeof "data/" > sizeof dir)
+        return err_set(e, ERR_ARG, "dataset has %zu bytes, at most %zu", strlen(c->dataset),
+                       sizeof dir - sizeof "data/");
     snprintf(dir, sizeof dir, "%s", c->dataset);
     if (!io_exists(dir) && !strchr(dir, '/')) snprintf(dir, sizeof dir, "data/%s", c->dataset);
     TRY(data_shard_open(&r->train, dir, "train", e));
@@ -84,20 +87,33 @@ static Status open_data(Run *r, Err *e) {
     return st;
 }
 
-/* Where the run's files go, and under which name it is known. */
+/* The run's name: as given, or the last part of the dataset's path. */
+static Status name_run(Run *r, Err *e) {
+    const char *from = r->c->name ? r->c->name : r->c->dataset, *end = from + strlen(from);
+    if (!r->c->name) {
+        while (end > from && end[-1] == '/') end--;
+        for (const char *p = from; p < end; p++)
+            if (*p == '/') from = p + 1;
+    }
+    int n = snprintf(r->name, sizeof r->name, "%.*s", (int)(end - from), from);
+    if (n < 1 || (size_t)n >= sizeof r->name || strchr(r->name, '/') || r->name[0] == '.')
+        return err_set(e, ERR_ARG,
+                       "name \"%.40s\" is empty, over %zu bytes, begins with a dot or contains a "
+                       "slash: set name, or out_dir",
+                       r->name, sizeof r->name - 1);
+    return OK;
+}
+
+/* Where the run's files go. */
 static Status open_dir(Run *r, Err *e) {
-    const TrainConfig *c = r->c;
-    const char *base = strrchr(c->dataset, '/');
-    snprintf(r->name, sizeof r->name, "%s",
-             c->name           ? c->name
-             : base && base[1] ? base + 1
-                               : c->dataset);
-    if (strchr(r->name, '/'))
-        return err_set(e, ERR_ARG, "name \"%s\" contains a slash: use out_dir", r->name);
-    if (c->out_dir) snprintf(r->dir, sizeof r->dir, "%s", c->out_dir);
-    else snprintf(r->dir, sizeof r->dir, "runs/%s", r->name);
-    TRY(io_mkdirs(r->dir, e));
+    const char *out = r->c->out_dir;
     char path[512];
+    TRY(name_run(r, e));
+    int n = out ? snprintf(r->dir, sizeof r->dir, "%s", out)
+                : snprintf(r->dir, sizeof r->dir, "runs/%s", r->name);
+    if (n < 1 || (size_t)n >= sizeof r->dir)
+        return err_set(e, ERR_ARG, "out_dir has %d bytes, must have 1..%zu", n, sizeof r->dir - 1);
+    TRY(io_mkdirs(r->dir, e));
     return io_lock(&r->lock, run_path(r, path, ".lock"), e);
 }
 
@@ -105,33 +121,40 @@ static bool from_scratch(const TrainConfig *c) {
     return strcmp(c->init_from, "scratch") == 0 || strcmp(c->init_from, "resume") == 0;
 }
 
-/* The model, from its checkpoint's, its file's or the configuration's description. */
-static Status open_model(Run *r, bool resuming, const char *ckpt, Err *e) {
+/* The model's description: its checkpoint's, its file's or the configuration's. Token ids and positions of
+ * the dataset must fit it, whoever wrote it. */
+static Status describe_model(ModelConfig *mc, const Run *r, const char *ckpt, Err *e) {
     const TrainConfig *c = r->c;
-    ModelConfig mc;
-    Gguf *g = NULL;
-    if (resuming) {
-        TRY(ckpt_read_config(ckpt, &mc, e));
-    } else if (from_scratch(c)) {
-        TRY(train__model_config(&mc, c, r->train.n_vocab, e));
+    const char *from = ckpt ? ckpt : c->init_from;
+    Gguf *g;
+    if (!ckpt && from_scratch(c)) return train__model_config(mc, c, r->train.n_vocab, e);
+    if (ckpt) {
+        TRY(ckpt_read_config(ckpt, mc, e));
     } else {
-        TRY(gguf_open(&g, c->init_from, e));
-        Status st = model_read_config(&mc, g, e);
-        if (st == OK && mc.V < r->train.n_vocab)
-            st = err_set(e, ERR_ARG, "vocabulary of %d, the dataset's is %d", mc.V,
-                         r->train.n_vocab);
-        if (st == OK && mc.ctx < c->block_size)
-            st = err_set(e, ERR_ARG, "context of %d is below block_size %lld", mc.ctx,
-                         (long long)c->block_size);
-        if (st != OK) {
-            err_in(e, c->init_from);
-            gguf_close(g);
-            return st;
-        }
+        TRY(gguf_open(&g, from, e));
+        Status st = model_read_config(mc, g, e);
+        gguf_close(g);
+        if (st != OK) err_in(e, from);
+        if (st != OK) return st;
     }
-    Status st = model_new(&r->m, r->dev, &mc, e);
-    if (st == OK && g) st = model_copy_from(r->m, g, e);
-    if (st == OK && !g && !resuming) st = model_init(r->m, (uint64_t)c->seed, e);
+    Status st = OK;
+    if (mc->V < r->train.n_vocab || mc->V < r->val.n_vocab)
+        st = err_set(e, ERR_ARG, "vocabulary of %d, the dataset's is %d", mc->V,
+                     MAX(r->train.n_vocab, r->val.n_vocab));
+    else if (mc->ctx < c->block_size)
+        st = err_set(e, ERR_ARG, "context of %d is below block_size %lld", mc->ctx,
+                     (long long)c->block_size);
+    if (st != OK) err_in(e, from);
+    return st;
+}
+
+/* Weights to begin with; those of a checkpoint come with the optimizer's. */
+static Status fill_model(Run *r, Err *e) {
+    Gguf *g;
+    if (from_scratch(r->c)) return model_init(r->m, (uint64_t)r->c->seed, e);
+    TRY(gguf_open(&g, r->c->init_from, e));
+    Status st = model_copy_from(r->m, g, e);
+    if (st != OK) err_in(e, r->c->init_from);
     gguf_close(g);
     return st;
 }
@@ -149,7 +172,8 @@ static GraphOpts graph_opts(const Run *r) {
 static Status plan_memory(Run *r, const ModelConfig *mc, Err *e) {
     TrainPlan *p = &r->plan;
     GraphOpts go = graph_opts(r);
-    size_t n = (size_t)model_n_params(mc), largest = (size_t)mc->V * (size_t)mc->C;
+    size_t n = (size_t)model_n_params(mc), maps = r->train.map.n + r->val.map.n,
+           largest = (size_t)mc->C * (size_t)MAX(mc->V, mc->ff);
     p->model = *mc;
     p->n_params = n;
     p->n_train_tok = r->train.n_tok;
@@ -161,10 +185,10 @@ static Status plan_memory(Run *r, const ModelConfig *mc, Err *e) {
     p->act_bytes = graph_bytes(mc, &go);
     /* scratch, the largest tensor while saving, the mapped shards, the program itself */
     p->other_bytes = device_scratch_bytes(r->dev, go.T, mc->hd) + largest * sizeof(float) +
-                     r->train.map.n + r->val.map.n + ((size_t)24 << 20);
+                     maps + ((size_t)24 << 20);
     p->peak_bytes = p->weight_bytes + p->moment_bytes + p->act_bytes + p->other_bytes;
     p->limit_bytes = mem_limit_bytes();
-    if (p->peak_bytes > p->limit_bytes)
+    if (p->peak_bytes - maps > p->limit_bytes) /* the kernel drops pages of a map when it must */
         return err_set(
             e, ERR_NOMEM,
             "this run needs %.2f GB, the machine has %.2f: lower batch_size %lld or turn on "
@@ -215,14 +239,11 @@ static Status write_config(Run *r, Err *e) {
     char path[512];
     int n;
     const OptSpec *o = train_options(&n);
-    StrBuf b = {0}, v = {0};
+    StrBuf b = {0};
     for (int i = 0; i < n; i++) {
-        sb_clear(&v);
-        opt_format(r->opts, o[i].key, &v);
-        if (v.n == 0) sb_printf(&b, "%s: null\n", o[i].key);
-        else if (o[i].type == OPT_STR || o[i].type == OPT_CHOICE)
-            sb_printf(&b, "%s: '%s'\n", o[i].key, sb_str(&v));
-        else sb_printf(&b, "%s: %s\n", o[i].key, sb_str(&v));
+        sb_printf(&b, "%s: ", o[i].key);
+        opt_format(r->opts, o[i].key, &b);
+        sb_putc(&b, '\n');
     }
     IoWriter w = {0};
     Status st = sb_check(&b, e);
@@ -231,7 +252,6 @@ static Status write_config(Run *r, Err *e) {
     if (st == OK) st = io_writer_close(&w, e);
     io_writer_abort(&w);
     sb_deinit(&b);
-    sb_deinit(&v);
     return st;
 }
 
@@ -266,7 +286,7 @@ static Status log_step(Run *r, const TrainStep *s, Err *e) {
     jw_num(&w, "loss", s->loss);
     jw_num(&w, "lr", s->lr);
     jw_num(&w, "grad_norm", s->grad_norm);
-    jw_int(&w, "tokens", s->iter * (int64_t)r->plan.tok_per_step);
+    jw_int(&w, "tokens", (int64_t)((uint64_t)s->iter * r->plan.tok_per_step));
     jw_end_obj(&w);
     TRY(put_line(r, &r->metrics, e));
     sb_clear(&r->line);
@@ -424,8 +444,8 @@ static Status prepare(Run *r, Err *e) {
     const TrainConfig *c = r->c;
     char ckpt[512];
     TRY(train__check(c, e));
-    TRY(open_dir(r, e));
     TRY(open_data(r, e));
+    TRY(open_dir(r, e));
     bool wants_f32 = strcmp(c->dtype, "f32") == 0 || strcmp(c->dtype, "float32") == 0;
     TRY(device_cpu_new(
         &r->dev, &(DeviceOpts){.cpu = c->cpu, .n_threads = (int)c->threads, .bf16 = !wants_f32},
@@ -438,14 +458,19 @@ static Status prepare(Run *r, Err *e) {
                        r->dir);
     if (asked && !there) note(r, "no checkpoint yet: starting from the beginning");
     bool resuming = asked && there;
-    TRY(open_model(r, resuming, ckpt, e));
-    TRY(plan_memory(r, &r->m->cfg, e));
+    ModelConfig mc;
+    TRY(describe_model(&mc, r, resuming ? ckpt : NULL, e));
+    TRY(plan_memory(r, &mc, e));
+    TRY(model_new(&r->m, r->dev, &mc, e));
+    if (!resuming) TRY(fill_model(r, e));
     GraphOpts go = graph_opts(r);
     TRY(graph_new(&r->g, r->m, &go, e));
     TRY(adamw_new(&r->opt, r->m,
                   &(AdamwOpts){c->beta1, c->beta2, c->eps, c->weight_decay, c->grad_clip}, e));
     r->s = (RunState){.best_val = (double)INFINITY};
     if (resuming) TRY(ckpt_load(ckpt, r->m, r->opt, &r->s, r->opts, e));
+    r->stopped_early = c->early_stop > 0 && r->s.n_bad_evals >= c->early_stop;
+    if (there && !resuming) TRY(io_remove(ckpt, e)); /* it is not of the run that begins here */
     if (!resuming) TRY(write_config(r, e));
     TRY(open_logs(r, resuming, e));
     TRY(plan_time(r, resuming, e));
@@ -471,7 +496,7 @@ static void close_run(Run *r) {
 
 Status train_run(TrainResult *out, const TrainConfig *c, const OptSet *opts, const TrainEvents *ev,
                  Err *e) {
-    Run r = {.c = c, .opts = opts, .ev = ev, .lock = -1};
+    Run r = {.c = c, .opts = opts, .ev = ev, .lock = -1, .last_loss = (double)NAN};
     char path[512];
     Status st = prepare(&r, e);
     if (st == OK) st = loop(&r, e);

@@ -131,13 +131,13 @@ until(b"> ")
 os.write(fd, b"/help\n")
 until(b"/quit")
 until(b"> ")
-os.write(fd, b"\x04")
+os.write(fd, b"\x04")            # may come before the editor is ready: it counts all the same
 for _ in range(200):
     done, status = os.waitpid(pid, os.WNOHANG)
     if done: sys.exit(os.waitstatus_to_exitcode(status))
     if select.select([fd], [], [], 0.05)[0]:
         try: os.read(fd, 65536)
-        except OSError: pass
+        except OSError: time.sleep(0.05)  # its end is closed: it is about to leave
 sys.exit("still there after Ctrl-D")
 PY
 python3 terminal.py "$INGOT" >out 2>err || fail "terminal"

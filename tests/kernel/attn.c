@@ -151,9 +151,19 @@ static Job job_new(DType t, int hd, int nq, int n_tok, float q_std) {
     size_t ldq = (size_t)hd + (size_t)kt_int(0, 7), ldo = (size_t)hd + (size_t)kt_int(0, 7);
     size_t rows = (size_t)nq - 1;
     float *q = kt_normals(rows * ldq + (size_t)hd, q_std), *o = kt_floats(rows * ldo + (size_t)hd);
-    for (size_t i = 0; i < rows * ldo + (size_t)hd; i++) o[i] = NAN; /* what was there must not matter */
-    j.a = (AttnArgs){.o = o, .q = q, .ldo = ldo, .ldq = ldq, .k = j.c.k, .v = j.c.v,
-                     .table = j.c.table, .stride = j.c.stride, .nq = nq, .hd = hd, .n_tok = n_tok,
+    for (size_t i = 0; i < rows * ldo + (size_t)hd; i++)
+        o[i] = NAN; /* what was there must not matter */
+    j.a = (AttnArgs){.o = o,
+                     .q = q,
+                     .ldo = ldo,
+                     .ldq = ldq,
+                     .k = j.c.k,
+                     .v = j.c.v,
+                     .table = j.c.table,
+                     .stride = j.c.stride,
+                     .nq = nq,
+                     .hd = hd,
+                     .n_tok = n_tok,
                      .scale = 1 / sqrtf((float)hd)};
     return j;
 }

@@ -149,8 +149,9 @@ static UNUSED void kt_same(const char *slot, const void *got, const void *want, 
 enum { KT_SEEDS = 3 };
 
 /* Lengths around the widths of registers and unrolled loops. */
-static UNUSED const int kt_sizes[] = {0,  1,  2,  3,  4,  5,  7,  8,  9,   15,  16,  17,  23,  24,  31,
-                                      32, 33, 47, 48, 63, 64, 65, 95, 127, 128, 129, 255, 257, 1000};
+static UNUSED const int kt_sizes[] = {0,  1,  2,  3,   4,   5,   7,   8,   9,   15,
+                                      16, 17, 23, 24,  31,  32,  33,  47,  48,  63,
+                                      64, 65, 95, 127, 128, 129, 255, 257, 1000};
 enum { KT_N_SIZES = (int)COUNT_OF(kt_sizes) };
 
 /* Run body(n) for every level that exists, every size and some seeds. */

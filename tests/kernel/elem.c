@@ -20,8 +20,9 @@ TEST(add_and_scale) { kt_each_size(add_scale); }
 
 /* Normal numbers and some from the far ends, finite. */
 static float *wide(size_t n) {
-    static const float ends[] = {0, -0.0f, 1e-30f, -1e-30f, 20, -20, 88.5f, -88.5f, 104, -104, 1e4f,
-                                 -1e4f, 1e20f, -1e20f, 5, -5, 10, -10, 12.5f, -12.5f};
+    static const float ends[] = {0,      -0.0f, 1e-30f, -1e-30f, 20,    -20,   88.5f,
+                                 -88.5f, 104,   -104,   1e4f,    -1e4f, 1e20f, -1e20f,
+                                 5,      -5,    10,     -10,     12.5f, -12.5f};
     float *x = kt_normals(n, 2);
     for (size_t i = 0; i < n; i += 3) x[i] = ends[kt_u32() % COUNT_OF(ends)];
     return x;
@@ -129,7 +130,8 @@ static void dropout(size_t n) {
     uint32_t w[4];
     rng_philox(w, key, hi, 3);
     dropout_at(n, w[1], key, hi, 0); /* word 13 is the threshold itself: kept */
-    dropout_at(n, 0x80000000u, key, hi, ((uint64_t)5 << 34) - n / 2); /* low half of the counter wraps */
+    dropout_at(n, 0x80000000u, key, hi,
+               ((uint64_t)5 << 34) - n / 2); /* low half of the counter wraps */
     dropout_at(n, 0x80000000u, key, hi, UINT64_MAX - n / 2);
 }
 
@@ -181,7 +183,8 @@ TEST(dot_and_sum_sq) {
 }
 
 static void check_col_sum(int rows, int n) {
-    size_t ldx = (size_t)n + (size_t)kt_int(0, 9), len = rows ? (size_t)(rows - 1) * ldx + (size_t)n : 0;
+    size_t ldx = (size_t)n + (size_t)kt_int(0, 9),
+           len = rows ? (size_t)(rows - 1) * ldx + (size_t)n : 0;
     float *x = kt_normals(len, 1), *y = kt_normals((size_t)n, 1), *y0 = kt_copy(y, (size_t)n);
     kt.col_sum(y, x, ldx, rows, n);
     for (int j = 0; j < n; j++) {

@@ -3,7 +3,9 @@
  * and the same bits however the product is cut. */
 #include "common.h"
 
-static const char *core_slot(const GemmCore *g) { return g == &kt.gemm_f32 ? "gemm_f32" : "gemm_bf16"; }
+static const char *core_slot(const GemmCore *g) {
+    return g == &kt.gemm_f32 ? "gemm_f32" : "gemm_bf16";
+}
 
 /* A float as the core sees it. */
 static float seen(const GemmCore *g, float x) {
@@ -25,10 +27,11 @@ static void *aligned(size_t bytes) {
 }
 
 /* C[M, N] (+)= A[M, K] B[K, N], K in pieces of kc. */
-static void multiply(const GemmCore *g, float *c, size_t ldc, Mat a, Mat b, int M, int N, int K, int kc,
-                     bool accumulate) {
+static void multiply(const GemmCore *g, float *c, size_t ldc, Mat a, Mat b, int M, int N, int K,
+                     int kc, bool accumulate) {
     size_t kp_max = (size_t)ROUND_UP(MAX(K, 1), g->kr);
-    void *pa = aligned(g->elem * (size_t)g->mr * kp_max), *pb = aligned(g->elem * (size_t)g->nr * kp_max);
+    void *pa = aligned(g->elem * (size_t)g->mr * kp_max),
+         *pb = aligned(g->elem * (size_t)g->nr * kp_max);
     if (g->enter) g->enter();
     for (int i = 0; i < M; i += g->mr) {
         for (int j = 0; j < N; j += g->nr) {
@@ -52,7 +55,8 @@ static void check_core(const GemmCore *g, int M, int N, int K, int kind, bool ac
     size_t lda = (size_t)(kind == 2 ? M : K) + 3, ldb = (size_t)(kind == 1 ? K : N) + 2;
     size_t a_rows = (size_t)(kind == 2 ? K : M), b_rows = (size_t)(kind == 1 ? N : K);
     size_t ldc = (size_t)N + 1, n_c = (size_t)(M - 1) * ldc + (size_t)N;
-    float *pa = kt_normals((a_rows - 1) * lda + lda - 3, 1), *pb = kt_normals((b_rows - 1) * ldb + ldb - 2, 1);
+    float *pa = kt_normals((a_rows - 1) * lda + lda - 3, 1),
+          *pb = kt_normals((b_rows - 1) * ldb + ldb - 2, 1);
     Mat a = {pa, kind == 2 ? 1 : (ptrdiff_t)lda, kind == 2 ? (ptrdiff_t)lda : 1};
     Mat b = {pb, kind == 1 ? 1 : (ptrdiff_t)ldb, kind == 1 ? (ptrdiff_t)ldb : 1};
     float *c = kt_normals(n_c, 1), *c0 = kt_copy(c, n_c), *cut = kt_copy(c, n_c);
@@ -120,7 +124,8 @@ TEST(gemm_rows_alone_have_the_same_bits) {
         multiply(g, c, N, (Mat){pa, K, 1}, (Mat){pb, 1, K}, M, N, K, K, false);
         for (int i = 0; i < M; i++) {
             for (int j = 0; j < N; j++) {
-                multiply(g, &one, 1, (Mat){pa + i * K, K, 1}, (Mat){pb + j * K, 1, K}, 1, 1, K, K, false);
+                multiply(g, &one, 1, (Mat){pa + i * K, K, 1}, (Mat){pb + j * K, 1, K}, 1, 1, K, K,
+                         false);
                 kt_same(core_slot(g), &one, &c[i * N + j], sizeof one);
             }
         }

@@ -145,7 +145,8 @@ TEST(gemv_no_rows) {
     for (int l = 0; l < CPU_LEVELS; l++) {
         if (!kt_level(l)) continue;
         float x[32] = {0}, y = 3;
-        for (size_t t = 0; t < COUNT_OF(types); t++) kt.gemv[types[t]](&y, 0, NULL, x, 32, 1, 0, 32);
+        for (size_t t = 0; t < COUNT_OF(types); t++)
+            kt.gemv[types[t]](&y, 0, NULL, x, 32, 1, 0, 32);
         TRUE_(y == 3.0f);
     }
 }

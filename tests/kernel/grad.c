@@ -24,8 +24,8 @@ static double slope(Forward f, const float *x, int n, int i, const float *dy, co
     return (up - loss(f, v, n, dy, ctx)) / (2 * h);
 }
 
-static void check(const char *what, Forward f, const float *x, int n, const float *dy, const float *got,
-                  const void *ctx) {
+static void check(const char *what, Forward f, const float *x, int n, const float *dy,
+                  const float *got, const void *ctx) {
     for (int i = 0; i < n; i++) {
         double want = slope(f, x, n, i, dy, ctx), tol = 2e-5 * (1 + fabs(want));
         if (fabs((double)got[i] - want) <= tol) continue;
@@ -87,7 +87,8 @@ static void swiglu_of_u(double *y, const double *u, int n, const void *gate) {
 }
 
 static void swiglu(int n) {
-    float *g = kt_normals((size_t)n, 2), *u = kt_normals((size_t)n, 1), *dy = kt_normals((size_t)n, 1);
+    float *g = kt_normals((size_t)n, 2), *u = kt_normals((size_t)n, 1),
+          *dy = kt_normals((size_t)n, 1);
     float *dg = kt_floats((size_t)n), *du = kt_floats((size_t)n);
     kt.swiglu_bwd(dg, du, dy, g, u, (size_t)n);
     check("swiglu_bwd dg", swiglu_of_g, g, n, dy, dg, u);
@@ -121,7 +122,8 @@ static void norm_fwd(double *y, const double *v, int n, const void *ctx) {
 }
 
 static void rmsnorm(int n) {
-    float *x = kt_normals((size_t)n, 2), *w = kt_normals((size_t)n, 1), *dy = kt_normals((size_t)n, 1);
+    float *x = kt_normals((size_t)n, 2), *w = kt_normals((size_t)n, 1),
+          *dy = kt_normals((size_t)n, 1);
     float *y = kt_floats((size_t)n), *dx = zeros(n), *dw = zeros(n), rstd;
     kt.rmsnorm(y, &rstd, x, w, n, 1e-3f);
     kt.rmsnorm_bwd(dx, dw, dy, x, w, rstd, n);
@@ -132,15 +134,19 @@ static void rmsnorm(int n) {
 TEST(rmsnorm_gradient) { each(rmsnorm); }
 
 static void layernorm(int n) {
-    float *x = kt_normals((size_t)n, 2), *w = kt_normals((size_t)n, 1), *b = kt_normals((size_t)n, 1);
+    float *x = kt_normals((size_t)n, 2), *w = kt_normals((size_t)n, 1),
+          *b = kt_normals((size_t)n, 1);
     float *dy = kt_normals((size_t)n, 1), *y = kt_floats((size_t)n), stat[2];
     float *dx = zeros(n), *dw = zeros(n), *db = zeros(n);
     double eps = (double)0.1f;
     kt.layernorm(y, stat, x, w, b, n, 0.1f);
     kt.layernorm_bwd(dx, dw, db, dy, x, w, stat, n);
-    check("layernorm_bwd dx", norm_fwd, x, n, dy, dx, &(Norm){.w = w, .b = b, .eps = eps, .centre = true});
-    check("layernorm_bwd dw", norm_fwd, w, n, dy, dw, &(Norm){.x = x, .b = b, .eps = eps, .centre = true});
-    check("layernorm_bwd db", norm_fwd, b, n, dy, db, &(Norm){.x = x, .w = w, .eps = eps, .centre = true});
+    check("layernorm_bwd dx", norm_fwd, x, n, dy, dx,
+          &(Norm){.w = w, .b = b, .eps = eps, .centre = true});
+    check("layernorm_bwd dw", norm_fwd, w, n, dy, dw,
+          &(Norm){.x = x, .b = b, .eps = eps, .centre = true});
+    check("layernorm_bwd db", norm_fwd, b, n, dy, db,
+          &(Norm){.x = x, .w = w, .eps = eps, .centre = true});
 }
 
 TEST(layernorm_gradient) { each(layernorm); }

@@ -15,7 +15,8 @@ TEST(every_slot_is_filled_at_every_level) {
         const KernSlot *s = kern_slots(&n);
         for (int i = 0; i < n; i++) {
             if (strcmp(s[i].name, "gemm_bf16") == 0) continue; /* needs its instructions */
-            if (is_null(&kt, &s[i])) FAIL("level %s lacks %s", kern_level_name(kt.level), s[i].name);
+            if (is_null(&kt, &s[i]))
+                FAIL("level %s lacks %s", kern_level_name(kt.level), s[i].name);
             TRUE_(kern_slot_level(&kt, &s[i]) <= kt.level);
         }
     }
@@ -37,7 +38,8 @@ TEST(every_pointer_of_the_table_is_a_slot) {
     TRUE_(in_cores > 0);
     EQ(words, n - 2); /* all but the two cores */
     for (int i = 0; i < n; i++) {
-        for (int j = 0; j < i; j++) TRUE_(s[i].offset != s[j].offset && strcmp(s[i].name, s[j].name));
+        for (int j = 0; j < i; j++)
+            TRUE_(s[i].offset != s[j].offset && strcmp(s[i].name, s[j].name));
     }
 }
 

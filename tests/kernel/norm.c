@@ -43,7 +43,8 @@ static void rmsnorm_bwd(size_t n) {
         double want = (double)dx0[i] + r * (g - h * gh);
         double terms = fabs((double)dx0[i]) + r * (fabs(g) + fabs(h) * gh_terms);
         kt_near("rmsnorm_bwd", i, dx[i], want, terms);
-        kt_near("rmsnorm_bwd", i, dw[i], (double)dw0[i] + d * h, fabs((double)dw0[i]) + fabs(d * h));
+        kt_near("rmsnorm_bwd", i, dw[i], (double)dw0[i] + d * h,
+                fabs((double)dw0[i]) + fabs(d * h));
     }
 }
 
@@ -99,8 +100,10 @@ static void check_layernorm_bwd(size_t n, bool bias) {
         double want = (double)dx0[i] + r * (g - gm - h * gh);
         double terms = fabs((double)dx0[i]) + r * (fabs(g) + gm_terms + fabs(h) * gh_terms);
         kt_near("layernorm_bwd", i, dx[i], want, terms);
-        kt_near("layernorm_bwd", i, dw[i], (double)dw0[i] + d * h, fabs((double)dw0[i]) + fabs(d * h));
-        if (db) kt_near("layernorm_bwd", i, db[i], (double)db0[i] + d, fabs((double)db0[i]) + fabs(d));
+        kt_near("layernorm_bwd", i, dw[i], (double)dw0[i] + d * h,
+                fabs((double)dw0[i]) + fabs(d * h));
+        if (db)
+            kt_near("layernorm_bwd", i, db[i], (double)db0[i] + d, fabs((double)db0[i]) + fabs(d));
     }
 }
 

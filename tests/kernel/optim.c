@@ -16,7 +16,8 @@ static void check_adamw(size_t n, const AdamwArgs *a) {
     for (size_t i = 0; i < n; i++) {
         double gi = (double)g[i] * (double)a->grad_scale;
         double m_terms = b1 * fabs((double)m0[i]) + (1 - b1) * fabs(gi);
-        double mi = b1 * (double)m0[i] + (1 - b1) * gi, vi = b2 * (double)v0[i] + (1 - b2) * gi * gi;
+        double mi = b1 * (double)m0[i] + (1 - b1) * gi,
+               vi = b2 * (double)v0[i] + (1 - b2) * gi * gi;
         kt_near("adamw", i, m[i], mi, m_terms);
         kt_near("adamw", i, v[i], vi, vi);
         double root = sqrt(vi * (double)a->c2) + (double)a->eps, c1 = (double)a->c1;
@@ -28,11 +29,23 @@ static void check_adamw(size_t n, const AdamwArgs *a) {
 }
 
 static void adamw(size_t n) {
-    AdamwArgs a = {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f,
-                   .c1 = 1 / (1 - 0.9f), .c2 = 1 / (1 - 0.95f), .grad_scale = 1};
+    AdamwArgs a = {.lr = 0.01f,
+                   .beta1 = 0.9f,
+                   .beta2 = 0.95f,
+                   .eps = 1e-8f,
+                   .weight_decay = 0.1f,
+                   .c1 = 1 / (1 - 0.9f),
+                   .c2 = 1 / (1 - 0.95f),
+                   .grad_scale = 1};
     check_adamw(n, &a);
-    a = (AdamwArgs){.lr = 3e-4f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-8f, .weight_decay = 0,
-                    .c1 = 1.02f, .c2 = 1.7f, .grad_scale = 0.013f};
+    a = (AdamwArgs){.lr = 3e-4f,
+                    .beta1 = 0.9f,
+                    .beta2 = 0.999f,
+                    .eps = 1e-8f,
+                    .weight_decay = 0,
+                    .c1 = 1.02f,
+                    .c2 = 1.7f,
+                    .grad_scale = 0.013f};
     check_adamw(n, &a);
 }
 
@@ -42,8 +55,13 @@ TEST(adamw_matches_float64) { kt_each_size(adamw); }
 TEST(adamw_first_step_is_lr) {
     for (int l = 0; l < CPU_LEVELS; l++) {
         if (!kt_level(l)) continue;
-        AdamwArgs a = {.lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.999f, .eps = 1e-12f,
-                       .c1 = 1 / (1 - 0.9f), .c2 = 1 / (1 - 0.999f), .grad_scale = 1};
+        AdamwArgs a = {.lr = 0.1f,
+                       .beta1 = 0.9f,
+                       .beta2 = 0.999f,
+                       .eps = 1e-12f,
+                       .c1 = 1 / (1 - 0.9f),
+                       .c2 = 1 / (1 - 0.999f),
+                       .grad_scale = 1};
         float p[21], m[21] = {0}, v[21] = {0}, g[21];
         for (int i = 0; i < 21; i++) {
             p[i] = 1;

@@ -41,12 +41,13 @@ static size_t hard_patterns(uint32_t *u) {
     size_t n = 0;
     for (uint32_t i = 0; i < 65536; i++) {
         uint32_t f = half_f32_bits(half_f16_to_f32((uint16_t)i)), b = i << 16;
-        uint32_t list[] = {f, f + 0xfff, f + 0x1000, f + 0x1001, f - 1, b, b + 0x7fff, b + 0x8000,
-                           b + 0x8001};
+        uint32_t list[] = {f, f + 0xfff,  f + 0x1000, f + 0x1001, f - 1,
+                           b, b + 0x7fff, b + 0x8000, b + 0x8001};
         for (size_t j = 0; j < COUNT_OF(list); j++) u[n++] = list[j];
     }
     for (int i = 0; i < 100000; i++) u[n++] = kt_u32();
-    for (uint32_t i = 0; i < 4096; i++) u[n++] = 0x33000000u - 2048 + i; /* about half the least f16 */
+    for (uint32_t i = 0; i < 4096; i++)
+        u[n++] = 0x33000000u - 2048 + i; /* about half the least f16 */
     return n;
 }
 
@@ -175,12 +176,13 @@ static void fill_block(float *x, int kind) {
     kt_normal(x, QK, 1);
     for (int j = 0; j < QK; j++) {
         x[j] = fmaxf(-1, fminf(1, x[j] / 4)) * s;
-        if (kind == 1) x[j] = (float)(kt_int(-254, 254)) * 0.5f;       /* halves of d = 1 */
-        if (kind == 2) x[j] = (float)(kt_int(-16, 16)) * 0.5f;         /* halves of d = 1 */
+        if (kind == 1) x[j] = (float)(kt_int(-254, 254)) * 0.5f;         /* halves of d = 1 */
+        if (kind == 2) x[j] = (float)(kt_int(-16, 16)) * 0.5f;           /* halves of d = 1 */
         if (kind == 3) x[j] = half_f32_from_bits(kt_u32() & 0x807fffff); /* denormals */
         if (kind == 4) x[j] = kt_u32() & 1 ? 0.0f : -0.0f;
         if (kind == 5) x[j] = j % 3 ? 0.0f : s;
-        if (kind == 6) x[j] = kt_u32() & 1 ? 0.75f : -0.75f; /* equal magnitudes: the first decides */
+        if (kind == 6)
+            x[j] = kt_u32() & 1 ? 0.75f : -0.75f; /* equal magnitudes: the first decides */
         if (kind == 7) x[j] = half_f32_from_bits((half_f32_bits(0.5f) - 2 + kt_u32() % 5));
     }
     if (kind == 1) x[kt_int(0, 31)] = 127;

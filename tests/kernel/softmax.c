@@ -106,7 +106,8 @@ TEST(exp_at_the_ends) {
         float y[N];
         memcpy(y, x, sizeof y);
         kt.exp_shift(y, N, 1, 0);
-        for (int i = 0; i < 4; i++) NEAR(y[i], exp((double)x[i]), 1.5e-45 + 4e-7 * exp((double)x[i]));
+        for (int i = 0; i < 4; i++)
+            NEAR(y[i], exp((double)x[i]), 1.5e-45 + 4e-7 * exp((double)x[i]));
         TRUE_(y[4] == 0.0f && y[5] == 0.0f);
         NEAR(y[6] / expf(88.7f), 1, 4e-7);
         TRUE_(isinf(y[7]) && isinf(y[8]));

@@ -25,8 +25,16 @@ static void fill_random(TinyModel *t, uint64_t seed) {
 TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint64_t seed) {
     TinyModel t = {0};
     DeviceOpts o = {.cpu = cpu, .n_threads = 2};
-    ModelConfig c = {.arch = model_arch_find(slice_of(arch)), .n_layer = LAYERS, .C = C, .nh = NH, .nkv = NKV,
-                     .hd = C / NH, .ff = FF, .V = V, .ctx = ctx, .norm_eps = 1e-5f};
+    ModelConfig c = {.arch = model_arch_find(slice_of(arch)),
+                     .n_layer = LAYERS,
+                     .C = C,
+                     .nh = NH,
+                     .nkv = NKV,
+                     .hd = C / NH,
+                     .ff = FF,
+                     .V = V,
+                     .ctx = ctx,
+                     .norm_eps = 1e-5f};
     if (c.arch->pos == POS_ROPE) {
         c.rope_base = 10000.0f;
         c.rope_scale = 1.0f;
@@ -59,7 +67,14 @@ void tiny_model_logits(TinyModel *t, float *out, const int32_t *ids, int n) {
     for (int i = 0; i < n; i++) pos[i] = i;
     KvStore *kv = t->dev->ops->kv_new(t->dev, DT_F32, LAYERS, MAX_T / 32, NKV, C / NH);
     TRUE_(kv != NULL);
-    Batch b = {.T = n, .tok = ids, .pos = pos, .seq = seq, .n_seq = 1, .blocks = &blocks, .n_out = 1, .out = &row};
+    Batch b = {.T = n,
+               .tok = ids,
+               .pos = pos,
+               .seq = seq,
+               .n_seq = 1,
+               .blocks = &blocks,
+               .n_out = 1,
+               .out = &row};
     OK_(model_reserve(t->m, n, 1, TERR));
     OK_(model_forward(t->m, kv, &b, &logits, TERR));
     memcpy(out, logits, (size_t)t->m->cfg.V * sizeof *out);

@@ -82,6 +82,12 @@ static ALWAYS_INLINE __m256 load_f16(const char *block, size_t i) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)block + i)));
 }
 
+/* A block of the cache with n tokens in it, and the one that comes after it. */
+typedef struct Place {
+    const char *k, *v, *k_next, *v_next;
+    int n;
+} Place;
+
 /* The running softmax of one query; weights and their sum are relative to exp(max). */
 typedef struct Online {
     __m256 sum;        /* lane by lane */
@@ -117,9 +123,10 @@ static ALWAYS_INLINE void online_weights(Online *o, __m256 s[QUARTERS]) {
     o->sum = _mm256_fmadd_ps(o->sum, _mm256_set1_ps(o->keep), sum);
 }
 
-/* Weights of N queries from row i for the n tokens of a block. */
+/* Weights of N queries from row i for the tokens of a block. At each step `ahead` bytes of the next
+ * block's K and V are asked for: blocks are scattered, so the hardware cannot know where it is. */
 static ALWAYS_INLINE void block_scores(LoadFn load, Online *o, const AttnArgs *a, int i,
-                                       const char *k, int n, int N) {
+                                       const Place *b, size_t ahead, int N) {
     const float *q = a->q + (size_t)i * a->ldq;
     __m256 s[N_REG][QUARTERS], scale = _mm256_set1_ps(a->scale);
 #pragma GCC unroll 2
@@ -128,9 +135,13 @@ static ALWAYS_INLINE void block_scores(LoadFn load, Online *o, const AttnArgs *a
         for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_setzero_ps();
     }
     for (size_t d = 0; d < (size_t)a->hd; d++) {
+        for (size_t j = 0; j < ahead; j += 64) {
+            _mm_prefetch(b->k_next + d * ahead + j, _MM_HINT_T1);
+            _mm_prefetch(b->v_next + d * ahead + j, _MM_HINT_T1);
+        }
         __m256 kd[QUARTERS];
 #pragma GCC unroll 4
-        for (size_t w = 0; w < QUARTERS; w++) kd[w] = load(k, d * KV_BLOCK + 8 * w);
+        for (size_t w = 0; w < QUARTERS; w++) kd[w] = load(b->k, d * KV_BLOCK + 8 * w);
 #pragma GCC unroll 2
         for (int j = 0; j < N; j++) {
             __m256 qd = _mm256_set1_ps(q[(size_t)j * a->ldq + d]);
@@ -142,14 +153,14 @@ static ALWAYS_INLINE void block_scores(LoadFn load, Online *o, const AttnArgs *a
     for (int j = 0; j < N; j++) {
 #pragma GCC unroll 4
         for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_mul_ps(s[j][w], scale);
-        if (n < KV_BLOCK) mask_scores(s[j], n);
+        if (b->n < KV_BLOCK) mask_scores(s[j], b->n);
         online_weights(&o[j], s[j]);
     }
 }
 
 /* o = o * keep + weights V for 8 W columns from c. */
 static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const AttnArgs *a, int i,
-                                        const char *v, int n, size_t c, int N, int W) {
+                                        const Place *b, size_t c, int N, int W) {
     float *o = a->o + (size_t)i * a->ldo + c;
     __m256 acc[N_REG][W_REG];
 #pragma GCC unroll 2
@@ -160,11 +171,11 @@ static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const Attn
                                       _mm256_set1_ps(s[j].keep));
         }
     }
-    for (int t = 0; t < n; t++) {
+    for (int t = 0; t < b->n; t++) {
         size_t at = (size_t)t * (size_t)a->hd + c;
         __m256 vt[W_REG];
 #pragma GCC unroll 4
-        for (size_t w = 0; w < (size_t)W; w++) vt[w] = load(v, at + 8 * w);
+        for (size_t w = 0; w < (size_t)W; w++) vt[w] = load(b->v, at + 8 * w);
 #pragma GCC unroll 2
         for (int j = 0; j < N; j++) {
             __m256 p = _mm256_set1_ps(s[j].p[t]);
@@ -181,19 +192,20 @@ static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const Attn
     }
 }
 
-static ALWAYS_INLINE void block_step(LoadFn load, Online *s, const AttnArgs *a, int i,
-                                     const char *k, const char *v, int n, int N) {
+static ALWAYS_INLINE void block_step(LoadFn load, size_t ahead, Online *s, const AttnArgs *a, int i,
+                                     const Place *b, int N) {
     size_t hd = (size_t)a->hd, c = 0;
-    block_scores(load, s, a, i, k, n, N);
-    for (; c + 8 * W_REG <= hd; c += 8 * W_REG) block_columns(load, s, a, i, v, n, c, N, W_REG);
-    for (; c < hd; c += 8) block_columns(load, s, a, i, v, n, c, N, 1);
+    block_scores(load, s, a, i, b, ahead, N);
+    for (; c + 8 * W_REG <= hd; c += 8 * W_REG) block_columns(load, s, a, i, b, c, N, W_REG);
+    for (; c < hd; c += 8) block_columns(load, s, a, i, b, c, N, 1);
 }
 
 /* Queries i .. i + n_q - 1 against one block. */
-static ALWAYS_INLINE void block_queries(LoadFn load, Online *s, const AttnArgs *a, int i, int n_q,
-                                        const char *k, const char *v, int n) {
-    for (; n_q >= 2; i += 2, s += 2, n_q -= 2) block_step(load, s, a, i, k, v, n, 2);
-    if (n_q > 0) block_step(load, s, a, i, k, v, n, 1);
+static ALWAYS_INLINE void block_queries(LoadFn load, size_t elem, Online *s, const AttnArgs *a,
+                                        int i, int n_q, const Place *b) {
+    size_t ahead = KV_BLOCK * elem;
+    for (; n_q >= 2; i += 2, s += 2, n_q -= 2, ahead = 0) block_step(load, ahead, s, a, i, b, 2);
+    if (n_q > 0) block_step(load, ahead, s, a, i, b, 1);
 }
 
 static ALWAYS_INLINE void row_scale(float *x, int n, float s) {
@@ -202,7 +214,14 @@ static ALWAYS_INLINE void row_scale(float *x, int n, float s) {
     }
 }
 
-static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
+static ALWAYS_INLINE Place place_of(const AttnArgs *a, int t) {
+    int last = (a->n_tok - 1) / KV_BLOCK, b = t / KV_BLOCK;
+    size_t at = (size_t)a->table[b] * a->stride;
+    size_t next = (size_t)a->table[MIN(b + 1, last)] * a->stride;
+    return (Place){a->k + at, a->v + at, a->k + next, a->v + next, MIN(KV_BLOCK, a->n_tok - t)};
+}
+
+static ALWAYS_INLINE void attn(LoadFn load, size_t elem, const AttnArgs *a) {
     for (int i = 0; i < a->nq; i += N_SHARE) {
         int n_q = MIN(N_SHARE, a->nq - i);
         Online s[N_SHARE];
@@ -212,8 +231,8 @@ static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
             memset(a->o + (size_t)(i + j) * a->ldo, 0, (size_t)a->hd * sizeof *a->o);
         }
         for (int t = 0; t < a->n_tok; t += KV_BLOCK) {
-            size_t at = (size_t)a->table[t / KV_BLOCK] * a->stride;
-            block_queries(load, s, a, i, n_q, a->k + at, a->v + at, MIN(KV_BLOCK, a->n_tok - t));
+            Place b = place_of(a, t);
+            block_queries(load, elem, s, a, i, n_q, &b);
         }
         for (int j = 0; j < n_q; j++) {
             row_scale(a->o + (size_t)(i + j) * a->ldo, a->hd, 1.0f / vec_sum(s[j].sum));
@@ -221,9 +240,9 @@ static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
     }
 }
 
-static void attn_f32(const AttnArgs *a) { attn(load_f32, a); }
+static void attn_f32(const AttnArgs *a) { attn(load_f32, sizeof(float), a); }
 
-static void attn_f16(const AttnArgs *a) { attn(load_f16, a); }
+static void attn_f16(const AttnArgs *a) { attn(load_f16, sizeof(uint16_t), a); }
 
 void kern_avx2_attn(Kern *k) {
     k->rope = rope;

@@ -25,8 +25,8 @@ static void scale(float *y, float s, size_t n) {
 
 /* sigmoid(2 u(x)) */
 static ALWAYS_INLINE __m256 gelu_gate(__m256 x) {
-    __m256 c = _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(GELU_2CA),
-                               _mm256_set1_ps(GELU_2C));
+    __m256 c =
+        _mm256_fmadd_ps(_mm256_mul_ps(x, x), _mm256_set1_ps(GELU_2CA), _mm256_set1_ps(GELU_2C));
     return vec_sigmoid(_mm256_mul_ps(x, c));
 }
 
@@ -88,7 +88,8 @@ static ALWAYS_INLINE void mul_wide(__m256i *hi, __m256i *lo, __m256i a, __m256i 
 /* w[j] = word j of counters lo .. lo + 7, one a lane; the low half of `lo` must not wrap within. */
 static ALWAYS_INLINE void philox8(__m256i w[4], uint64_t key, uint64_t hi, uint64_t lo) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const __m256i m0 = _mm256_set1_epi32((int)0xD2511F53u), m1 = _mm256_set1_epi32((int)0xCD9E8D57u);
+    const __m256i m0 = _mm256_set1_epi32((int)0xD2511F53u),
+                  m1 = _mm256_set1_epi32((int)0xCD9E8D57u);
     __m256i c0 = _mm256_add_epi32(_mm256_set1_epi32((int)(uint32_t)lo), lane);
     __m256i c1 = _mm256_set1_epi32((int)(uint32_t)(lo >> 32));
     __m256i c2 = _mm256_set1_epi32((int)(uint32_t)hi);

@@ -93,7 +93,8 @@ static void layernorm_bwd(float *dx, float *dw, float *db, const float *dy, cons
         gs = _mm256_add_ps(gs, g); /* g is 0 past the end */
         ghs = _mm256_fmadd_ps(g, h, ghs);
     }
-    __m256 gm = _mm256_set1_ps(vec_sum(gs) / (float)C), gh = _mm256_set1_ps(vec_sum(ghs) / (float)C);
+    __m256 gm = _mm256_set1_ps(vec_sum(gs) / (float)C),
+           gh = _mm256_set1_ps(vec_sum(ghs) / (float)C);
     for (size_t i = 0; i < n; i += 8) {
         size_t left = n - i;
         __m256 d = vec_load(dy + i, left);

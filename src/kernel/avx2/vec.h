@@ -64,9 +64,7 @@ static ALWAYS_INLINE float vec_max(__m256 v) {
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
 
-static ALWAYS_INLINE __m256 vec_abs(__m256 v) {
-    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
-}
+static ALWAYS_INLINE __m256 vec_abs(__m256 v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
 
 static ALWAYS_INLINE __m256 vec_pow2(__m256i n) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));

@@ -79,7 +79,11 @@ static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *
 
 /* ---- attention ---- */
 
-enum { N_SHARE = 8, N_REG = 4, W_REG = 4 }; /* queries a block, queries and columns of 16 in registers */
+enum {
+    N_SHARE = 8,
+    N_REG = 4,
+    W_REG = 4
+}; /* queries a block, queries and columns of 16 in registers */
 
 /* Sixteen elements of the cache from element i of a block. */
 typedef __m512 (*LoadFn)(const char *block, size_t i, __mmask16 m);
@@ -91,6 +95,12 @@ static ALWAYS_INLINE __m512 load_f32(const char *block, size_t i, __mmask16 m) {
 static ALWAYS_INLINE __m512 load_f16(const char *block, size_t i, __mmask16 m) {
     return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(m, (const uint16_t *)block + i));
 }
+
+/* A block of the cache with n tokens in it, and the one that comes after it. */
+typedef struct Place {
+    const char *k, *v, *k_next, *v_next;
+    int n;
+} Place;
 
 /* The running softmax of one query; weights and their sum are relative to exp(max). */
 typedef struct Online {
@@ -118,15 +128,21 @@ static ALWAYS_INLINE void online_weights(Online *s, __m512 s0, __m512 s1, int n)
     _mm512_storeu_ps(s->p + 16, s1);
 }
 
-/* Weights of N queries from row i for the n tokens of a block. */
+/* Weights of N queries from row i for the tokens of a block. At each step `ahead` bytes of the next
+ * block's K and V are asked for: blocks are scattered, so the hardware cannot know where it is. */
 static ALWAYS_INLINE void block_scores(LoadFn load, Online *s, const AttnArgs *a, int i,
-                                       const char *k, int n, int N) {
+                                       const Place *b, size_t ahead, int N) {
     const float *q = a->q + (size_t)i * a->ldq;
     __m512 s0[N_REG], s1[N_REG];
 #pragma GCC unroll 4
     for (int j = 0; j < N; j++) s0[j] = s1[j] = _mm512_setzero_ps();
     for (size_t d = 0; d < (size_t)a->hd; d++) {
-        __m512 k0 = load(k, d * KV_BLOCK, VEC_FULL), k1 = load(k, d * KV_BLOCK + 16, VEC_FULL);
+        for (size_t j = 0; j < ahead; j += 64) {
+            _mm_prefetch(b->k_next + d * ahead + j, _MM_HINT_T1);
+            _mm_prefetch(b->v_next + d * ahead + j, _MM_HINT_T1);
+        }
+        __m512 k0 = load(b->k, d * KV_BLOCK, VEC_FULL),
+               k1 = load(b->k, d * KV_BLOCK + 16, VEC_FULL);
 #pragma GCC unroll 4
         for (int j = 0; j < N; j++) {
             __m512 qd = _mm512_set1_ps(q[(size_t)j * a->ldq + d]);
@@ -137,13 +153,13 @@ static ALWAYS_INLINE void block_scores(LoadFn load, Online *s, const AttnArgs *a
     __m512 scale = _mm512_set1_ps(a->scale);
 #pragma GCC unroll 4
     for (int j = 0; j < N; j++) {
-        online_weights(&s[j], _mm512_mul_ps(s0[j], scale), _mm512_mul_ps(s1[j], scale), n);
+        online_weights(&s[j], _mm512_mul_ps(s0[j], scale), _mm512_mul_ps(s1[j], scale), b->n);
     }
 }
 
 /* o = o * keep + weights V for 16 W columns from c, the last 16 under mask m. */
 static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const AttnArgs *a, int i,
-                                        const char *v, int n, size_t c, int N, int W, __mmask16 m) {
+                                        const Place *b, size_t c, int N, int W, __mmask16 m) {
     float *o = a->o + (size_t)i * a->ldo + c;
     __m512 acc[N_REG][W_REG];
 #pragma GCC unroll 4
@@ -154,11 +170,11 @@ static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const Attn
                                       _mm512_set1_ps(s[j].keep));
         }
     }
-    for (int t = 0; t < n; t++) {
+    for (int t = 0; t < b->n; t++) {
         size_t at = (size_t)t * (size_t)a->hd + c;
         __m512 vt[W_REG];
 #pragma GCC unroll 4
-        for (size_t w = 0; w < (size_t)W; w++) vt[w] = load(v, at + 16 * w, m);
+        for (size_t w = 0; w < (size_t)W; w++) vt[w] = load(b->v, at + 16 * w, m);
 #pragma GCC unroll 4
         for (int j = 0; j < N; j++) {
             __m512 p = _mm512_set1_ps(s[j].p[t]);
@@ -175,24 +191,25 @@ static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const Attn
     }
 }
 
-static ALWAYS_INLINE void block_step(LoadFn load, Online *s, const AttnArgs *a, int i,
-                                     const char *k, const char *v, int n, int N) {
+static ALWAYS_INLINE void block_step(LoadFn load, size_t ahead, Online *s, const AttnArgs *a, int i,
+                                     const Place *b, int N) {
     size_t hd = (size_t)a->hd, c = 0;
-    block_scores(load, s, a, i, k, n, N);
+    block_scores(load, s, a, i, b, ahead, N);
     for (; c + 16 * W_REG <= hd; c += 16 * W_REG) {
-        block_columns(load, s, a, i, v, n, c, N, W_REG, VEC_FULL);
+        block_columns(load, s, a, i, b, c, N, W_REG, VEC_FULL);
     }
-    for (; c < hd; c += 16) block_columns(load, s, a, i, v, n, c, N, 1, vec_mask(hd - c));
+    for (; c < hd; c += 16) block_columns(load, s, a, i, b, c, N, 1, vec_mask(hd - c));
 }
 
 /* Queries i .. i + n_q - 1 against one block. */
-static ALWAYS_INLINE void block_queries(LoadFn load, Online *s, const AttnArgs *a, int i, int n_q,
-                                        const char *k, const char *v, int n) {
-    for (; n_q >= 4; i += 4, s += 4, n_q -= 4) block_step(load, s, a, i, k, v, n, 4);
+static ALWAYS_INLINE void block_queries(LoadFn load, size_t elem, Online *s, const AttnArgs *a,
+                                        int i, int n_q, const Place *b) {
+    size_t ahead = KV_BLOCK * elem;
+    for (; n_q >= 4; i += 4, s += 4, n_q -= 4, ahead = 0) block_step(load, ahead, s, a, i, b, 4);
     switch (n_q) {
-    case 3: block_step(load, s, a, i, k, v, n, 3); break;
-    case 2: block_step(load, s, a, i, k, v, n, 2); break;
-    case 1: block_step(load, s, a, i, k, v, n, 1); break;
+    case 3: block_step(load, ahead, s, a, i, b, 3); break;
+    case 2: block_step(load, ahead, s, a, i, b, 2); break;
+    case 1: block_step(load, ahead, s, a, i, b, 1); break;
     }
 }
 
@@ -203,7 +220,14 @@ static ALWAYS_INLINE void row_scale(float *x, size_t n, float s) {
     }
 }
 
-static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
+static ALWAYS_INLINE Place place_of(const AttnArgs *a, int t) {
+    int last = (a->n_tok - 1) / KV_BLOCK, b = t / KV_BLOCK;
+    size_t at = (size_t)a->table[b] * a->stride;
+    size_t next = (size_t)a->table[MIN(b + 1, last)] * a->stride;
+    return (Place){a->k + at, a->v + at, a->k + next, a->v + next, MIN(KV_BLOCK, a->n_tok - t)};
+}
+
+static ALWAYS_INLINE void attn(LoadFn load, size_t elem, const AttnArgs *a) {
     for (int i = 0; i < a->nq; i += N_SHARE) {
         int n_q = MIN(N_SHARE, a->nq - i);
         Online s[N_SHARE];
@@ -213,8 +237,8 @@ static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
             memset(a->o + (size_t)(i + j) * a->ldo, 0, (size_t)a->hd * sizeof *a->o);
         }
         for (int t = 0; t < a->n_tok; t += KV_BLOCK) {
-            size_t at = (size_t)a->table[t / KV_BLOCK] * a->stride;
-            block_queries(load, s, a, i, n_q, a->k + at, a->v + at, MIN(KV_BLOCK, a->n_tok - t));
+            Place b = place_of(a, t);
+            block_queries(load, elem, s, a, i, n_q, &b);
         }
         for (int j = 0; j < n_q; j++) {
             row_scale(a->o + (size_t)(i + j) * a->ldo, (size_t)a->hd, 1.0f / vec_sum(s[j].sum));
@@ -222,9 +246,9 @@ static ALWAYS_INLINE void attn(LoadFn load, const AttnArgs *a) {
     }
 }
 
-static void attn_f32(const AttnArgs *a) { attn(load_f32, a); }
+static void attn_f32(const AttnArgs *a) { attn(load_f32, sizeof(float), a); }
 
-static void attn_f16(const AttnArgs *a) { attn(load_f16, a); }
+static void attn_f16(const AttnArgs *a) { attn(load_f16, sizeof(uint16_t), a); }
 
 void kern_avx512_attn(Kern *k) {
     k->rope = rope;

@@ -28,8 +28,8 @@ static void scale(float *y, float s, size_t n) {
 
 /* sigmoid(2 u(x)) */
 static ALWAYS_INLINE __m512 gelu_gate(__m512 x) {
-    __m512 c = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(GELU_2CA),
-                               _mm512_set1_ps(GELU_2C));
+    __m512 c =
+        _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(GELU_2CA), _mm512_set1_ps(GELU_2C));
     return vec_sigmoid(_mm512_mul_ps(x, c));
 }
 
@@ -94,7 +94,8 @@ static ALWAYS_INLINE void mul_wide(__m512i *hi, __m512i *lo, __m512i a, __m512i 
 /* w[j] = word j of counters lo .. lo + 15, one a lane; the low half of `lo` must not wrap within. */
 static ALWAYS_INLINE void philox16(__m512i w[4], uint64_t key, uint64_t hi, uint64_t lo) {
     const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53u), m1 = _mm512_set1_epi32((int)0xCD9E8D57u);
+    const __m512i m0 = _mm512_set1_epi32((int)0xD2511F53u),
+                  m1 = _mm512_set1_epi32((int)0xCD9E8D57u);
     __m512i c0 = _mm512_add_epi32(_mm512_set1_epi32((int)(uint32_t)lo), lane);
     __m512i c1 = _mm512_set1_epi32((int)(uint32_t)(lo >> 32));
     __m512i c2 = _mm512_set1_epi32((int)(uint32_t)hi);

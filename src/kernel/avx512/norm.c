@@ -99,7 +99,8 @@ static void layernorm_bwd(float *dx, float *dw, float *db, const float *dy, cons
         gs = _mm512_add_ps(gs, g); /* g is 0 past the end */
         ghs = _mm512_fmadd_ps(g, h, ghs);
     }
-    __m512 gm = _mm512_set1_ps(vec_sum(gs) / (float)C), gh = _mm512_set1_ps(vec_sum(ghs) / (float)C);
+    __m512 gm = _mm512_set1_ps(vec_sum(gs) / (float)C),
+           gh = _mm512_set1_ps(vec_sum(ghs) / (float)C);
     for (size_t i = 0; i < n; i += 16) {
         __mmask16 m = vec_mask(n - i);
         __m512 d = vec_load(dy + i, m);

@@ -15,7 +15,9 @@ static ALWAYS_INLINE __mmask16 vec_mask(size_t left) {
     return left >= 16 ? VEC_FULL : (__mmask16)((1u << left) - 1u);
 }
 
-static ALWAYS_INLINE __m512 vec_load(const float *p, __mmask16 m) { return _mm512_maskz_loadu_ps(m, p); }
+static ALWAYS_INLINE __m512 vec_load(const float *p, __mmask16 m) {
+    return _mm512_maskz_loadu_ps(m, p);
+}
 
 /* Sums in one order: halves, quarters, pairs. */
 static ALWAYS_INLINE float vec_sum(__m512 v) {

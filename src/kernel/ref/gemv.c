@@ -24,8 +24,7 @@ static void gemv(DType t, float *y, size_t ldy, const void *w, const float *x, s
     for (int j = 0; j < m; j++) {
         for (int i = 0; i < n; i++) {
             const char *row = (const char *)w + (size_t)i * row_bytes;
-            y[(size_t)j * ldy + (size_t)i] =
-                (float)row_dot(&ref, t, row, x + (size_t)j * ldx, k);
+            y[(size_t)j * ldy + (size_t)i] = (float)row_dot(&ref, t, row, x + (size_t)j * ldx, k);
         }
     }
 }

@@ -66,7 +66,7 @@ static void check_element(const Product *p, size_t m, size_t n) {
 
 /* Elements at the edges of everything, and random ones. */
 static void check_sample(const Product *p) {
-    for (int i = 0; i < 250; i++) {
+    for (int i = 0; i < 160; i++) {
         size_t m = (size_t)dev_int(0, p->M - 1), n = (size_t)dev_int(0, p->N - 1);
         if (i < 40) m = i % 2 ? (size_t)p->M - 1 : 0;
         if (i < 80) n = i / 2 % 2 ? (size_t)p->N - 1 : 0;
@@ -75,7 +75,7 @@ static void check_sample(const Product *p) {
 }
 
 static void check_product(const Product *p) {
-    if ((size_t)p->M * (size_t)p->N * (size_t)p->K > 400000) {
+    if ((size_t)p->M * (size_t)p->N * (size_t)p->K > 150000) {
         check_sample(p);
         return;
     }

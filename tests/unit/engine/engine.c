@@ -30,7 +30,8 @@ typedef struct Sink {
     uint64_t alloc_at[MAX_NEW];
 } Sink;
 
-#define SINK {.mu = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER}
+#define SINK \
+    { .mu = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER }
 
 static void on_token(void *ctx, int32_t id) {
     Sink *s = ctx;
@@ -81,8 +82,13 @@ static void fill_prompt(int32_t *ids, int n, uint64_t seed) {
 }
 
 static EngineReq request(Sink *s, const int32_t *ids, int n, int max_new) {
-    return (EngineReq){.prompt = ids, .n_prompt = n, .max_new = max_new, .sample = {.top_p = 1},
-                       .on_token = on_token, .on_done = on_done, .ctx = s};
+    return (EngineReq){.prompt = ids,
+                       .n_prompt = n,
+                       .max_new = max_new,
+                       .sample = {.top_p = 1},
+                       .on_token = on_token,
+                       .on_done = on_done,
+                       .ctx = s};
 }
 
 static Engine *engine_up(TinyModel *t, EngineOpts o) {
@@ -492,8 +498,9 @@ TEST(options_out_of_range) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1);
     Engine *en = NULL;
     size_t bytes = 0;
-    EngineOpts bad[] = {{.max_seqs = -1},      {.max_seqs = 1 << 20}, {.max_ctx = CTX + 1}, {.max_ctx = 1},
-                        {.prefill_chunk = -3}, {.max_queue = -1},     {.n_blocks = -1}};
+    EngineOpts bad[] = {{.max_seqs = -1}, {.max_seqs = 1 << 20}, {.max_ctx = CTX + 1},
+                        {.max_ctx = 1},   {.prefill_chunk = -3}, {.max_queue = -1},
+                        {.n_blocks = -1}};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         FAILS(ERR_ARG, engine_new(&en, t.m, &bad[i], TERR));
         FAILS(ERR_ARG, engine_plan_bytes(&bytes, &t.m->cfg, &bad[i], TERR));
@@ -609,7 +616,10 @@ static void *storm_main(void *arg) {
 TEST(storm_of_submits_and_cancels) {
     enum { N = 4 };
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1);
-    Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 5, .max_ctx = 128, .n_blocks = 12, .prefill_chunk = 20,
+    Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 5,
+                                            .max_ctx = 128,
+                                            .n_blocks = 12,
+                                            .prefill_chunk = 20,
                                             .max_queue = 12});
     pthread_t th[N];
     Storm st[N] = {0};

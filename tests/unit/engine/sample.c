@@ -81,7 +81,8 @@ TEST(limits_that_cut_nothing_change_nothing) {
     int hits[5];
     for (int i = 0; i < 5; i++) sum += p[i] = exp((double)x[i]);
     for (int i = 0; i < 5; i++) p[i] /= sum;
-    SampleOpts ways[] = {opts(1, 5, 1), opts(1, 4, 1), opts(1, 0, 0.9999), opts(1, 4, 0.9999), opts(1, 999, 1)};
+    SampleOpts ways[] = {opts(1, 5, 1), opts(1, 4, 1), opts(1, 0, 0.9999), opts(1, 4, 0.9999),
+                         opts(1, 999, 1)};
     for (size_t w = 0; w < COUNT_OF(ways); w++) {
         double q[5];
         memcpy(q, p, sizeof q);
@@ -115,7 +116,8 @@ TEST(top_p_keeps_the_smallest_set_that_reaches_it) {
     static const struct {
         double p;
         int kept;
-    } rows[] = {{1e-9, 1}, {0.25, 1}, {0.2501, 2}, {0.5, 2}, {0.75, 3}, {0.7501, 4}, {0.9999, 4}, {1, 4}};
+    } rows[] = {{1e-9, 1}, {0.25, 1},   {0.2501, 2}, {0.5, 2},
+                {0.75, 3}, {0.7501, 4}, {0.9999, 4}, {1, 4}};
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         for (int k = 0; k <= 4; k += 4) {
             int hits[5];
@@ -165,7 +167,8 @@ TEST(logits_stay_as_they_are) {
 TEST(tokens_without_mass_never_come) {
     float x[8] = {-INFINITY, 0, -INFINITY, -INFINITY, 0, -INFINITY, -1e38f, -INFINITY};
     int hits[8];
-    SampleOpts ways[] = {opts(1, 0, 1), opts(1, 6, 1), opts(1, 0, 0.9999), opts(1e-320, 0, 1), opts(100, 8, 0.99)};
+    SampleOpts ways[] = {opts(1, 0, 1), opts(1, 6, 1), opts(1, 0, 0.9999), opts(1e-320, 0, 1),
+                         opts(100, 8, 0.99)};
     for (size_t w = 0; w < COUNT_OF(ways); w++) {
         count(hits, x, 8, ways[w], 300);
         EQ(hits[1] + hits[4], 300);
@@ -176,7 +179,8 @@ TEST(tokens_without_mass_never_come) {
 TEST(broken_logits_are_refused) {
     int32_t id = 77;
     SampleOpts o = opts(1, 0, 1), greedy = opts(0, 0, 1);
-    float nan_row[4] = {0, 1, NAN, 2}, inf_row[3] = {0, INFINITY, 1}, none[2] = {-INFINITY, -INFINITY};
+    float nan_row[4] = {0, 1, NAN, 2}, inf_row[3] = {0, INFINITY, 1},
+          none[2] = {-INFINITY, -INFINITY};
     FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &o, 0, scratch, TERR));
     FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &greedy, 0, scratch, TERR));
     FAILS(ERR_INTERNAL, sample_next(&id, inf_row, 3, &greedy, 0, scratch, TERR));
@@ -187,9 +191,10 @@ TEST(broken_logits_are_refused) {
 
 TEST(options_out_of_range) {
     SampleOpts good[] = {opts(0, 0, 1), opts(100, INT32_MAX, 1e-12), opts(1e-300, 1, 0.5)};
-    SampleOpts bad[] = {opts(NAN, 0, 1),      opts(-0.1, 0, 1), opts(100.1, 0, 1),    opts(INFINITY, 0, 1),
-                        opts(1, -1, 1),       opts(1, 0, 0),    opts(1, 0, -0.5),     opts(1, 0, 1.0001),
-                        opts(1, 0, INFINITY), opts(1, 0, NAN),  opts(1, INT64_MAX, 1)};
+    SampleOpts bad[] = {opts(NAN, 0, 1),      opts(-0.1, 0, 1),     opts(100.1, 0, 1),
+                        opts(INFINITY, 0, 1), opts(1, -1, 1),       opts(1, 0, 0),
+                        opts(1, 0, -0.5),     opts(1, 0, 1.0001),   opts(1, 0, INFINITY),
+                        opts(1, 0, NAN),      opts(1, INT64_MAX, 1)};
     for (size_t i = 0; i < COUNT_OF(good); i++) OK_(sample_check(&good[i], TERR));
     for (size_t i = 0; i < COUNT_OF(bad); i++) FAILS(ERR_ARG, sample_check(&bad[i], TERR));
 }

@@ -47,7 +47,8 @@ TEST(second_half_of_each_window_counts) {
     fill_ids();
     for (size_t i = 0; i < COUNT_OF(ctxs); i++) {
         int ctx = ctxs[i], n_win = ctx < 16 ? 7 : 3;
-        EvalPpl r = run(&t, n_win * ctx + ctx - 1, (EvalPplOpts){.ctx = ctx}); /* a part of a window is left out */
+        EvalPpl r = run(&t, n_win * ctx + ctx - 1,
+                        (EvalPplOpts){.ctx = ctx}); /* a part of a window is left out */
         EQ(r.n_chunks, n_win);
         EQ(r.ctx, ctx);
         EQ(r.n_tok, n_win * (ctx - 1 - ctx / 2));
@@ -71,7 +72,8 @@ TEST(begin_of_text_stands_in_for_the_first_token) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 3);
     fill_ids();
     EvalPpl r = run(&t, 60, (EvalPplOpts){.ctx = 20, .has_bos = true, .bos = 7});
-    double want = nll_by_definition(&t, 20, 3, 11, 7), without = nll_by_definition(&t, 20, 3, 11, -1);
+    double want = nll_by_definition(&t, 20, 3, 11, 7),
+           without = nll_by_definition(&t, 20, 3, 11, -1);
     NEAR(r.nll, want, 1e-4 * want);
     TRUE_(fabs(want - without) > 1e-3 * want);
     tiny_model_free(&t);
@@ -124,7 +126,9 @@ TEST(tokens_come_in_order) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 3);
     Seen s = {0};
     fill_ids();
-    EvalPpl r = run(&t, 500, (EvalPplOpts){.ctx = 20, .on_token = on_token, .progress = on_progress, .cb_ctx = &s});
+    EvalPpl r =
+        run(&t, 500,
+            (EvalPplOpts){.ctx = 20, .on_token = on_token, .progress = on_progress, .cb_ctx = &s});
     EQ(s.n, 225);
     EQ(s.n, r.n_tok);
     EQ(s.n_chunks, 25);
@@ -144,7 +148,8 @@ TEST(log_prob) {
 TEST(refused) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 3);
     EvalPpl r = {.n_tok = 7};
-    EvalPplOpts o = {.ctx = 100}, long_ctx = {.ctx = CTX + 1}, short_ctx = {.ctx = 3}, small = {.ctx = 10};
+    EvalPplOpts o = {.ctx = 100}, long_ctx = {.ctx = CTX + 1}, short_ctx = {.ctx = 3},
+                small = {.ctx = 10};
     fill_ids();
     FAILS(ERR_ARG, eval_perplexity(&r, t.m, ids, 99, &o, TERR));
     TRUE_(strstr(test_err.msg, "99") && strstr(test_err.msg, "100"));

@@ -10,7 +10,11 @@
 #include "tensor/half.h"
 #include "test.h"
 
-enum { COLS = 256, ROWS = 4200, N_BIG = COLS * ROWS }; /* more than a slab, and that is many tiles */
+enum {
+    COLS = 256,
+    ROWS = 4200,
+    N_BIG = COLS * ROWS
+}; /* more than a slab, and that is many tiles */
 
 static char path_a[512], path_b[512], path_c[512];
 static float big[N_BIG], odd[48 * 4], norm[COLS];
@@ -30,7 +34,8 @@ static void put(GgufW *w, DType type, const float *x, size_t n) {
         OK_(gguf_w_data(w, x, n * sizeof *x, TERR));
         return;
     }
-    for (size_t i = 0; i < n; i++) half[i] = type == DT_F16 ? half_f32_to_f16(x[i]) : half_f32_to_bf16(x[i]);
+    for (size_t i = 0; i < n; i++)
+        half[i] = type == DT_F16 ? half_f32_to_f16(x[i]) : half_f32_to_bf16(x[i]);
     OK_(gguf_w_data(w, half, n * sizeof *half, TERR));
 }
 
@@ -81,8 +86,8 @@ TEST(q8_0_file) {
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     FALSE_(tmp_left(path_b));
     Gguf *g = open_file(path_b);
-    static const char *const order[] = {"token_embd.weight", "blk.2.attn_norm.weight", "blk.2.ffn_up.weight",
-                                        "blk.10.ffn_up.weight"};
+    static const char *const order[] = {"token_embd.weight", "blk.2.attn_norm.weight",
+                                        "blk.2.ffn_up.weight", "blk.10.ffn_up.weight"};
     for (size_t i = 0; i < 4; i++) TRUE_(slice_eq_str(gguf_tensor_at(g, i)->name, order[i]));
     expect_type(g, "token_embd.weight", DT_Q8_0);
     expect_type(g, "blk.10.ffn_up.weight", DT_Q8_0);
@@ -244,7 +249,10 @@ TEST(progress_and_stop) {
     QuantStats st;
     uint64_t seen[2] = {0};
     atomic_int stop = 0;
-    QuantOpts o = {.type = DT_Q8_0, .progress = count_progress, .progress_ctx = seen, .stop = &stop};
+    QuantOpts o = {.type = DT_Q8_0,
+                   .progress = count_progress,
+                   .progress_ctx = seen,
+                   .stop = &stop};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     EQ(seen[0], seen[1]);
     EQ(seen[1], st.bytes_in);

@@ -6,7 +6,8 @@
 enum { Q6_K = 14 };
 
 static GgufTensor tensor(const char *name, uint64_t cols, uint64_t rows) {
-    return (GgufTensor){.name = slice_of(name), .type = DT_F32, .n_dims = 2, .ne = {cols, rows, 1, 1}};
+    return (
+        GgufTensor){.name = slice_of(name), .type = DT_F32, .n_dims = 2, .ne = {cols, rows, 1, 1}};
 }
 
 static DType rule(QuantRules r, const char *name, uint64_t cols, uint64_t rows) {
@@ -15,8 +16,9 @@ static DType rule(QuantRules r, const char *name, uint64_t cols, uint64_t rows) 
 }
 
 TEST(what_is_left_as_it_is) {
-    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.3.ffn_gate_inp.weight", "position_embd.weight",
-                                        "token_types.weight",     "blk.1.attn_qkv.bias",       "rope_freqs.factors",
+    static const char *const names[] = {"blk.0.attn_norm.weight", "blk.3.ffn_gate_inp.weight",
+                                        "position_embd.weight",   "token_types.weight",
+                                        "blk.1.attn_qkv.bias",    "rope_freqs.factors",
                                         "blk.1.ssm_conv1d.weight"};
     QuantRules r = {.type = DT_Q8_0, .pure = true, .has_output = true};
     for (size_t i = 0; i < COUNT_OF(names); i++) EQ(rule(r, names[i], 256, 4), DT_F32);
@@ -61,9 +63,11 @@ TEST(rows_that_are_no_whole_blocks) {
 }
 
 TEST(order_of_tensors) {
-    static const char *const sorted[] = {"output.weight",         "output_norm.weight",   "token_embd.weight",
-                                         "blk.0.attn_k.weight",   "blk.0.attn_q.weight",  "blk.0.attn_q.weight.x",
-                                         "blk.1.attn_k.weight",   "blk.2.attn_k.weight",  "blk.10.attn_k.weight"};
+    static const char *const sorted[] = {"output.weight",       "output_norm.weight",
+                                         "token_embd.weight",   "blk.0.attn_k.weight",
+                                         "blk.0.attn_q.weight", "blk.0.attn_q.weight.x",
+                                         "blk.1.attn_k.weight", "blk.2.attn_k.weight",
+                                         "blk.10.attn_k.weight"};
     for (size_t i = 0; i < COUNT_OF(sorted); i++) {
         for (size_t j = 0; j < COUNT_OF(sorted); j++) {
             int c = quant_compare_names(slice_of(sorted[i]), slice_of(sorted[j]));

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A model's life: weights of every type, saving and loading, what model_forward refuses, the
+ * configuration's limits, initial weights. */
+#include "model/model.h"
+
+#include "base/mem.h"
+#include "edit.h"
+
+enum { N = 24, V_MOST = 128 };
+static float logits_a[N * V_MOST], logits_b[N * V_MOST];
+static int32_t ids[N];
+
+static void load_and_run(Device *d, const char *path, float *out) {
+    Model *m = NULL;
+    OK_(model_load(&m, d, path, TERR));
+    for (int i = 0; i < N; i++) ids[i] = (i * 37 + 11) % m->cfg.V;
+    OK_(edit_forward(m, ids, N, out, TERR));
+    model_free(m);
+}
+
+static double largest(const float *x, size_t n) {
+    double most = 0.0;
+    for (size_t i = 0; i < n; i++) most = fmax(most, fabs((double)x[i]));
+    return most;
+}
+
+/* ---- what is accepted ---- */
+
+TEST(weights_of_every_type) {
+    static const struct {
+        DType type;
+        double tol; /* of the largest logit */
+    } types[] = {{DT_F16, 2e-3}, {DT_BF16, 2e-2}, {DT_Q8_0, 3e-2}, {DT_Q4_0, 0.5}};
+    static const char *const from[] = {LLAMA, UNTIED, GPT2};
+    static const int V[] = {128, 96, 96};
+    size_t live = mem_live_bytes();
+    Device *d = edit_device();
+    for (size_t f = 0; f < COUNT_OF(from); f++) {
+        load_and_run(d, from[f], logits_a);
+        double top = largest(logits_a, (size_t)(N * V[f])), same = 0.0;
+        for (size_t i = 0; i < COUNT_OF(types); i++) {
+            const char *path = edit_path("typed.gguf");
+            edit_file(path, from[f], &(Edit){.matrices = types[i].type});
+            load_and_run(d, path, logits_b);
+            for (int k = 0; k < N * V[f]; k++) {
+                NEAR(logits_b[k], logits_a[k], types[i].tol * top);
+                same += logits_b[k] == logits_a[k];
+            }
+        }
+        TRUE_(same < 0.1 * N * V[f]); /* the types did matter */
+    }
+    device_free(d);
+    EQ(mem_live_bytes(), live);
+}
+
+/* Norms in f16 become f32 when loaded. */
+TEST(half_precision_norms) {
+    Device *d = edit_device();
+    Model *m = NULL;
+    edit_file(edit_path("norm.gguf"), LLAMA,
+              &(Edit){.alter = "output_norm.weight", .type = DT_F16, .n_dims = 1, .ne = {32}});
+    load_and_run(d, edit_path("norm.gguf"), logits_a);
+    EQ((int)largest(logits_a, N * 128), 0); /* its norm is all zeros */
+    OK_(model_load(&m, d, edit_path("norm.gguf"), TERR));
+    model_free(m);
+    device_free(d);
+}
+
+TEST(alignment_of_the_file_does_not_matter) {
+    static const uint32_t to[] = {8, 16, 64, 4096};
+    Device *d = edit_device();
+    load_and_run(d, LLAMA, logits_a);
+    for (size_t i = 0; i < COUNT_OF(to); i++) {
+        edit_file(edit_path("aligned.gguf"), LLAMA, &(Edit){.alignment = to[i]});
+        load_and_run(d, edit_path("aligned.gguf"), logits_b);
+        EQ_MEM(logits_a, logits_b, (size_t)N * 128 * sizeof(float));
+    }
+    device_free(d);
+}
+
+/* A factor alone, the older key, and an explicit "linear" mean the same; "none" switches it off. */
+TEST(linear_rope_scaling_by_any_key) {
+    Device *d = edit_device();
+    float *ways[3] = {0};
+    const Edit edits[] = {{.key = "llama.rope.scaling.factor", .kind = SET_F32, .num = 4},
+                          {.key = "llama.rope.scale_linear", .kind = SET_F32, .num = 4},
+                          {.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "none"}};
+    edit_file(edit_path("linear.gguf"), LLAMA, &(Edit){.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "linear"});
+    for (size_t i = 0; i < COUNT_OF(edits); i++) {
+        ways[i] = calloc(N * V_MOST, sizeof(float));
+        const char *from = i == 0 ? edit_path("linear.gguf") : LLAMA;
+        if (i == 2) {
+            edit_file(edit_path("factor.gguf"), LLAMA, &edits[0]);
+            from = edit_path("factor.gguf");
+        }
+        edit_file(edit_path("rope.gguf"), from, &edits[i]);
+        load_and_run(d, edit_path("rope.gguf"), ways[i]);
+    }
+    load_and_run(d, LLAMA, logits_a);
+    EQ_MEM(ways[0], ways[1], (size_t)N * 128 * sizeof(float));
+    EQ_MEM(ways[2], logits_a, (size_t)N * 128 * sizeof(float));
+    TRUE_(memcmp(ways[0], logits_a, (size_t)N * 128 * sizeof(float)) != 0);
+    for (size_t i = 0; i < COUNT_OF(ways); i++) free(ways[i]);
+    device_free(d);
+}
+
+/* ---- saving ---- */
+
+static void extra(void *ctx, GgufW *w) { gguf_w_str(w, "general.name", slice_of(ctx)); }
+
+/* From a file into a trainable model, saved, loaded: the same logits; also its rope factors. */
+TEST(saved_models_load_again) {
+    static const char *const from[] = {LLAMA, UNTIED, GPT2};
+    size_t live = mem_live_bytes();
+    Device *d = edit_device();
+    for (size_t f = 0; f < COUNT_OF(from); f++) {
+        Gguf *g = NULL;
+        ModelConfig c;
+        Model *m = NULL, *again = NULL;
+        char name[] = "tiny";
+        OK_(gguf_open(&g, from[f], TERR));
+        OK_(model_read_config(&c, g, TERR));
+        OK_(model_new(&m, d, &c, TERR));
+        OK_(model_copy_from(m, g, TERR));
+        gguf_close(g);
+        OK_(model_save(m, edit_path("saved.gguf"), extra, name, TERR));
+        OK_(model_load(&again, d, edit_path("saved.gguf"), TERR));
+        for (int i = 0; i < N; i++) ids[i] = (i * 5 + 3) % c.V;
+        OK_(edit_forward(m, ids, N, logits_a, TERR));
+        OK_(edit_forward(again, ids, N, logits_b, TERR));
+        size_t n = (size_t)N * (size_t)c.V;
+        for (size_t i = 0; i < n; i++) NEAR(logits_a[i], logits_b[i], 1e-6);
+        load_and_run(d, edit_path("saved.gguf"), logits_a);
+        load_and_run(d, from[f], logits_b);
+        for (size_t i = 0; i < n; i++) NEAR(logits_a[i], logits_b[i], 1e-6);
+        EQ(again->cfg.tied, c.tied);
+        EQ(model_n_params(&again->cfg), m->n_flat);
+        model_free(m);
+        model_free(again);
+    }
+    device_free(d);
+    EQ(mem_live_bytes(), live);
+}
+
+TEST(weights_of_another_configuration_are_refused) {
+    Device *d = edit_device();
+    Gguf *llama = NULL, *gpt2 = NULL, *bad = NULL;
+    ModelConfig c;
+    Model *m = NULL;
+    OK_(gguf_open(&llama, LLAMA, TERR));
+    OK_(gguf_open(&gpt2, GPT2, TERR));
+    OK_(model_read_config(&c, llama, TERR));
+    OK_(model_new(&m, d, &c, TERR));
+    FAILS(ERR_FORMAT, model_copy_from(m, gpt2, TERR)); /* as many rows, other tensors */
+    edit_file(edit_path("q.gguf"), LLAMA, &(Edit){.matrices = DT_Q8_0});
+    OK_(gguf_open(&bad, edit_path("q.gguf"), TERR));
+    FAILS(ERR_UNSUPPORTED, model_copy_from(m, bad, TERR));
+    TRUE_(strstr(test_err.msg, "q8_0") && strstr(test_err.msg, "f32, f16 or bf16"));
+    gguf_close(llama);
+    gguf_close(gpt2);
+    gguf_close(bad);
+    model_free(m);
+    device_free(d);
+}
+
+/* ---- the forward pass ---- */
+
+TEST(forward_refuses_what_does_not_fit) {
+    Device *d = edit_device();
+    Model *m = NULL;
+    int32_t tok[4] = {1, 2, 3, 4}, pos[4] = {0, 1, 2, 3}, seq[4] = {0}, out[4] = {0, 1, 2, 3}, block = 0;
+    const int32_t *blocks = &block;
+    const float *logits;
+    OK_(model_load(&m, d, LLAMA, TERR));
+    KvStore *kv = d->ops->kv_new(d, DT_F32, m->cfg.n_layer, 1, m->cfg.nkv, m->cfg.hd);
+    Batch b = {.T = 3, .tok = tok, .pos = pos, .seq = seq, .n_seq = 1, .blocks = &blocks, .n_out = 2, .out = out};
+    FAILS(ERR_ARG, model_forward(m, kv, &b, &logits, TERR)); /* no room at all yet */
+    OK_(model_reserve(m, 3, 2, TERR));
+    OK_(model_forward(m, kv, &b, &logits, TERR));
+    const struct {
+        int T, n_out;
+        int32_t tok, pos;
+        const char *words;
+    } bad[] = {{4, 2, 1, 0, "batch of 4 rows, room for 1..3"}, {0, 0, 1, 0, "batch of 0 rows"},
+               {3, 3, 1, 0, "3 rows of logits, room for 2"},   {1, 2, 1, 0, "2 rows of logits, room for 1"},
+               {3, -1, 1, 0, "-1 rows"},                       {3, 2, 128, 0, "token 128 is outside the vocabulary of 128"},
+               {3, 2, -1, 0, "token -1"},                      {3, 2, 1, 32, "position 32 is outside the context of 32"},
+               {3, 2, 1, -1, "position -1"},                   {3, 2, INT32_MAX, 0, "token 2147483647"},
+               {3, 2, 1, INT32_MIN, "position -2147483648"}};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        b.T = bad[i].T;
+        b.n_out = bad[i].n_out;
+        tok[2] = tok[0] = bad[i].tok;
+        pos[2] = bad[i].pos;
+        FAILS(ERR_ARG, model_forward(m, kv, &b, &logits, TERR));
+        if (!strstr(test_err.msg, bad[i].words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, bad[i].words);
+        tok[0] = tok[2] = 1;
+        pos[2] = 2;
+    }
+    b = (Batch){.T = 3, .tok = tok, .pos = pos, .seq = seq, .n_seq = 1, .blocks = &blocks};
+    OK_(model_forward(m, kv, &b, &logits, TERR)); /* no logits wanted */
+    d->ops->kv_free(d, kv);
+    model_free(m);
+    device_free(d);
+}
+
+/* Room grows, is kept, and what was planned is what is taken. */
+TEST(room_is_what_was_planned) {
+    Device *d = edit_device();
+    Model *m = NULL;
+    OK_(model_load(&m, d, GPT2, TERR));
+    size_t live = mem_live_bytes();
+    OK_(model_reserve(m, 20, 7, TERR));
+    NEAR((double)(mem_live_bytes() - live), (double)model_work_bytes(&m->cfg, 20, 7), 1024);
+    uint64_t n = mem_n_alloc();
+    OK_(model_reserve(m, 10, 3, TERR));
+    EQ(mem_n_alloc(), n);
+    OK_(model_reserve(m, 5, 9, TERR)); /* more logits: the rows stay */
+    live = mem_live_bytes();
+    OK_(model_reserve(m, 20, 9, TERR));
+    EQ(mem_live_bytes(), live);
+    KvStore *kv = d->ops->kv_new(d, DT_F16, m->cfg.n_layer, 5, m->cfg.nkv, m->cfg.hd);
+    NEAR((double)(mem_live_bytes() - live), (double)model_kv_bytes(&m->cfg, DT_F16, 5), 256);
+    d->ops->kv_free(d, kv);
+    model_free(m);
+    device_free(d);
+}
+
+/* ---- configurations ---- */
+
+static ModelConfig small(void) {
+    return (ModelConfig){.arch = model_arch_find(slice_of("llama")), .n_layer = 3, .C = 64, .nh = 4, .nkv = 2, .hd = 16, .ff = 40, .V = 50, .ctx = 20, .norm_eps = 1e-5f, .rope_base = 1e4f, .rope_scale = 1, .n_rot = 8, .tied = true};
+}
+
+TEST(config_limits) {
+    ModelConfig c = small();
+    OK_(model_config_check(&c, TERR));
+    const struct {
+        size_t at;
+        int bad;
+        const char *words;
+    } ints[] = {
+        {offsetof(ModelConfig, n_layer), 0, "block_count 0 is outside 1..512"},
+        {offsetof(ModelConfig, n_layer), 513, "block_count 513"},
+        {offsetof(ModelConfig, C), 7, "embedding_length 7 is outside 8..65536"},
+        {offsetof(ModelConfig, C), INT32_MAX, "embedding_length"},
+        {offsetof(ModelConfig, nh), 0, "attention.head_count 0"},
+        {offsetof(ModelConfig, nkv), 3, "head_count 4 is not a multiple of head_count_kv 3"},
+        {offsetof(ModelConfig, nkv), -1, "head_count_kv -1"},
+        {offsetof(ModelConfig, hd), 264, "key_length 264 is outside 8..256"},
+        {offsetof(ModelConfig, hd), 20, "key_length 20 is not a multiple of 8"},
+        {offsetof(ModelConfig, ff), 0, "feed_forward_length 0"},
+        {offsetof(ModelConfig, V), 1, "vocab_size 1 is outside 2..4000000"},
+        {offsetof(ModelConfig, ctx), 0, "context_length 0"},
+        {offsetof(ModelConfig, n_rot), 0, "rope.dimension_count 0"},
+        {offsetof(ModelConfig, n_rot), 9, "rope.dimension_count 18 is outside 2..16"},
+    };
+    for (size_t i = 0; i < COUNT_OF(ints); i++) {
+        c = small();
+        memcpy((char *)&c + ints[i].at, &ints[i].bad, sizeof(int));
+        FAILS(ERR_ARG, model_config_check(&c, TERR));
+        if (!strstr(test_err.msg, ints[i].words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, ints[i].words);
+    }
+    const struct {
+        size_t at;
+        float bad;
+    } reals[] = {{offsetof(ModelConfig, norm_eps), 0}, {offsetof(ModelConfig, norm_eps), 1}, {offsetof(ModelConfig, norm_eps), NAN},
+                 {offsetof(ModelConfig, rope_base), 0.5f}, {offsetof(ModelConfig, rope_base), NAN}, {offsetof(ModelConfig, rope_base), INFINITY},
+                 {offsetof(ModelConfig, rope_scale), 0}, {offsetof(ModelConfig, rope_scale), -1}, {offsetof(ModelConfig, rope_scale), NAN}};
+    for (size_t i = 0; i < COUNT_OF(reals); i++) {
+        c = small();
+        memcpy((char *)&c + reals[i].at, &reals[i].bad, sizeof(float));
+        FAILS(ERR_ARG, model_config_check(&c, TERR));
+    }
+}
+
+/* The list of parameters, its total and the places in the flat buffer agree. */
+TEST(parameters_add_up) {
+    static const char *const archs[] = {"gpt2", "llama"};
+    for (int i = 0; i < 4; i++) {
+        ModelConfig c = small();
+        Param *p = NULL;
+        int n = 0;
+        size_t at = 0;
+        c.arch = model_arch_find(slice_of(archs[i / 2]));
+        if (i / 2 == 0) c.nkv = c.nh;
+        c.tied = i % 2;
+        OK_(model_params(&p, &n, &c, TERR));
+        for (int k = 0; k < n; k++) {
+            EQ(p[k].off, at);
+            at += param_n(&p[k]);
+            for (int j = 0; j < k; j++) TRUE_(strcmp(p[j].name, p[k].name) != 0);
+        }
+        EQ(at, model_n_params(&c));
+        EQ_STR(p[0].name, "token_embd.weight");
+        EQ_STR(p[n - 1].name, c.tied ? i / 2 ? "output_norm.weight" : "output_norm.bias" : "output.weight");
+        mem_free(p);
+    }
+    /* gpt2 of 124 M */
+    ModelConfig gpt2 = {.arch = model_arch_find(slice_of("gpt2")), .n_layer = 12, .C = 768, .nh = 12, .nkv = 12, .hd = 64, .ff = 3072, .V = 50257, .ctx = 1024, .norm_eps = 1e-5f, .tied = true};
+    EQ(model_n_params(&gpt2), 124439808);
+    NEAR(model_train_flops(&gpt2, 1024), 6.0 * (124439808 - 1024 * 768) + 12.0 * 12 * 768 * 1024, 1);
+    TRUE_(model_arch_find(slice_of("gpt")) == NULL);
+    EQ_STR(model_arch_names(), "gpt2, llama");
+}
+
+TEST(initial_weights) {
+    Device *d = edit_device();
+    ModelConfig c = small();
+    Model *m = NULL, *same = NULL;
+    c.C = c.ff = 128;
+    c.hd = 32;
+    OK_(model_new(&m, d, &c, TERR));
+    OK_(model_new(&same, d, &c, TERR));
+    OK_(model_init(m, 7, TERR));
+    OK_(model_init(same, 7, TERR));
+    float *a = calloc(m->n_flat, sizeof *a), *b = calloc(m->n_flat, sizeof *b);
+    d->ops->download(d, a, buf_at(m->flat, 0), m->n_flat * sizeof *a);
+    d->ops->download(d, b, buf_at(same->flat, 0), m->n_flat * sizeof *b);
+    EQ_MEM(a, b, m->n_flat * sizeof *a);
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        double sum = 0.0, sq = 0.0, n = (double)param_n(p),
+               std = p->role == P_ATTN_OUT || p->role == P_DOWN ? 0.02 / sqrt(6.0) : 0.02;
+        for (size_t k = 0; k < param_n(p); k++) {
+            sum += (double)a[p->off + k];
+            sq += (double)a[p->off + k] * (double)a[p->off + k];
+        }
+        if (p->n_dims == 1) NEAR(sum, n, 0); /* norms: 1 */
+        if (p->n_dims == 1) continue;
+        NEAR(sum / n, 0, 5 * std / sqrt(n));
+        NEAR(sqrt(sq / n), std, 5 * std / sqrt(2 * n));
+    }
+    OK_(model_init(same, 8, TERR));
+    d->ops->download(d, b, buf_at(same->flat, 0), m->n_flat * sizeof *b);
+    TRUE_(memcmp(a, b, m->n_flat * sizeof *a) != 0);
+    free(a);
+    free(b);
+    model_free(m);
+    model_free(same);
+    device_free(d);
+}
