@@ -28,7 +28,7 @@ static void put_state(GgufW *w, const RunState *s) {
     gguf_w_u64(w, "ingot.run.metrics_bytes", s->metrics_bytes);
 }
 
-static void put_keys(GgufW *w, const OptSet *opts, StrBuf *b) {
+static Status put_keys(GgufW *w, const OptSet *opts, StrBuf *b, Err *e) {
     int n;
     const OptSpec *o = train_options(&n);
     for (int i = 0; i < n; i++) {
@@ -36,9 +36,11 @@ static void put_keys(GgufW *w, const OptSet *opts, StrBuf *b) {
         if (train__key_is_free(o[i].key)) continue;
         sb_clear(b);
         opt_format(opts, o[i].key, b);
+        TRY(sb_check(b, e)); /* now: clearing forgets a failure */
         snprintf(key, sizeof key, "ingot.key.%s", o[i].key);
         gguf_w_str(w, key, (Slice){sb_str(b), b->n});
     }
+    return OK;
 }
 
 /* The order of the parameters in the flat tensors, so that a file of another order is refused. */
@@ -86,7 +88,7 @@ Status ckpt_save(const char *path, const Model *m, const Optim *o, const RunStat
     gguf_w_str(w, "general.type", slice_of("checkpoint"));
     model_write_config(&m->cfg, w);
     put_state(w, s);
-    put_keys(w, opts, &b);
+    Status st = put_keys(w, opts, &b, e);
     gguf_w_bool(w, "ingot.tied", m->cfg.tied);
     uint64_t ne[1] = {m->n_flat};
     for (int i = 0; i < 3; i++) gguf_w_tensor(w, slice_of(flat_names[i]), DT_F32, 1, ne);
@@ -94,7 +96,7 @@ Status ckpt_save(const char *path, const Model *m, const Optim *o, const RunStat
         ne[0] = (uint64_t)m->cfg.n_rot;
         gguf_w_tensor(w, slice_of("rope_freqs.weight"), DT_F32, 1, ne);
     }
-    Status st = tmp ? sb_check(&b, e) : err_set(e, ERR_NOMEM, "checkpoint: out of memory");
+    if (st == OK && !tmp) st = err_set(e, ERR_NOMEM, "checkpoint: out of memory");
     if (st == OK) st = put_layout(w, m, e);
     if (st == OK) st = gguf_w_begin(w, e);
     if (st == OK) st = put_flat(w, m, o, tmp, e);
@@ -138,6 +140,7 @@ static Status check_keys(const Gguf *g, const OptSet *opts, StrBuf *b, Err *e) {
         if (train__key_is_free(o[i].key)) continue;
         sb_clear(b);
         opt_format(opts, o[i].key, b);
+        TRY(sb_check(b, e));
         snprintf(key, sizeof key, "ingot.key.%s", o[i].key);
         TRY(gguf_get_str(&was, g, key, e));
         if (!slice_eq(was, (Slice){sb_str(b), b->n}))
