@@ -142,7 +142,8 @@ Status model_read_config(ModelConfig *out, const Gguf *g, Err *e) {
     if (c.arch->pos == POS_ROPE) TRY(read_rope(&c, g, e));
     TRY(read_vocab(&c, g, e));
     c.tied = !gguf_find_tensor(g, "output.weight");
-    TRY(model_config_check(&c, e));
+    Err why = {0};
+    if (model_config_check(&c, &why) != OK) return err_set(e, ERR_FORMAT, "%s", why.msg); /* the file's fault */
     *out = c;
     return OK;
 }

@@ -66,12 +66,12 @@ TEST(sizes_out_of_range) {
 TEST(sizes_that_do_not_fit) {
     static const Case cases[] = {
         {LLAMA, KEY("llama.attention.head_count", SET_U32, 5), ERR_FORMAT, {"head_count", "5", "32"}},
-        {GPT2, KEY("gpt2.attention.head_count", SET_U32, 8), ERR_ARG, {"key_length", "4", "8..256"}},
+        {GPT2, KEY("gpt2.attention.head_count", SET_U32, 8), ERR_FORMAT, {"key_length", "4", "8..256"}},
         {LLAMA, KEY("llama.attention.head_count_kv", SET_U32, 0), ERR_FORMAT, {"head_count_kv", "0", "1 to 4"}},
-        {LLAMA, KEY("llama.attention.head_count_kv", SET_U32, 3), ERR_ARG, {"head_count_kv 3", "4"}},
+        {LLAMA, KEY("llama.attention.head_count_kv", SET_U32, 3), ERR_FORMAT, {"head_count_kv 3", "4"}},
         {LLAMA, KEY("llama.attention.head_count_kv", SET_U32, 5), ERR_FORMAT, {"head_count_kv", "5", "1 to 4"}},
         {LLAMA, KEY("llama.attention.key_length", SET_U32, 0), ERR_FORMAT, {"key_length", "0", "256"}},
-        {LLAMA, KEY("llama.attention.key_length", SET_U32, 12), ERR_ARG, {"key_length 12", "multiple of 8"}},
+        {LLAMA, KEY("llama.attention.key_length", SET_U32, 12), ERR_FORMAT, {"key_length 12", "multiple of 8"}},
         {LLAMA, KEY("llama.attention.key_length", SET_U32, 264), ERR_FORMAT, {"key_length", "264", "256"}},
         {LLAMA, KEY("llama.attention.key_length", SET_U32, 16), ERR_FORMAT, {"attn_q.weight", "[32, 32]", "[32, 64]"}},
         {LLAMA, KEY("llama.block_count", SET_U32, 3), ERR_FORMAT, {"blk.2.attn_norm.weight", "missing"}},
@@ -183,7 +183,7 @@ TEST(tensors_of_wrong_shape_or_type) {
 TEST(vocabulary_out_of_range) {
     static const Case cases[] = {
         {LLAMA, {.key = "llama.vocab_size", .kind = SET_U32, .num = 4000001, .drop = "token_embd.weight"}, ERR_FORMAT, {"vocab_size", "4000001", "4000000"}},
-        {LLAMA, {.key = "llama.vocab_size", .kind = SET_U32, .num = 1, .drop = "token_embd.weight"}, ERR_ARG, {"vocab_size", "1", "2..4000000"}},
+        {LLAMA, {.key = "llama.vocab_size", .kind = SET_U32, .num = 1, .drop = "token_embd.weight"}, ERR_FORMAT, {"vocab_size", "1", "2..4000000"}},
         {LLAMA, {.key = "llama.vocab_size", .kind = SET_DROP, .drop = "token_embd.weight"}, ERR_NOT_FOUND, {"vocab_size", "missing"}},
     };
     check_all(cases, COUNT_OF(cases));
