@@ -46,7 +46,7 @@ CFLAGS   := -std=c11 -g $(WARN) -ffp-contract=off -fvisibility=hidden -pthread \
 LDFLAGS  := -pthread $(SAN_$(V)) $(EXTRA)
 
 # Only these files may use instructions above baseline x86-64.
-AVX2     := -O3 -mavx2 -mfma -mf16c
+AVX2     := $(if $(filter gcc clang,$(V)),-O3,-O1) -mavx2 -mfma -mf16c   # -O3 with sanitizers takes minutes
 AVX512   := $(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl
 AMX      := $(AVX512) -mavx512bf16 -mavx512vnni -mamx-tile -mamx-bf16 -mamx-int8
 isa       = $(if $(filter src/kernel/avx2/%,$1),$(AVX2)) \
