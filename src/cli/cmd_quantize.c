@@ -121,6 +121,7 @@ static int quantize(const QuantizeCmd *c, const char *const *arg, DType type) {
     QuantOpts o = {.type = type,
                    .pure = c->pure,
                    .n_threads = cli_threads(c->threads),
+                   .cpu = cli_env.cpu,
                    .progress = cli_bar_count,
                    .progress_ctx = &bar,
                    .stop = cli_stop_flag()};

@@ -234,7 +234,7 @@ static int32_t draw_top_k(const float *x, int n, float best, const SampleOpts *o
     double sum = 0;
     int m = (int)o->top_k;
     take_top_k(c, x, n, m);
-    cut(&sum, c, m, best, o->temp, INFINITY);
+    cut(&sum, c, m, best, o->temp, (double)INFINITY);
     if (o->top_p < 1) m = cut(&sum, c, m, best, o->temp, o->top_p * sum);
     return walk(c, 1, m, best, o->temp, u * sum);
 }

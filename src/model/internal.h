@@ -17,7 +17,5 @@ void model__work_free(Device *dev, ModelWork *w);
 /* Point layer weights and heads at the parameters; `bind` gives the place of one parameter. */
 typedef Weight (*ModelBind)(const Model *m, const Param *p);
 MUST_CHECK Status model__bind(Model *m, ModelBind bind, Err *e);
-/* Check one tensor of a file against its parameter. */
-MUST_CHECK Status model__check_tensor(const GgufTensor *t, const Param *p, Err *e);
 
 #endif

@@ -126,7 +126,8 @@ Status model_copy_rope(Model *m, const Gguf *g, Err *e) {
     return rope_angles(m, e);
 }
 
-Status model__check_tensor(const GgufTensor *t, const Param *p, Err *e) {
+/* One tensor of a file against its parameter. */
+static Status check_tensor(const GgufTensor *t, const Param *p, Err *e) {
     uint64_t rows = t->n_dims == 1 ? 1 : t->ne[1];
     if (t->n_dims > 2 || t->ne[0] != (uint64_t)p->cols || rows != (uint64_t)p->rows)
         return err_set(e, ERR_FORMAT, "tensor \"%s\" has shape [%llu, %llu%s], want [%d, %d]",
@@ -139,25 +140,24 @@ static const GgufTensor *tensor_of(const Model *m, const Param *p) {
     return gguf_find_tensor(m->file, p->name);
 }
 
-/* Every parameter has its tensor, and every tensor is a parameter's. */
-static Status check_file(const Model *m, Err *e) {
-    size_t known = gguf_find_tensor(m->file, "rope_freqs.weight") ? 1 : 0;
+static bool is_param(const Model *m, Slice name) {
+    for (int i = 0; i < m->n_params; i++)
+        if (slice_eq_str(name, m->params[i].name)) return true;
+    return slice_eq_str(name, "rope_freqs.weight");
+}
+
+/* Every parameter has its tensor, and every tensor is a parameter's: one left out would change the model. */
+static Status check_tensors(const Model *m, const Gguf *g, Err *e) {
+    size_t known = gguf_find_tensor(g, "rope_freqs.weight") ? 1 : 0;
     for (int i = 0; i < m->n_params; i++) {
-        const GgufTensor *t = tensor_of(m, &m->params[i]);
+        const GgufTensor *t = gguf_find_tensor(g, m->params[i].name);
         if (!t) return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing", m->params[i].name);
-        TRY(model__check_tensor(t, &m->params[i], e));
+        TRY(check_tensor(t, &m->params[i], e));
         known++;
     }
-    if (gguf_alignment(m->file) % 4 != 0)
-        return err_set(e, ERR_UNSUPPORTED, "general.alignment %u: a model needs a multiple of 4",
-                       gguf_alignment(m->file));
-    if (known == gguf_n_tensors(m->file)) return OK;
-    for (size_t i = 0; i < gguf_n_tensors(m->file); i++) {
-        Slice name = gguf_tensor_at(m->file, i)->name;
-        bool found = slice_eq_str(name, "rope_freqs.weight");
-        for (int j = 0; j < m->n_params && !found; j++)
-            found = slice_eq_str(name, m->params[j].name);
-        if (!found)
+    for (size_t i = 0; known < gguf_n_tensors(g) && i < gguf_n_tensors(g); i++) {
+        Slice name = gguf_tensor_at(g, i)->name;
+        if (!is_param(m, name))
             return err_set(e, ERR_UNSUPPORTED, "tensor \"%.*s\" is not part of architecture %s",
                            (int)name.n, name.p, m->cfg.arch->name);
     }
@@ -225,7 +225,7 @@ Status model_load(Model **out, Device *dev, const char *path, Err *e) {
     }
     st = model_read_config(&m->cfg, m->file, e);
     if (st == OK) st = model_params(&m->params, &m->n_params, &m->cfg, e);
-    if (st == OK) st = check_file(m, e);
+    if (st == OK) st = check_tensors(m, m->file, e);
     if (st == OK) st = rope_factors(m, m->file, e);
     if (st == OK) st = load_1d(m, e);
     if (st == OK) {
@@ -304,16 +304,14 @@ Status model_init(Model *m, uint64_t seed, Err *e) {
 static Status copy_params(Model *m, const Gguf *g, float *tmp, Err *e) {
     for (int i = 0; i < m->n_params; i++) {
         const Param *p = &m->params[i];
-        const GgufTensor *t = gguf_find_tensor(g, p->name);
-        if (!t) return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing", p->name);
-        TRY(model__check_tensor(t, p, e));
-        TRY(tensor_floats(tmp, t, e));
+        TRY(tensor_floats(tmp, gguf_find_tensor(g, p->name), e));
         m->dev->ops->upload(m->dev, buf_at(m->flat, p->off), tmp, param_n(p) * sizeof(float));
     }
     return OK;
 }
 
 Status model_copy_from(Model *m, const Gguf *g, Err *e) {
+    TRY(check_tensors(m, g, e));
     size_t most = 0;
     for (int i = 0; i < m->n_params; i++) most = MAX(most, param_n(&m->params[i]));
     float *tmp = mem_new_n(float, most);

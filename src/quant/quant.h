@@ -13,7 +13,8 @@
 typedef struct QuantOpts {
     DType type; /* f16, bf16, q8_0, q4_0 */
     bool pure;  /* every matrix that is quantized at all gets `type`: no better type for the head */
-    int n_threads; /* 0: 1. The output does not depend on it */
+    int n_threads;   /* 0: 1. The output does not depend on it */
+    const char *cpu; /* kernel level by name; NULL: the best. Nor on this */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* bytes read; NULL: silent */
     void *progress_ctx;
     const atomic_int *stop; /* becomes nonzero: end with ERR_CANCELLED, no file; NULL: never */

@@ -219,7 +219,7 @@ static void declare(Job *j) {
 
 static Status open_job(Job *j, const char *in, Err *e) {
     TRY(gguf_open(&j->g, in, e));
-    TRY(kern_init(&j->kern, NULL, e));
+    TRY(kern_init(&j->kern, j->o->cpu, e));
     TRY(plan(j, e));
     TRY(team_new(&j->team, MAX(j->o->n_threads, 1), e));
     j->slab = mem_alloc_n(SLAB, sizeof(uint16_t));

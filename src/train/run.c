@@ -71,11 +71,15 @@ static Status open_data(Run *r, Err *e) {
     TRY(data_shard_open(&r->val, dir, "val", e));
     int T = (int)c->block_size, B = (int)c->batch_size;
     uint64_t seed = (uint64_t)c->seed;
+    const char *part = "train.bin";
     Status st = loader_init(&r->batches, &r->train, B, T, rng_key(seed, "batches"), c->doc_mask, e);
-    if (st == OK && c->eval_iters > 0)
+    if (st == OK && c->eval_iters > 0) {
+        part = "val.bin";
         st = loader_init(&r->checks, &r->val, B, T, 0, c->doc_mask, e);
+    }
     if (st != OK) {
-        err_in(e, dir);
+        snprintf(path, sizeof path, "%s/%s", dir, part);
+        err_in(e, path);
         return st;
     }
     snprintf(path, sizeof path, "%s/tokenizer.gguf", dir);
@@ -222,7 +226,7 @@ static Status plan_time(Run *r, bool resuming, Err *e) {
     double per_iter = step + eval * (double)c->eval_iters / (double)c->eval_interval;
     if (!resuming) r->s.max_iters = c->max_iters;
     if (!resuming && c->train_seconds > 0)
-        r->s.max_iters = MAX((int64_t)1, (int64_t)((double)c->train_seconds / per_iter));
+        r->s.max_iters = (int64_t)fmax(1.0, fmin(1e12, (double)c->train_seconds / per_iter));
     r->plan.max_iters = r->s.max_iters;
     r->plan.start_iter = r->s.iter;
     r->plan.tok_s = (double)r->plan.tok_per_step / step;
