@@ -425,7 +425,8 @@ Status io_lock(int *out, const char *path, Err *e) {
     if (fd < 0) return io_fail(e, path);
     if (faulty() || flock(fd, LOCK_EX | LOCK_NB) < 0) {
         bool taken = errno == EWOULDBLOCK;
-        Status st = taken ? err_set(e, ERR_FULL, "%s: another process is at work here", shown(path)) : io_fail(e, path);
+        Status st = taken ? err_set(e, ERR_FULL, "%s: another process is at work here", shown(path))
+                          : io_fail(e, path);
         close(fd);
         return st;
     }

@@ -207,7 +207,8 @@ static void on_interrupt(int sig) {
 static void catch_interrupts(void) {
     struct sigaction a = {.sa_handler = on_interrupt}; /* no SA_RESTART: a read ends */
     sigemptyset(&a.sa_mask);
-    sigaction(SIGINT, &a, NULL); /* SIGTERM ends the program as ever: it leaves nothing half-written */
+    sigaction(SIGINT, &a,
+              NULL); /* SIGTERM ends the program as ever: it leaves nothing half-written */
 }
 
 bool cli_run_interrupted(void) {

@@ -115,8 +115,8 @@ static void pack_a_rows(const Gemm *g, char *dst, size_t pitch, int k, int kn, i
     for (int j = 0; j < kn; j += part)
         for (int i = 0; i < mn; i += c->mr)
             c->pack_a(dst + (size_t)(i / c->mr) * pitch + panel_bytes(c, c->mr, j),
-                      g->a + (m + i) * g->a_rs + (k + j) * g->a_cs, g->a_rs, g->a_cs, MIN(c->mr, mn - i),
-                      MIN(part, kn - j));
+                      g->a + (m + i) * g->a_rs + (k + j) * g->a_cs, g->a_rs, g->a_cs,
+                      MIN(c->mr, mn - i), MIN(part, kn - j));
 }
 
 /* C[m.., n..] (+)= over kn steps; panels of A and B lie `pitch` apart. */

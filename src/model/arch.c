@@ -143,7 +143,8 @@ Status model_read_config(ModelConfig *out, const Gguf *g, Err *e) {
     TRY(read_vocab(&c, g, e));
     c.tied = !gguf_find_tensor(g, "output.weight");
     Err why = {0};
-    if (model_config_check(&c, &why) != OK) return err_set(e, ERR_FORMAT, "%s", why.msg); /* the file's fault */
+    if (model_config_check(&c, &why) != OK)
+        return err_set(e, ERR_FORMAT, "%s", why.msg); /* the file's fault */
     *out = c;
     return OK;
 }

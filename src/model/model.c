@@ -62,7 +62,8 @@ static void join_group(LinearGroup *g) {
     for (int i = 1; i < g->n; i++) {
         const Weight *a = &g->part[0].w, *b = &g->part[i].w;
         size_t end = a->off_bytes + dtype_bytes(a->type, (size_t)a->rows * (size_t)a->cols);
-        if (g->part[i].bias.buf || a->buf != b->buf || a->type != b->type || a->cols != b->cols || b->off_bytes != end)
+        if (g->part[i].bias.buf || a->buf != b->buf || a->type != b->type || a->cols != b->cols ||
+            b->off_bytes != end)
             return;
         g->part[0].w.rows += b->rows;
         for (int j = i + 1; j < g->n; j++) g->part[j - 1] = g->part[j];

@@ -60,7 +60,8 @@ static Status check_layout(const Gguf *g, const Model *m, Err *e) {
     TRY(gguf_get_arr(&kv, g, "ingot.params", GGUF_STR, e));
     for (int i = 0; i < m->n_params; i++)
         if (!gguf_arr_next_str(kv, &pos, &name) || !slice_eq_str(name, m->params[i].name))
-            return err_set(e, ERR_FORMAT, "ingot.params[%d] is not \"%s\": another order of parameters", i,
+            return err_set(e, ERR_FORMAT,
+                           "ingot.params[%d] is not \"%s\": another order of parameters", i,
                            m->params[i].name);
     return OK;
 }
@@ -154,8 +155,7 @@ static Status get_flat(const Gguf *g, Model *m, Optim *o, Err *e) {
     const GgufTensor *t[3];
     for (int i = 0; i < 3; i++) {
         t[i] = gguf_find_tensor(g, flat_names[i]);
-        if (!t[i])
-            return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing", flat_names[i]);
+        if (!t[i]) return err_set(e, ERR_FORMAT, "tensor \"%s\" is missing", flat_names[i]);
         if (t[i]->type != DT_F32 || t[i]->n_elem != m->n_flat)
             return err_set(e, ERR_FORMAT, "tensor \"%s\" has %llu elements of %s, want %zu of f32",
                            flat_names[i], (unsigned long long)t[i]->n_elem, dtype_name(t[i]->type),

@@ -117,9 +117,12 @@ void graph_free(Graph *g) {
 }
 
 Status graph_new(Graph **out, Model *m, const GraphOpts *o, Err *e) {
-    for (int i = 0; i < m->cfg.n_layer; i++) /* the pass knows one matrix for q, k, v and one for gate, up */
+    for (int i = 0; i < m->cfg.n_layer;
+         i++) /* the pass knows one matrix for q, k, v and one for gate, up */
         if (m->layer[i].qkv.n != 1 || m->layer[i].up.n != 1)
-            return err_set(e, ERR_UNSUPPORTED, "architecture %s: layer %d keeps q, k, v or gate, up apart, which cannot be trained",
+            return err_set(e, ERR_UNSUPPORTED,
+                           "architecture %s: layer %d keeps q, k, v or gate, up apart, which "
+                           "cannot be trained",
                            m->cfg.arch->name, i);
     Graph *g = mem_new(Graph);
     if (!g) return err_set(e, ERR_NOMEM, "training pass: out of memory");

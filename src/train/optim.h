@@ -15,6 +15,7 @@ typedef struct LrSchedule {
     int64_t warmup, decay;
 } LrSchedule;
 
+/* Learning rate of a step, counted from 0. Any thread. */
 double lr_at(const LrSchedule *s, int64_t step);
 
 typedef struct AdamwOpts {

@@ -187,9 +187,9 @@ static Status plan_memory(Run *r, const ModelConfig *mc, Err *e) {
     p->weight_bytes = n * sizeof(float);
     p->moment_bytes = 2 * n * sizeof(float);
     p->act_bytes = graph_bytes(mc, &go);
-    /* scratch, the largest tensor while saving, the mapped shards, the program itself */
-    p->other_bytes = device_scratch_bytes(r->dev, go.T, mc->hd) + largest * sizeof(float) +
-                     maps + ((size_t)24 << 20);
+    /* scratch, the largest tensor while saving, the mapped shards, the program as it is now */
+    p->other_bytes = device_scratch_bytes(r->dev, go.T, mc->hd) + largest * sizeof(float) + maps +
+                     mem_peak_rss_bytes();
     p->peak_bytes = p->weight_bytes + p->moment_bytes + p->act_bytes + p->other_bytes;
     p->limit_bytes = mem_limit_bytes();
     if (p->peak_bytes - maps > p->limit_bytes) /* the kernel drops pages of a map when it must */

@@ -12,7 +12,8 @@ TEST(allocations) {
     EvalPpl r;
     int32_t ids[100] = {0};
     int n_failed = 0;
-    OK_(eval_perplexity(&r, t.m, ids, 100, &o, TERR)); /* the model's room, which it keeps, is made here */
+    OK_(eval_perplexity(&r, t.m, ids, 100, &o,
+                        TERR)); /* the model's room, which it keeps, is made here */
     for (uint64_t n = 1;; n++) {
         size_t live = mem_live_bytes();
         fault_arm(FAULT_ALLOC, n);

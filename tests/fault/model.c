@@ -19,13 +19,16 @@ static void sweep(FaultKind kind, const char *what, Device *d, Step step, int at
         Status st = step(d, &e);
         bool fired = fault_fired(kind);
         fault_arm(kind, 0);
-        if (mem_live_bytes() != live) FAIL("%s, n = %llu: %zu bytes held, %zu before", what, (unsigned long long)n, mem_live_bytes(), live);
+        if (mem_live_bytes() != live)
+            FAIL("%s, n = %llu: %zu bytes held, %zu before", what, (unsigned long long)n,
+                 mem_live_bytes(), live);
         if (!fired) {
             EQ(st, OK);
             break;
         }
         if (st == OK) FAIL("%s, n = %llu: the fault went unnoticed", what, (unsigned long long)n);
-        if (!e.msg[0] || strchr(e.msg, '\n')) FAIL("%s, n = %llu: words \"%s\"", what, (unsigned long long)n, e.msg);
+        if (!e.msg[0] || strchr(e.msg, '\n'))
+            FAIL("%s, n = %llu: words \"%s\"", what, (unsigned long long)n, e.msg);
         EQ(st, kind == FAULT_ALLOC ? ERR_NOMEM : ERR_IO);
         n_failed++;
     }

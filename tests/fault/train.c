@@ -19,17 +19,20 @@ static bool once(FaultKind kind, uint64_t n, const char *what, Step step, Status
     bool fired = fault_fired(kind);
     fault_arm(kind, 0);
     if (mem_live_bytes() != live)
-        FAIL("%s, n = %llu: %zu bytes held, %zu before (%s)", what, (unsigned long long)n, mem_live_bytes(), live, e.msg);
+        FAIL("%s, n = %llu: %zu bytes held, %zu before (%s)", what, (unsigned long long)n,
+             mem_live_bytes(), live, e.msg);
     if (!fired) {
         if (*st != OK) FAIL("%s without a fault: %s", what, e.msg);
         return true;
     }
     if (*st == OK) FAIL("%s, n = %llu: the fault went unnoticed", what, (unsigned long long)n);
-    if (!e.msg[0] || strchr(e.msg, '\n')) FAIL("%s, n = %llu: words \"%s\"", what, (unsigned long long)n, e.msg);
+    if (!e.msg[0] || strchr(e.msg, '\n'))
+        FAIL("%s, n = %llu: words \"%s\"", what, (unsigned long long)n, e.msg);
     return false;
 }
 
-static void sweep(FaultKind kind, const char *what, Step step, void (*after)(void), uint64_t at_least) {
+static void sweep(FaultKind kind, const char *what, Step step, void (*after)(void),
+                  uint64_t at_least) {
     Status st;
     uint64_t n = 1;
     Err first = {0};

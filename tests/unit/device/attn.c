@@ -99,7 +99,8 @@ static void check_rope(const Paged *x, const float *before, const float *after, 
 }
 
 /* One row's attention over its sequence so far. */
-static void check_attn(const Paged *x, const float *row, const float *o, int seq, int pos, float scale) {
+static void check_attn(const Paged *x, const float *row, const float *o, int seq, int pos,
+                       float scale) {
     const Case *c = x->c;
     double p[MAX_TOK];
     size_t hd = (size_t)c->hd;
@@ -110,7 +111,8 @@ static void check_attn(const Paged *x, const float *row, const float *o, int seq
         for (int t = 0; t <= pos; t++) {
             p[t] = 0.0;
             for (size_t i = 0; i < hd; i++)
-                p[t] += (double)scale * (double)row[(size_t)h * hd + i] * k[(size_t)t * kv_width(c) + i];
+                p[t] += (double)scale * (double)row[(size_t)h * hd + i] *
+                        k[(size_t)t * kv_width(c) + i];
             most = fmax(most, p[t]);
         }
         for (int t = 0; t <= pos; t++) sum += p[t] = exp(p[t] - most);
@@ -259,8 +261,22 @@ TEST(batch_and_chunks_change_no_bit) {
             }
             Batch b = {.T = T, .pos = pos, .seq = seq, .n_seq = 2, .blocks = blocks};
             BufAt in = buf_at(qkv, (size_t)from * W);
-            d->ops->rope_kv(d, &(RopeKvArgs){.qkv = in, .pos = pos, .T = T, .nh = NH, .nkv = NKV, .hd = HD, .kv = kv, .batch = &b});
-            d->ops->attn(d, &(AttnArgsDev){.o = buf_at(o, (size_t)from * WO), .qkv = in, .nh = NH, .nkv = NKV, .hd = HD, .scale = 0.2f, .kv = kv, .batch = &b});
+            d->ops->rope_kv(d, &(RopeKvArgs){.qkv = in,
+                                             .pos = pos,
+                                             .T = T,
+                                             .nh = NH,
+                                             .nkv = NKV,
+                                             .hd = HD,
+                                             .kv = kv,
+                                             .batch = &b});
+            d->ops->attn(d, &(AttnArgsDev){.o = buf_at(o, (size_t)from * WO),
+                                           .qkv = in,
+                                           .nh = NH,
+                                           .nkv = NKV,
+                                           .hd = HD,
+                                           .scale = 0.2f,
+                                           .kv = kv,
+                                           .batch = &b});
         }
         out[way] = dev_get(d, o, LEN * WO);
         d->ops->kv_free(d, kv);

@@ -73,9 +73,11 @@ static void query(Naive *x, int r, int h, int t) {
     size_t ld = width(c), row = (size_t)(r * c->T), at = row + (size_t)t;
     size_t k_at = (size_t)((c->nh + g) * hd), v_at = k_at + (size_t)(c->nkv * hd);
     const double *q = x->qkv + at * ld + (size_t)(h * hd), *k = x->qkv + row * ld + k_at,
-                 *v = x->qkv + row * ld + v_at, *d_o = x->d_o + (at * (size_t)c->nh + (size_t)h) * (size_t)hd;
-    double *o = x->o + (at * (size_t)c->nh + (size_t)h) * (size_t)hd, *dq = x->dqkv + at * ld + (size_t)(h * hd),
-           *dk = x->dqkv + row * ld + k_at, *dv = x->dqkv + row * ld + v_at, sum = 0.0;
+                 *v = x->qkv + row * ld + v_at,
+                 *d_o = x->d_o + (at * (size_t)c->nh + (size_t)h) * (size_t)hd;
+    double *o = x->o + (at * (size_t)c->nh + (size_t)h) * (size_t)hd,
+           *dq = x->dqkv + at * ld + (size_t)(h * hd), *dk = x->dqkv + row * ld + k_at,
+           *dv = x->dqkv + row * ld + v_at, sum = 0.0;
     x->lse[(size_t)(r * c->nh + h) * (size_t)c->T + (size_t)t] = probs(x, q, k, ld, lo, t);
     keep_of(x, r, h, t);
     for (int s = lo; s <= t; s++) {
@@ -96,11 +98,20 @@ static void query(Naive *x, int r, int h, int t) {
     }
 }
 
-static Naive naive_of(const Case *c, const float *qkv, const float *d_o, int32_t *seg, float scale) {
+static Naive naive_of(const Case *c, const float *qkv, const float *d_o, int32_t *seg,
+                      float scale) {
     size_t R = n_rows(c), no = R * (size_t)(c->nh * c->hd), nq = R * width(c);
-    Naive x = {*c, (double)scale, seg, dev_widen(qkv, nq), dev_widen(d_o, no), dev_doubles(no),
-               dev_doubles(R * (size_t)c->nh), dev_doubles(nq), dev_doubles((size_t)c->T),
-               dev_doubles((size_t)c->T), dev_floats((size_t)c->T)};
+    Naive x = {*c,
+               (double)scale,
+               seg,
+               dev_widen(qkv, nq),
+               dev_widen(d_o, no),
+               dev_doubles(no),
+               dev_doubles(R * (size_t)c->nh),
+               dev_doubles(nq),
+               dev_doubles((size_t)c->T),
+               dev_doubles((size_t)c->T),
+               dev_floats((size_t)c->T)};
     for (int r = 0; r < c->n_row; r++)
         for (int h = 0; h < c->nh; h++)
             for (int t = 0; t < c->T; t++) query(&x, r, h, t);
@@ -123,7 +134,8 @@ typedef struct Got {
 static Got run(const char *level, int threads, const Case *c, const float *qkv, const float *d_o,
                const int32_t *seg, float scale) {
     Device *d = dev_new(level, threads);
-    size_t R = n_rows(c), no = R * (size_t)(c->nh * c->hd), nq = R * width(c), nl = R * (size_t)c->nh;
+    size_t R = n_rows(c), no = R * (size_t)(c->nh * c->hd), nq = R * width(c),
+           nl = R * (size_t)c->nh;
     float *junk = dev_random(nq); /* dqkv is assigned, whatever stands there */
     Buf *bq = dev_put(d, qkv, nq), *bd = dev_put(d, d_o, no), *bo = dev_put(d, junk, no),
         *bl = dev_buf(d, nl), *bdq = dev_put(d, junk, nq);

@@ -59,7 +59,16 @@ TEST(a_failure_inside_sticks) {
     Device *d = dev_new(NULL, 2);
     int32_t seg[T] = {0};
     Buf *qkv = dev_buf(d, T * W), *o = dev_buf(d, T * HD), *lse = dev_buf(d, T);
-    AttnTrainArgs a = {.o = buf_at(o, 0), .lse = buf_at(lse, 0), .qkv = buf_at(qkv, 0), .seg = seg, .n_row = 1, .T = T, .nh = 1, .nkv = 1, .hd = HD, .scale = 1};
+    AttnTrainArgs a = {.o = buf_at(o, 0),
+                       .lse = buf_at(lse, 0),
+                       .qkv = buf_at(qkv, 0),
+                       .seg = seg,
+                       .n_row = 1,
+                       .T = T,
+                       .nh = 1,
+                       .nkv = 1,
+                       .hd = HD,
+                       .scale = 1};
     d->ops->fill(d, buf_at(o, 0), 3.0f, T * HD);
     fault_arm(FAULT_ALLOC, 1);
     d->ops->attn_train(d, &a);
@@ -84,9 +93,21 @@ TEST(scratch_is_what_was_said) {
         if (!dev_has(l)) continue;
         Device *d = dev_new(dev_levels[l], 2);
         int32_t seg[T] = {0};
-        Buf *qkv = dev_buf(d, T * W), *o = dev_buf(d, T * NH * HD), *lse = dev_buf(d, T * NH), *dq = dev_buf(d, T * W);
+        Buf *qkv = dev_buf(d, T * W), *o = dev_buf(d, T * NH * HD), *lse = dev_buf(d, T * NH),
+            *dq = dev_buf(d, T * W);
         size_t live = mem_live_bytes();
-        AttnTrainArgs a = {.o = buf_at(o, 0), .lse = buf_at(lse, 0), .qkv = buf_at(qkv, 0), .dqkv = buf_at(dq, 0), .d_o = buf_at(o, 0), .seg = seg, .n_row = 1, .T = T, .nh = NH, .nkv = NH, .hd = HD, .scale = 1};
+        AttnTrainArgs a = {.o = buf_at(o, 0),
+                           .lse = buf_at(lse, 0),
+                           .qkv = buf_at(qkv, 0),
+                           .dqkv = buf_at(dq, 0),
+                           .d_o = buf_at(o, 0),
+                           .seg = seg,
+                           .n_row = 1,
+                           .T = T,
+                           .nh = NH,
+                           .nkv = NH,
+                           .hd = HD,
+                           .scale = 1};
         d->ops->attn_train(d, &a);
         d->ops->attn_bwd(d, &a);
         size_t after = mem_live_bytes();

@@ -190,8 +190,8 @@ typedef struct NormOut {
     double *dx, *dw, *db;
 } NormOut;
 
-static void norm_naive(NormOut *o, NormKind kind, const float *x, const float *w, const float *dy, int T,
-                       int C) {
+static void norm_naive(NormOut *o, NormKind kind, const float *x, const float *w, const float *dy,
+                       int T, int C) {
     for (int t = 0; t < T; t++) {
         const float *r = x + (size_t)t * (size_t)C, *g = dy + (size_t)t * (size_t)C;
         double mean = 0.0, sq = 0.0, a = 0.0, b = 0.0;
@@ -221,16 +221,23 @@ static void norm_case(NormKind kind, int T, int C) {
     norm_naive(&want, kind, x, w, dy, T, C);
     for (int threads = 1; threads <= 3; threads++) {
         Device *d = dev_new(NULL, threads);
-        Buf *b[] = {dev_put(d, x, n), dev_put(d, w, c), dev_put(d, dy, n), dev_put(d, dx0, n),
-                    dev_buf(d, 2 * c), dev_buf(d, 2 * (size_t)T), dev_buf(d, n)};
+        Buf *b[] = {dev_put(d, x, n),   dev_put(d, w, c),  dev_put(d, dy, n),
+                    dev_put(d, dx0, n), dev_buf(d, 2 * c), dev_buf(d, 2 * (size_t)T),
+                    dev_buf(d, n)};
         BufAt stat = buf_at(b[5], 0), dw = buf_at(b[4], 0);
-        d->ops->norm(d, &(NormArgs){kind, buf_at(b[6], 0), buf_at(b[0], 0), buf_at(b[1], 0), {0}, stat, T, C, 1e-5f});
-        d->ops->norm_bwd(d, &(NormBwdArgs){kind, buf_at(b[3], 0), dw, kind == NORM_LAYER ? buf_add(dw, c) : (BufAt){0},
-                                           buf_at(b[2], 0), buf_at(b[0], 0), buf_at(b[1], 0), stat, T, C});
+        d->ops->norm(
+            d,
+            &(NormArgs){
+                kind, buf_at(b[6], 0), buf_at(b[0], 0), buf_at(b[1], 0), {0}, stat, T, C, 1e-5f});
+        d->ops->norm_bwd(d, &(NormBwdArgs){kind, buf_at(b[3], 0), dw,
+                                           kind == NORM_LAYER ? buf_add(dw, c) : (BufAt){0},
+                                           buf_at(b[2], 0), buf_at(b[0], 0), buf_at(b[1], 0), stat,
+                                           T, C});
         float *got[] = {dev_get(d, b[3], n), dev_get(d, b[4], 2 * c)};
         dev_all_near("norm dx", got[0], want.dx, n, 2e-5);
         dev_all_near("norm dw", got[1], want.dw, c, 1e-4 * sqrt((double)T));
-        if (kind == NORM_LAYER) dev_all_near("norm db", got[1] + c, want.db, c, 1e-4 * sqrt((double)T));
+        if (kind == NORM_LAYER)
+            dev_all_near("norm db", got[1] + c, want.db, c, 1e-4 * sqrt((double)T));
         for (int i = 0; i < 2; i++) {
             if (one[i]) EQ_MEM(got[i], one[i], (i ? 2 * c : n) * sizeof(float));
             if (one[i]) free(got[i]);
@@ -282,7 +289,8 @@ TEST(rows_of_every_type) {
             float *y = dev_get(d, by, T * C);
             for (int t = 0; t < T; t++)
                 for (int c = 0; c < C; c++)
-                    TRUE_(y[t * C + c] == x[ids[t] * C + c] + (with ? x[(V + pos[t]) * C + c] : 0.0f));
+                    TRUE_(y[t * C + c] ==
+                          x[ids[t] * C + c] + (with ? x[(V + pos[t]) * C + c] : 0.0f));
             free(y);
         }
         d->ops->buf_free(d, map);
@@ -304,12 +312,18 @@ TEST(activations_match_the_definition) {
         for (int i = 0; i < T * 2 * FF; i++) x[i] *= 6.0f;
         Buf *bx = dev_put(d, x, T * 2 * FF), *by = dev_buf(d, T * FF);
         for (int kind = 0; kind < 2; kind++) {
-            d->ops->act(d, &(ActArgs){.kind = kind ? ACT_SWIGLU : ACT_GELU, .y = buf_at(by, 0), .x = buf_at(bx, 0), .T = T, .ff = FF});
+            d->ops->act(d, &(ActArgs){.kind = kind ? ACT_SWIGLU : ACT_GELU,
+                                      .y = buf_at(by, 0),
+                                      .x = buf_at(bx, 0),
+                                      .T = T,
+                                      .ff = FF});
             float *y = dev_get(d, by, T * FF);
             for (int i = 0; i < T * FF; i++) {
                 double v = (double)x[kind ? i / FF * 2 * FF + i % FF : i], want;
                 if (kind) want = v / (1 + exp(-v)) * (double)x[i / FF * 2 * FF + FF + i % FF];
-                else want = 0.5 * v * (1 + tanh(0.79788456080286535588 * (v + 0.044715 * v * v * v)));
+                else
+                    want =
+                        0.5 * v * (1 + tanh(0.79788456080286535588 * (v + 0.044715 * v * v * v)));
                 dev_near("activation", (size_t)i, y[i], want, 5e-6 * (1 + fabs(v) + fabs(want)));
             }
             free(y);
@@ -327,11 +341,16 @@ TEST(cross_entropy_of_extremes) {
     static const int32_t target[T] = {0, 999, -1, 500, 3};
     Device *d = dev_new(NULL, 2);
     float *x = dev_random(T * V), loss[T];
-    for (int i = 0; i < V; i++) x[i] = 30000.0f + x[i];  /* exp of it is infinite */
-    for (int i = 0; i < V; i++) x[V + i] = -30000.0f;    /* all alike: log V */
+    for (int i = 0; i < V; i++) x[i] = 30000.0f + x[i]; /* exp of it is infinite */
+    for (int i = 0; i < V; i++) x[V + i] = -30000.0f;   /* all alike: log V */
     for (int i = 0; i < V; i++) x[3 * V + i] = i == 500 ? 200.0f : -200.0f; /* certain: 0 */
     Buf *b = dev_put(d, x, T * V);
-    d->ops->xent(d, &(XentArgs){.logits = buf_at(b, 0), .target = target, .loss = loss, .T = T, .V = V, .scale = 2.0f});
+    d->ops->xent(d, &(XentArgs){.logits = buf_at(b, 0),
+                                .target = target,
+                                .loss = loss,
+                                .T = T,
+                                .V = V,
+                                .scale = 2.0f});
     float *g = dev_get(d, b, T * V);
     for (int t = 0; t < T; t++) {
         double sum = 0.0;

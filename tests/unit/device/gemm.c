@@ -51,7 +51,8 @@ typedef struct Product {
 static void check_element(const Product *p, size_t m, size_t n) {
     double sum = 0.0, terms = 0.0;
     for (size_t k = 0; k < (size_t)p->K; k++) {
-        double t = (double)p->a[m * p->a_rs + k * p->a_cs] * (double)p->b[k * p->b_rs + n * p->b_cs];
+        double t =
+            (double)p->a[m * p->a_rs + k * p->a_cs] * (double)p->b[k * p->b_rs + n * p->b_cs];
         sum += t;
         terms += fabs(t);
     }
@@ -109,8 +110,9 @@ static void run_linear(Device *d, Shape s, DType type, bool bias, bool add) {
                                     .T = s.T,
                                     .add = add});
     float *y = dev_get(d, by, T * ldy);
-    Product p = {"linear", s.T, s.rows, s.cols, x, w.v, ldx, 1, 1, (size_t)s.cols,
-                 add ? y0 : NULL, bias ? b : NULL, y, ldy};
+    Product p = {
+        "linear",        s.T, s.rows, s.cols, x, w.v, ldx, 1, 1, (size_t)s.cols, add ? y0 : NULL,
+        bias ? b : NULL, y,   ldy};
     check_product(&p);
     check_margin(&p, y0, T);
     mat_free(d, &w);
@@ -135,8 +137,8 @@ static void run_linear_t(Device *d, Shape s, DType type, bool add) {
                                        .T = s.T,
                                        .add = add});
     float *dx = dev_get(d, bdx, T * ldx);
-    Product p = {"linear_t", s.T, s.cols, s.rows, dy, w.v, ldy, 1, (size_t)s.cols, 1,
-                 add ? dx0 : NULL, NULL, dx, ldx};
+    Product p = {"linear_t",     s.T, s.cols,           s.rows, dy, w.v, ldy, 1,
+                 (size_t)s.cols, 1,   add ? dx0 : NULL, NULL,   dx, ldx};
     check_product(&p);
     check_margin(&p, dx0, T);
     mat_free(d, &w);
@@ -147,7 +149,8 @@ static void run_linear_t(Device *d, Shape s, DType type, bool add) {
     free(dx);
 }
 
-static void check_dbias(const float *got, const float *before, const float *dy, size_t ldy, Shape s) {
+static void check_dbias(const float *got, const float *before, const float *dy, size_t ldy,
+                        Shape s) {
     for (size_t n = 0; n < (size_t)s.rows; n++) {
         double sum = (double)before[n], terms = fabs(sum);
         for (size_t t = 0; t < (size_t)s.T; t++) {
@@ -175,8 +178,8 @@ static void run_linear_dw(Device *d, Shape s, bool bias) {
                                          .cols = s.cols,
                                          .T = s.T});
     float *dw = dev_get(d, bdw, n), *db = dev_get(d, bdb, (size_t)s.rows);
-    Product p = {"linear_dw", s.rows, s.cols, s.T, dy, x, 1, ldy, ldx, 1, dw0, NULL, dw,
-                 (size_t)s.cols};
+    Product p = {"linear_dw", s.rows, s.cols, s.T, dy,   x,  1,
+                 ldy,         ldx,    1,      dw0, NULL, dw, (size_t)s.cols};
     check_product(&p);
     if (bias) check_dbias(db, db0, dy, ldy, s);
     else EQ_MEM(db, db0, (size_t)s.rows * sizeof *db);
@@ -197,18 +200,18 @@ static void run_all(Device *d, Shape s, DType type) {
 
 /* T: gemv to 8 rows, A shared to 384, B shared above; rows and cols around panels and blocks. */
 static const Shape shapes[] = {
-    {1, 1, 1},     {1, 127, 33},   {2, 5, 7},      {3, 128, 64},  {4, 129, 31},   {5, 255, 17},
-    {7, 3, 258},   {8, 130, 40},   {9, 1, 1},      {9, 130, 40},  {11, 31, 33},   {12, 32, 32},
-    {13, 33, 31},  {23, 257, 9},   {25, 16, 255},  {47, 129, 5},  {48, 6, 257},   {64, 64, 64},
-    {95, 17, 47},  {96, 15, 49},   {97, 65, 8},    {127, 48, 3},  {191, 97, 11},  {383, 20, 13},
-    {384, 33, 12}, {385, 33, 12},  {386, 1, 100},  {387, 257, 2}, {480, 31, 33},  {769, 7, 20},
-    {5, 400, 60},  {40, 386, 30},  {33, 2, 300},   {100, 513, 6}, {400, 260, 50}, {577, 5, 129},
+    {1, 1, 1},     {1, 127, 33},  {2, 5, 7},     {3, 128, 64},  {4, 129, 31},   {5, 255, 17},
+    {7, 3, 258},   {8, 130, 40},  {9, 1, 1},     {9, 130, 40},  {11, 31, 33},   {12, 32, 32},
+    {13, 33, 31},  {23, 257, 9},  {25, 16, 255}, {47, 129, 5},  {48, 6, 257},   {64, 64, 64},
+    {95, 17, 47},  {96, 15, 49},  {97, 65, 8},   {127, 48, 3},  {191, 97, 11},  {383, 20, 13},
+    {384, 33, 12}, {385, 33, 12}, {386, 1, 100}, {387, 257, 2}, {480, 31, 33},  {769, 7, 20},
+    {5, 400, 60},  {40, 386, 30}, {33, 2, 300},  {100, 513, 6}, {400, 260, 50}, {577, 5, 129},
 };
 
 /* K or N does not fit the shared memory at once: several rounds. */
 static const Shape large[] = {
-    {9, 40, 5500},   /* linear: K in rounds, A shared */
-    {385, 33, 8225}, /* linear: K in rounds, B shared */
+    {9, 40, 5500},    /* linear: K in rounds, A shared */
+    {385, 33, 8225},  /* linear: K in rounds, B shared */
     {385, 1900, 1100} /* linear: N in rounds; linear_t: K of 1900 */
 };
 static const Shape large_t[] = {{10, 5500, 40}, {385, 8300, 40}, {390, 1100, 1900}};
@@ -275,8 +278,10 @@ static float *outputs(Device *d, Shape s, DType type, size_t *n_out) {
     Buf *bx = dev_put(d, x, T * C), *bdy = dev_put(d, dy, T * R);
     *n_out = T * R + T * C + R * C + R;
     Buf *out = dev_buf(d, *n_out);
-    BufAt y = buf_at(out, 0), dx = buf_add(y, T * R), dw = buf_add(dx, T * C), db = buf_add(dw, R * C);
-    d->ops->linear(d, &(LinearArgs){.y = y, .ldy = R, .x = buf_at(bx, 0), .ldx = C, .w = w.w, .T = s.T});
+    BufAt y = buf_at(out, 0), dx = buf_add(y, T * R), dw = buf_add(dx, T * C),
+          db = buf_add(dw, R * C);
+    d->ops->linear(
+        d, &(LinearArgs){.y = y, .ldy = R, .x = buf_at(bx, 0), .ldx = C, .w = w.w, .T = s.T});
     d->ops->linear_t(
         d, &(LinearTArgs){.dx = dx, .ldx = C, .dy = buf_at(bdy, 0), .ldy = R, .w = w.w, .T = s.T});
     d->ops->linear_dw(d, &(LinearDwArgs){.dw = dw,
@@ -298,7 +303,8 @@ static float *outputs(Device *d, Shape s, DType type, size_t *n_out) {
 }
 
 TEST(thread_count_changes_no_bit) {
-    static const Shape some[] = {{1, 300, 64}, {8, 257, 96}, {50, 300, 288}, {384, 40, 64}, {700, 520, 96}};
+    static const Shape some[] = {
+        {1, 300, 64}, {8, 257, 96}, {50, 300, 288}, {384, 40, 64}, {700, 520, 96}};
     static const DType both[] = {DT_F32, DT_Q4_0};
     for (size_t l = 0; l < DEV_LEVELS; l++)
         for (size_t i = 0; i < COUNT_OF(some) * 2 && dev_has(l); i++) {
@@ -325,7 +331,8 @@ TEST(the_shared_operand_changes_no_bit) {
         Mat w = mat_new(d, DT_F32, ROWS, COLS);
         float *x = dev_random((size_t)MANY * COLS);
         Buf *bx = dev_put(d, x, (size_t)MANY * COLS), *by = dev_buf(d, (size_t)MANY * ROWS);
-        LinearArgs a = {.y = buf_at(by, 0), .ldy = ROWS, .x = buf_at(bx, 0), .ldx = COLS, .w = w.w, .T = MANY};
+        LinearArgs a = {
+            .y = buf_at(by, 0), .ldy = ROWS, .x = buf_at(bx, 0), .ldx = COLS, .w = w.w, .T = MANY};
         d->ops->linear(d, &a);
         float *many = dev_get(d, by, (size_t)MANY * ROWS);
         a.T = FEW;
@@ -352,7 +359,8 @@ TEST(bf16_products_are_near) {
     }
     Device *f = dev_new(NULL, 2);
     size_t n;
-    float *want = outputs(f, (Shape){70, 50, 300}, DT_F32, &n), *got = outputs(d, (Shape){70, 50, 300}, DT_F32, &n);
+    float *want = outputs(f, (Shape){70, 50, 300}, DT_F32, &n),
+          *got = outputs(d, (Shape){70, 50, 300}, DT_F32, &n);
     for (size_t i = 0; i < n; i++) dev_near("bf16", i, got[i], (double)want[i], 0.15);
     free(want);
     free(got);

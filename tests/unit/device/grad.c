@@ -100,8 +100,8 @@ static void rows_case(void) {
                                        .pos = places,
                                        .T = RT,
                                        .C = RC});
-    check(&(Slope){"rows_bwd", embed, NULL, w, dy, (V + CTX) * RC, RT * RC,
-                   get(g, (V + CTX) * RC), g0});
+    check(&(Slope){"rows_bwd", embed, NULL, w, dy, (V + CTX) * RC, RT * RC, get(g, (V + CTX) * RC),
+                   g0});
 }
 
 TEST(rows) { each_level(rows_case); }
@@ -186,9 +186,11 @@ static void linear_case(LinCase l) {
     float *x = rnd(n_in), *dy = rnd(n_out), *g0 = rnd(n_in);
     memset(g0, 0, (size_t)nx * sizeof *g0); /* dx is assigned, the others are added to */
     BufAt bx = put(x, n_in), bdy = put(dy, n_out), g = put(g0, n_in), dx = junk(nx);
-    Weight w = {.type = DT_F32, .rows = l.rows, .cols = l.cols, .buf = bx.buf, .off_bytes = (size_t)nx * 4};
+    Weight w = {
+        .type = DT_F32, .rows = l.rows, .cols = l.cols, .buf = bx.buf, .off_bytes = (size_t)nx * 4};
     size_t rows = (size_t)l.rows, cols = (size_t)l.cols;
-    d->ops->linear_t(d, &(LinearTArgs){.dx = dx, .ldx = cols, .dy = bdy, .ldy = rows, .w = w, .T = l.T});
+    d->ops->linear_t(
+        d, &(LinearTArgs){.dx = dx, .ldx = cols, .dy = bdy, .ldy = rows, .w = w, .T = l.T});
     d->ops->linear_dw(d, &(LinearDwArgs){.dw = buf_add(g, (size_t)nx),
                                          .dbias = buf_add(g, (size_t)(nx + nw)),
                                          .dy = bdy,
@@ -271,7 +273,8 @@ static void attend(double *o, const double *x, const void *ctx) {
     for (int t = 0; t < AT; t++)
         for (int h = 0; h < ANH; h++) {
             double p[AT], sum = 0.0;
-            const double *q = x + t * AW + h * AHD, *k = x + (ANH + h / 2) * AHD, *v = k + ANKV * AHD;
+            const double *q = x + t * AW + h * AHD, *k = x + (ANH + h / 2) * AHD,
+                         *v = k + ANKV * AHD;
             for (int s = a_seg[t]; s <= t; s++) {
                 p[s] = 0.0;
                 for (int i = 0; i < AHD; i++) p[s] += q[i] * k[s * AW + i];
@@ -314,7 +317,8 @@ enum { CT = 18, CF = 21 };
 static void gelu(double *y, const double *x, const void *ctx) {
     (void)ctx;
     for (int i = 0; i < CT * CF; i++)
-        y[i] = 0.5 * x[i] * (1 + tanh(0.79788456080286535588 * (x[i] + 0.044715 * x[i] * x[i] * x[i])));
+        y[i] = 0.5 * x[i] *
+               (1 + tanh(0.79788456080286535588 * (x[i] + 0.044715 * x[i] * x[i] * x[i])));
 }
 
 static void swiglu(double *y, const double *x, const void *ctx) {
@@ -331,7 +335,12 @@ static void act_case(ActKind kind) {
     float *x = rnd(n_in), *dy = rnd(CT * CF);
     for (int i = 0; i < n_in; i++) x[i] *= 4.0f;
     BufAt g = junk(n_in);
-    d->ops->act_bwd(d, &(ActArgs){.kind = kind, .x = put(x, n_in), .dx = g, .dy = put(dy, CT * CF), .T = CT, .ff = CF});
+    d->ops->act_bwd(d, &(ActArgs){.kind = kind,
+                                  .x = put(x, n_in),
+                                  .dx = g,
+                                  .dy = put(dy, CT * CF),
+                                  .T = CT,
+                                  .ff = CF});
     check(&(Slope){"act_bwd", kind == ACT_GELU ? gelu : swiglu, NULL, x, dy, n_in, CT * CF,
                    get(g, n_in), NULL});
     forget();
@@ -363,7 +372,12 @@ static void xent_case(void) {
     double *wide = dev_widen(x, XT * XV), want[XT];
     for (int t = 0; t < XT; t++) target[t] = t % 5 == 3 ? -1 : dev_int(0, XV - 1);
     BufAt g = put(x, XT * XV);
-    d->ops->xent(d, &(XentArgs){.logits = g, .target = target, .loss = losses, .T = XT, .V = XV, .scale = 0.25f});
+    d->ops->xent(d, &(XentArgs){.logits = g,
+                                .target = target,
+                                .loss = losses,
+                                .T = XT,
+                                .V = XV,
+                                .scale = 0.25f});
     xent(want, wide, NULL);
     for (int t = 0; t < XT; t++) dev_near("loss", (size_t)t, losses[t], 4.0 * want[t], 1e-5);
     check(&(Slope){"xent", xent, NULL, x, NULL, XT * XV, XT, get(g, XT * XV), NULL});

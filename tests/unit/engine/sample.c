@@ -191,10 +191,10 @@ TEST(broken_logits_are_refused) {
 
 TEST(options_out_of_range) {
     SampleOpts good[] = {opts(0, 0, 1), opts(100, INT32_MAX, 1e-12), opts(1e-300, 1, 0.5)};
-    SampleOpts bad[] = {opts(NAN, 0, 1),      opts(-0.1, 0, 1),     opts(100.1, 0, 1),
-                        opts(INFINITY, 0, 1), opts(1, -1, 1),       opts(1, 0, 0),
-                        opts(1, 0, -0.5),     opts(1, 0, 1.0001),   opts(1, 0, INFINITY),
-                        opts(1, 0, NAN),      opts(1, INT64_MAX, 1)};
+    SampleOpts bad[] = {opts((double)NAN, 0, 1), opts(-0.1, 0, 1),     opts(100.1, 0, 1),
+                        opts(HUGE_VAL, 0, 1),    opts(1, -1, 1),       opts(1, 0, 0),
+                        opts(1, 0, -0.5),        opts(1, 0, 1.0001),   opts(1, 0, HUGE_VAL),
+                        opts(1, 0, (double)NAN), opts(1, INT64_MAX, 1)};
     for (size_t i = 0; i < COUNT_OF(good); i++) OK_(sample_check(&good[i], TERR));
     for (size_t i = 0; i < COUNT_OF(bad); i++) FAILS(ERR_ARG, sample_check(&bad[i], TERR));
 }

@@ -24,9 +24,9 @@ typedef struct Edit {
     EditKind kind;   /* ... gets */
     double num;
     const char *str;
-    const char *drop; /* this tensor is left out */
-    const char *alter;  /* this tensor gets another shape and type, zeros as data */
-    const char *add;    /* a tensor of that name more, of the shape below */
+    const char *drop;  /* this tensor is left out */
+    const char *alter; /* this tensor gets another shape and type, zeros as data */
+    const char *add;   /* a tensor of that name more, of the shape below */
     DType type;
     int n_dims;
     uint64_t ne[4];
@@ -132,7 +132,14 @@ static UNUSED Status edit_forward(Model *m, const int32_t *ids, int n, float *ou
     const float *logits = NULL;
     for (int i = 0; i < n; i++) pos[i] = rows[i] = i;
     KvStore *kv = m->dev->ops->kv_new(m->dev, DT_F32, m->cfg.n_layer, 1, m->cfg.nkv, m->cfg.hd);
-    Batch b = {.T = n, .tok = ids, .pos = pos, .seq = seq, .n_seq = 1, .blocks = &blocks, .n_out = n, .out = rows};
+    Batch b = {.T = n,
+               .tok = ids,
+               .pos = pos,
+               .seq = seq,
+               .n_seq = 1,
+               .blocks = &blocks,
+               .n_out = n,
+               .out = rows};
     Status st = kv ? model_reserve(m, n, n, e) : err_set(e, ERR_NOMEM, "no cache");
     if (st == OK) st = model_forward(m, kv, &b, &logits, e);
     if (st == OK && out) memcpy(out, logits, (size_t)n * (size_t)m->cfg.V * sizeof *out);

@@ -66,6 +66,22 @@ TEST(half_precision_norms) {
     device_free(d);
 }
 
+/* q, k and v that lie side by side are one product only if they are of one type. */
+TEST(types_may_differ_within_a_layer) {
+    static const char *const one[] = {"blk.0.attn_k.weight", "blk.1.attn_v.weight"};
+    Device *d = edit_device();
+    for (size_t i = 0; i < COUNT_OF(one); i++) {
+        Edit e = {.alter = one[i], .type = DT_F32, .n_dims = 2, .ne = {32, 16}};
+        edit_file(edit_path("one.gguf"), LLAMA, &e);
+        load_and_run(d, edit_path("one.gguf"), logits_a);
+        e.type = DT_Q8_0;
+        edit_file(edit_path("one.gguf"), LLAMA, &e);
+        load_and_run(d, edit_path("one.gguf"), logits_b);
+        for (int k = 0; k < N * 128; k++) NEAR(logits_a[k], logits_b[k], 1e-5);
+    }
+    device_free(d);
+}
+
 TEST(alignment_of_the_file_does_not_matter) {
     static const uint32_t to[] = {8, 16, 64, 4096};
     Device *d = edit_device();
@@ -85,7 +101,8 @@ TEST(linear_rope_scaling_by_any_key) {
     const Edit edits[] = {{.key = "llama.rope.scaling.factor", .kind = SET_F32, .num = 4},
                           {.key = "llama.rope.scale_linear", .kind = SET_F32, .num = 4},
                           {.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "none"}};
-    edit_file(edit_path("linear.gguf"), LLAMA, &(Edit){.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "linear"});
+    edit_file(edit_path("linear.gguf"), LLAMA,
+              &(Edit){.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "linear"});
     for (size_t i = 0; i < COUNT_OF(edits); i++) {
         ways[i] = calloc(N * V_MOST, sizeof(float));
         const char *from = i == 0 ? edit_path("linear.gguf") : LLAMA;
@@ -156,6 +173,13 @@ TEST(weights_of_another_configuration_are_refused) {
     OK_(gguf_open(&bad, edit_path("q.gguf"), TERR));
     FAILS(ERR_UNSUPPORTED, model_copy_from(m, bad, TERR));
     TRUE_(strstr(test_err.msg, "q8_0") && strstr(test_err.msg, "f32, f16 or bf16"));
+    gguf_close(bad);
+    /* a bias that would be left out silently, and training would go on with another model */
+    edit_file(edit_path("more.gguf"), LLAMA,
+              &(Edit){.add = "blk.0.attn_q.bias", .n_dims = 1, .ne = {32}});
+    OK_(gguf_open(&bad, edit_path("more.gguf"), TERR));
+    FAILS(ERR_UNSUPPORTED, model_copy_from(m, bad, TERR));
+    TRUE_(strstr(test_err.msg, "blk.0.attn_q.bias"));
     gguf_close(llama);
     gguf_close(gpt2);
     gguf_close(bad);
@@ -168,12 +192,20 @@ TEST(weights_of_another_configuration_are_refused) {
 TEST(forward_refuses_what_does_not_fit) {
     Device *d = edit_device();
     Model *m = NULL;
-    int32_t tok[4] = {1, 2, 3, 4}, pos[4] = {0, 1, 2, 3}, seq[4] = {0}, out[4] = {0, 1, 2, 3}, block = 0;
+    int32_t tok[4] = {1, 2, 3, 4}, pos[4] = {0, 1, 2, 3}, seq[4] = {0}, out[4] = {0, 1, 2, 3},
+            block = 0;
     const int32_t *blocks = &block;
     const float *logits;
     OK_(model_load(&m, d, LLAMA, TERR));
     KvStore *kv = d->ops->kv_new(d, DT_F32, m->cfg.n_layer, 1, m->cfg.nkv, m->cfg.hd);
-    Batch b = {.T = 3, .tok = tok, .pos = pos, .seq = seq, .n_seq = 1, .blocks = &blocks, .n_out = 2, .out = out};
+    Batch b = {.T = 3,
+               .tok = tok,
+               .pos = pos,
+               .seq = seq,
+               .n_seq = 1,
+               .blocks = &blocks,
+               .n_out = 2,
+               .out = out};
     FAILS(ERR_ARG, model_forward(m, kv, &b, &logits, TERR)); /* no room at all yet */
     OK_(model_reserve(m, 3, 2, TERR));
     OK_(model_forward(m, kv, &b, &logits, TERR));
@@ -181,11 +213,16 @@ TEST(forward_refuses_what_does_not_fit) {
         int T, n_out;
         int32_t tok, pos;
         const char *words;
-    } bad[] = {{4, 2, 1, 0, "batch of 4 rows, room for 1..3"}, {0, 0, 1, 0, "batch of 0 rows"},
-               {3, 3, 1, 0, "3 rows of logits, room for 2"},   {1, 2, 1, 0, "2 rows of logits, room for 1"},
-               {3, -1, 1, 0, "-1 rows"},                       {3, 2, 128, 0, "token 128 is outside the vocabulary of 128"},
-               {3, 2, -1, 0, "token -1"},                      {3, 2, 1, 32, "position 32 is outside the context of 32"},
-               {3, 2, 1, -1, "position -1"},                   {3, 2, INT32_MAX, 0, "token 2147483647"},
+    } bad[] = {{4, 2, 1, 0, "batch of 4 rows, room for 1..3"},
+               {0, 0, 1, 0, "batch of 0 rows"},
+               {3, 3, 1, 0, "3 rows of logits, room for 2"},
+               {1, 2, 1, 0, "2 rows of logits, room for 1"},
+               {3, -1, 1, 0, "-1 rows"},
+               {3, 2, 128, 0, "token 128 is outside the vocabulary of 128"},
+               {3, 2, -1, 0, "token -1"},
+               {3, 2, 1, 32, "position 32 is outside the context of 32"},
+               {3, 2, 1, -1, "position -1"},
+               {3, 2, INT32_MAX, 0, "token 2147483647"},
                {3, 2, 1, INT32_MIN, "position -2147483648"}};
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         b.T = bad[i].T;
@@ -193,7 +230,8 @@ TEST(forward_refuses_what_does_not_fit) {
         tok[2] = tok[0] = bad[i].tok;
         pos[2] = bad[i].pos;
         FAILS(ERR_ARG, model_forward(m, kv, &b, &logits, TERR));
-        if (!strstr(test_err.msg, bad[i].words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, bad[i].words);
+        if (!strstr(test_err.msg, bad[i].words))
+            FAIL("\"%s\" lacks \"%s\"", test_err.msg, bad[i].words);
         tok[0] = tok[2] = 1;
         pos[2] = 2;
     }
@@ -229,7 +267,20 @@ TEST(room_is_what_was_planned) {
 /* ---- configurations ---- */
 
 static ModelConfig small(void) {
-    return (ModelConfig){.arch = model_arch_find(slice_of("llama")), .n_layer = 3, .C = 64, .nh = 4, .nkv = 2, .hd = 16, .ff = 40, .V = 50, .ctx = 20, .norm_eps = 1e-5f, .rope_base = 1e4f, .rope_scale = 1, .n_rot = 8, .tied = true};
+    return (ModelConfig){.arch = model_arch_find(slice_of("llama")),
+                         .n_layer = 3,
+                         .C = 64,
+                         .nh = 4,
+                         .nkv = 2,
+                         .hd = 16,
+                         .ff = 40,
+                         .V = 50,
+                         .ctx = 20,
+                         .norm_eps = 1e-5f,
+                         .rope_base = 1e4f,
+                         .rope_scale = 1,
+                         .n_rot = 8,
+                         .tied = true};
 }
 
 TEST(config_limits) {
@@ -259,14 +310,18 @@ TEST(config_limits) {
         c = small();
         memcpy((char *)&c + ints[i].at, &ints[i].bad, sizeof(int));
         FAILS(ERR_ARG, model_config_check(&c, TERR));
-        if (!strstr(test_err.msg, ints[i].words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, ints[i].words);
+        if (!strstr(test_err.msg, ints[i].words))
+            FAIL("\"%s\" lacks \"%s\"", test_err.msg, ints[i].words);
     }
     const struct {
         size_t at;
         float bad;
-    } reals[] = {{offsetof(ModelConfig, norm_eps), 0}, {offsetof(ModelConfig, norm_eps), 1}, {offsetof(ModelConfig, norm_eps), NAN},
-                 {offsetof(ModelConfig, rope_base), 0.5f}, {offsetof(ModelConfig, rope_base), NAN}, {offsetof(ModelConfig, rope_base), INFINITY},
-                 {offsetof(ModelConfig, rope_scale), 0}, {offsetof(ModelConfig, rope_scale), -1}, {offsetof(ModelConfig, rope_scale), NAN}};
+    } reals[] = {
+        {offsetof(ModelConfig, norm_eps), 0},    {offsetof(ModelConfig, norm_eps), 1},
+        {offsetof(ModelConfig, norm_eps), NAN},  {offsetof(ModelConfig, rope_base), 0.5f},
+        {offsetof(ModelConfig, rope_base), NAN}, {offsetof(ModelConfig, rope_base), INFINITY},
+        {offsetof(ModelConfig, rope_scale), 0},  {offsetof(ModelConfig, rope_scale), -1},
+        {offsetof(ModelConfig, rope_scale), NAN}};
     for (size_t i = 0; i < COUNT_OF(reals); i++) {
         c = small();
         memcpy((char *)&c + reals[i].at, &reals[i].bad, sizeof(float));
@@ -293,13 +348,25 @@ TEST(parameters_add_up) {
         }
         EQ(at, model_n_params(&c));
         EQ_STR(p[0].name, "token_embd.weight");
-        EQ_STR(p[n - 1].name, c.tied ? i / 2 ? "output_norm.weight" : "output_norm.bias" : "output.weight");
+        EQ_STR(p[n - 1].name,
+               c.tied ? i / 2 ? "output_norm.weight" : "output_norm.bias" : "output.weight");
         mem_free(p);
     }
     /* gpt2 of 124 M */
-    ModelConfig gpt2 = {.arch = model_arch_find(slice_of("gpt2")), .n_layer = 12, .C = 768, .nh = 12, .nkv = 12, .hd = 64, .ff = 3072, .V = 50257, .ctx = 1024, .norm_eps = 1e-5f, .tied = true};
+    ModelConfig gpt2 = {.arch = model_arch_find(slice_of("gpt2")),
+                        .n_layer = 12,
+                        .C = 768,
+                        .nh = 12,
+                        .nkv = 12,
+                        .hd = 64,
+                        .ff = 3072,
+                        .V = 50257,
+                        .ctx = 1024,
+                        .norm_eps = 1e-5f,
+                        .tied = true};
     EQ(model_n_params(&gpt2), 124439808);
-    NEAR(model_train_flops(&gpt2, 1024), 6.0 * (124439808 - 1024 * 768) + 12.0 * 12 * 768 * 1024, 1);
+    NEAR(model_train_flops(&gpt2, 1024), 6.0 * (124439808 - 1024 * 768) + 12.0 * 12 * 768 * 1024,
+         1);
     TRUE_(model_arch_find(slice_of("gpt")) == NULL);
     EQ_STR(model_arch_names(), "gpt2, llama");
 }

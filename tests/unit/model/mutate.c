@@ -52,7 +52,19 @@ static void random_weights(Model *m) {
 
 static void write_seed(const char *path, Device *d, const char *arch, bool tied) {
     Model *m = NULL;
-    ModelConfig c = {.arch = model_arch_find(slice_of(arch)), .n_layer = 1, .C = 16, .nh = 2, .nkv = 1, .hd = 8, .ff = 16, .ctx = 8, .norm_eps = 1e-5f, .rope_base = 1e4f, .rope_scale = 2, .n_rot = 4, .tied = tied};
+    ModelConfig c = {.arch = model_arch_find(slice_of(arch)),
+                     .n_layer = 1,
+                     .C = 16,
+                     .nh = 2,
+                     .nkv = 1,
+                     .hd = 8,
+                     .ff = 16,
+                     .ctx = 8,
+                     .norm_eps = 1e-5f,
+                     .rope_base = 1e4f,
+                     .rope_scale = 2,
+                     .n_rot = 4,
+                     .tied = tied};
     if (c.arch->fused_qkv) c.nkv = c.nh;
     c.V = tok_n_vocab(tokenizer);
     OK_(model_new(&m, d, &c, TERR));
@@ -123,12 +135,52 @@ static void seed_open(Seed *s, const char *path) {
 /* ---- changes ---- */
 
 static uint64_t edge(const Seed *s, uint64_t old, uint64_t *rng) {
-    const uint64_t edges[] = {0, 1, 2, 3, 4, 7, 8, 9, 12, 16, 17, 30, 31, 32, 33, 64, 127, 256, 257, 1024,
-                              65535, 65536, INT32_MAX, UINT64_C(1) << 31, UINT32_MAX, UINT64_C(1) << 32,
-                              UINT64_C(1) << 60, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX,
-                              0x7f800000, 0x7fc00000, 0xff800000, 0x3f800000, 0x80000000, 0x00000001,
-                              UINT64_C(0x7ff0000000000000), UINT64_C(0x7ff8000000000000),
-                              s->n, old + 1, old - 1, old + 8, old * 2, old / 2, ~old, 0 - old};
+    const uint64_t edges[] = {0,
+                              1,
+                              2,
+                              3,
+                              4,
+                              7,
+                              8,
+                              9,
+                              12,
+                              16,
+                              17,
+                              30,
+                              31,
+                              32,
+                              33,
+                              64,
+                              127,
+                              256,
+                              257,
+                              1024,
+                              65535,
+                              65536,
+                              INT32_MAX,
+                              UINT64_C(1) << 31,
+                              UINT32_MAX,
+                              UINT64_C(1) << 32,
+                              UINT64_C(1) << 60,
+                              INT64_MAX,
+                              UINT64_C(1) << 63,
+                              UINT64_MAX,
+                              0x7f800000,
+                              0x7fc00000,
+                              0xff800000,
+                              0x3f800000,
+                              0x80000000,
+                              0x00000001,
+                              UINT64_C(0x7ff0000000000000),
+                              UINT64_C(0x7ff8000000000000),
+                              s->n,
+                              old + 1,
+                              old - 1,
+                              old + 8,
+                              old * 2,
+                              old / 2,
+                              ~old,
+                              0 - old};
     return edges[below(rng, COUNT_OF(edges))];
 }
 
@@ -184,8 +236,10 @@ static void remove_block(const Seed *s, uint8_t *p, size_t *n, uint64_t *rng) {
 }
 
 static size_t mutate(const Seed *s, uint8_t *p, uint64_t i) {
-    static void (*const change[])(const Seed *, uint8_t *, size_t *, uint64_t *) = {
-        change_field, change_field, change_field, flip_head, flip_data, cut, swap_blocks, copy_block, remove_block};
+    static void (*const change[])(const Seed *, uint8_t *, size_t *,
+                                  uint64_t *) = {change_field, change_field, change_field,
+                                                 flip_head,    flip_data,    cut,
+                                                 swap_blocks,  copy_block,   remove_block};
     uint64_t rng = i * UINT64_C(0x2545f4914f6cdd1d) + 1;
     size_t n = s->n;
     memcpy(p, s->p, n);
@@ -252,7 +306,8 @@ TEST(damaged_models) {
         n_loaded += (uint64_t)try_file(d, path, i);
         EQ(mem_live_bytes(), live);
         if (mem_peak_bytes() > live + s->n + PAGE_LIMIT)
-            FAIL("file %llu: %zu bytes held at once", (unsigned long long)i, mem_peak_bytes() - live);
+            FAIL("file %llu: %zu bytes held at once", (unsigned long long)i,
+                 mem_peak_bytes() - live);
     }
     /* Some must get through, or the forward pass saw nothing; many must not. */
     TRUE_(n < 100 || (n_loaded > n / 20 && n_loaded < n * 3 / 4));

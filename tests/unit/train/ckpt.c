@@ -22,7 +22,8 @@ static void side_init(Side *s, float value) {
     float *x = calloc(s->m->n_flat, sizeof *x);
     BufAt parts[] = {buf_at(s->m->flat, 0), adamw_m(s->o), adamw_v(s->o)};
     for (size_t p = 0; p < 3; p++) {
-        for (size_t i = 0; i < s->m->n_flat; i++) x[i] = value * (float)(p + 1) + (float)i * 1e-3f * value;
+        for (size_t i = 0; i < s->m->n_flat; i++)
+            x[i] = value * (float)(p + 1) + (float)i * 1e-3f * value;
         s->d->ops->upload(s->d, parts[p], x, s->m->n_flat * sizeof *x);
     }
     free(x);
@@ -107,19 +108,29 @@ static void refused(Side *b, const char *path, const char *const words[3]) {
     EQ_MEM(before, after, 3 * b->m->n_flat * sizeof *before);
     free(before);
     free(after);
-    if (strncmp(e.msg, path, strlen(path)) != 0 || strchr(e.msg, '\n')) FAIL("message \"%s\"", e.msg);
+    if (strncmp(e.msg, path, strlen(path)) != 0 || strchr(e.msg, '\n'))
+        FAIL("message \"%s\"", e.msg);
     for (int i = 0; i < 3 && words[i]; i++)
         if (!strstr(e.msg, words[i])) FAIL("\"%s\" lacks \"%s\"", e.msg, words[i]);
 }
 
 TEST(another_configuration_is_named) {
     static const char *const differ[][3] = {
-        {"learning_rate", "2e-2", "0.02"}, {"batch_size", "3", "3"}, {"seed", "5", "5"}, {"max_iters", "9", "9"},
-        {"dropout", "0.5", "0.5"}, {"arch", "gpt2", "gpt2"}, {"dtype", "bf16", "bf16"}, {"doc_mask", "false", "false"},
-        {"dataset", "/else/where", "/else/where"}, {"always_save_checkpoint", "true", "true"},
+        {"learning_rate", "2e-2", "0.02"},
+        {"batch_size", "3", "3"},
+        {"seed", "5", "5"},
+        {"max_iters", "9", "9"},
+        {"dropout", "0.5", "0.5"},
+        {"arch", "gpt2", "gpt2"},
+        {"dtype", "bf16", "bf16"},
+        {"doc_mask", "false", "false"},
+        {"dataset", "/else/where", "/else/where"},
+        {"always_save_checkpoint", "true", "true"},
     };
-    static const char *const fine[][2] = {{"threads", "7"}, {"resume", "true"}, {"name", "other"}, {"out_dir", "o"},
-                                          {"overwrite", "true"}, {"cpu", "ref"}, {"train_seconds", "5"}, {"compile", "true"}};
+    static const char *const fine[][2] = {{"threads", "7"},       {"resume", "true"},
+                                          {"name", "other"},      {"out_dir", "o"},
+                                          {"overwrite", "true"},  {"cpu", "ref"},
+                                          {"train_seconds", "5"}, {"compile", "true"}};
     Side a;
     side_init(&a, 0.5f);
     OK_(ckpt_save(fix_path("c.gguf"), a.m, a.o, &state, a.f.o, TERR));
@@ -127,7 +138,8 @@ TEST(another_configuration_is_named) {
         Side b;
         side_init(&b, 0.0f);
         fix_set(&b.f, differ[i][0], differ[i][1]);
-        refused(&b, fix_path("c.gguf"), (const char *const[]){differ[i][0], differ[i][2], "checkpoint was made with"});
+        refused(&b, fix_path("c.gguf"),
+                (const char *const[]){differ[i][0], differ[i][2], "checkpoint was made with"});
         side_free(&b);
     }
     for (size_t i = 0; i < COUNT_OF(fine); i++) {
@@ -143,7 +155,8 @@ typedef struct Bad {
     const char *words[3];
 } Bad;
 
-#define KEY(k, how, v) {.key = "ingot.run." k, .kind = how, .num = v}
+#define KEY(k, how, v) \
+    { .key = "ingot.run." k, .kind = how, .num = v }
 
 TEST(damaged_checkpoints) {
     static const Bad bad[] = {
@@ -151,8 +164,10 @@ TEST(damaged_checkpoints) {
         {{.drop = "ingot.adam.m"}, {"ingot.adam.m", "missing"}},
         {{.drop = "ingot.adam.v"}, {"ingot.adam.v", "missing"}},
         {{.alter = "ingot.adam.v", .n_dims = 1, .ne = {5}}, {"ingot.adam.v", "5 elements"}},
-        {{.alter = "ingot.weights", .n_dims = 1, .ne = {100000}}, {"ingot.weights", "100000 elements"}},
-        {{.alter = "ingot.adam.m", .type = DT_F16, .n_dims = 1, .ne = {64}}, {"ingot.adam.m", "f16", "f32"}},
+        {{.alter = "ingot.weights", .n_dims = 1, .ne = {100000}},
+         {"ingot.weights", "100000 elements"}},
+        {{.alter = "ingot.adam.m", .type = DT_F16, .n_dims = 1, .ne = {64}},
+         {"ingot.adam.m", "f16", "f32"}},
         {KEY("iter", SET_DROP, 0), {"ingot.run.iter", "missing"}},
         {KEY("iter", SET_I32, -1), {"ingot.run.iter", "-1", "limit"}},
         {KEY("iter", SET_U32, 41), {"ingot.run.iter", "41", "40"}},
@@ -190,7 +205,8 @@ TEST(a_checkpoint_of_too_many_steps) {
     side_init(&a, 0.5f);
     s.iter = s.max_iters = INT64_MAX;
     OK_(ckpt_save(fix_path("c.gguf"), a.m, a.o, &s, a.f.o, TERR));
-    refused(&a, fix_path("c.gguf"), (const char *const[]){"ingot.run.max_iters", "9223372036854775807", "1000000000000"});
+    refused(&a, fix_path("c.gguf"),
+            (const char *const[]){"ingot.run.max_iters", "9223372036854775807", "1000000000000"});
     side_free(&a);
 }
 

@@ -17,8 +17,8 @@ static void refused(const char *const keys[][2], const char *const words[]) {
     fix_free(&f);
 }
 
-#define REFUSED(a, b, c, d, ...)                                       \
-    refused((const char *const[][2]){{a, b}, {c, d}, {NULL, NULL}},    \
+#define REFUSED(a, b, c, d, ...)                                    \
+    refused((const char *const[][2]){{a, b}, {c, d}, {NULL, NULL}}, \
             (const char *const[]){__VA_ARGS__, NULL})
 
 TEST(rules_between_keys) {
@@ -31,7 +31,8 @@ TEST(rules_between_keys) {
 }
 
 TEST(a_micro_batch_has_its_limit) {
-    REFUSED("batch_size", "65536", "block_size", "512", "batch_size 65536", "block_size 512", "16777216");
+    REFUSED("batch_size", "65536", "block_size", "512", "batch_size 65536", "block_size 512",
+            "16777216");
 }
 
 TEST(dataset_is_needed) {
@@ -77,14 +78,44 @@ TEST(architecture_by_keys) {
 
 TEST(ranges) {
     static const char *const bad[][2] = {
-        {"n_layer", "0"}, {"n_layer", "513"}, {"n_head", "0"}, {"n_embd", "7"}, {"n_embd", "65537"},
-        {"block_size", "7"}, {"batch_size", "0"}, {"batch_size", "65537"}, {"gradient_accumulation_steps", "0"},
-        {"dropout", "-0.1"}, {"dropout", "0.96"}, {"dropout", "nan"}, {"learning_rate", "-1"}, {"learning_rate", "11"},
-        {"learning_rate", "inf"}, {"max_iters", "0"}, {"warmup_iters", "-1"}, {"beta1", "1"}, {"beta2", "1"},
-        {"eps", "0"}, {"grad_clip", "-1"}, {"eval_interval", "0"}, {"eval_iters", "-1"}, {"early_stop", "-1"},
-        {"log_interval", "0"}, {"seed", "-1"}, {"threads", "4097"}, {"train_seconds", "-5"}, {"norm_eps", "0"},
-        {"arch", "bert"}, {"schedule", "step"}, {"dtype", "int8"}, {"device", "tpu"}, {"cpu", "sse"},
-        {"resume", "maybe"}, {"n_layer", "six"}, {"n_layer", "2.5"}, {"n_layer", ""},
+        {"n_layer", "0"},
+        {"n_layer", "513"},
+        {"n_head", "0"},
+        {"n_embd", "7"},
+        {"n_embd", "65537"},
+        {"block_size", "7"},
+        {"batch_size", "0"},
+        {"batch_size", "65537"},
+        {"gradient_accumulation_steps", "0"},
+        {"dropout", "-0.1"},
+        {"dropout", "0.96"},
+        {"dropout", "nan"},
+        {"learning_rate", "-1"},
+        {"learning_rate", "11"},
+        {"learning_rate", "inf"},
+        {"max_iters", "0"},
+        {"warmup_iters", "-1"},
+        {"beta1", "1"},
+        {"beta2", "1"},
+        {"eps", "0"},
+        {"grad_clip", "-1"},
+        {"eval_interval", "0"},
+        {"eval_iters", "-1"},
+        {"early_stop", "-1"},
+        {"log_interval", "0"},
+        {"seed", "-1"},
+        {"threads", "4097"},
+        {"train_seconds", "-5"},
+        {"norm_eps", "0"},
+        {"arch", "bert"},
+        {"schedule", "step"},
+        {"dtype", "int8"},
+        {"device", "tpu"},
+        {"cpu", "sse"},
+        {"resume", "maybe"},
+        {"n_layer", "six"},
+        {"n_layer", "2.5"},
+        {"n_layer", ""},
     };
     Fix f;
     fix_init(&f);
@@ -98,13 +129,33 @@ TEST(ranges) {
 /* The keys of the code-completion configuration that people bring along. */
 TEST(familiar_keys_are_there) {
     static const char *const keys[][2] = {
-        {"out_dir", "out-code-assistant"}, {"eval_interval", "500"}, {"eval_iters", "100"}, {"log_interval", "10"},
-        {"dataset", "python_code"}, {"gradient_accumulation_steps", "4"}, {"batch_size", "8"}, {"block_size", "512"},
-        {"n_layer", "12"}, {"n_head", "12"}, {"n_embd", "768"}, {"dropout", "0.1"}, {"init_from", "scratch"},
-        {"learning_rate", "5e-5"}, {"max_iters", "5000"}, {"lr_decay_iters", "5000"}, {"min_lr", "5e-6"},
-        {"weight_decay", "0.1"}, {"grad_clip", "1.0"}, {"decay_lr", "true"}, {"warmup_iters", "100"},
-        {"device", "cuda"}, {"dtype", "float16"}, {"compile", "true"}, {"always_save_checkpoint", "false"},
-        {"beta1", "0.9"}, {"beta2", "0.95"},
+        {"out_dir", "out-code-assistant"},
+        {"eval_interval", "500"},
+        {"eval_iters", "100"},
+        {"log_interval", "10"},
+        {"dataset", "python_code"},
+        {"gradient_accumulation_steps", "4"},
+        {"batch_size", "8"},
+        {"block_size", "512"},
+        {"n_layer", "12"},
+        {"n_head", "12"},
+        {"n_embd", "768"},
+        {"dropout", "0.1"},
+        {"init_from", "scratch"},
+        {"learning_rate", "5e-5"},
+        {"max_iters", "5000"},
+        {"lr_decay_iters", "5000"},
+        {"min_lr", "5e-6"},
+        {"weight_decay", "0.1"},
+        {"grad_clip", "1.0"},
+        {"decay_lr", "true"},
+        {"warmup_iters", "100"},
+        {"device", "cuda"},
+        {"dtype", "float16"},
+        {"compile", "true"},
+        {"always_save_checkpoint", "false"},
+        {"beta1", "0.9"},
+        {"beta2", "0.95"},
     };
     Fix f;
     ModelConfig m;
@@ -114,6 +165,7 @@ TEST(familiar_keys_are_there) {
     fix_set(&f, "n_ff", "0");
     OK_(train__check(&f.c, TERR));
     OK_(train__model_config(&m, &f.c, 50257, TERR));
-    NEAR((double)model_n_params(&m), 124439808.0 - 512 * 768, 0); /* a context of 512 instead of 1,024 */
+    NEAR((double)model_n_params(&m), 124439808.0 - 512 * 768,
+         0); /* a context of 512 instead of 1,024 */
     fix_free(&f);
 }

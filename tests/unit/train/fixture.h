@@ -83,11 +83,15 @@ static UNUSED void fix_init(Fix *f) {
     int n;
     const OptSpec *specs = train_options(&n);
     static const char *const keys[][2] = {
-        {"arch", "llama"},   {"n_layer", "1"},     {"n_head", "2"},        {"n_embd", "16"},
-        {"n_ff", "24"},      {"block_size", "16"}, {"batch_size", "2"},    {"gradient_accumulation_steps", "2"},
-        {"dropout", "0"},    {"max_iters", "4"},   {"warmup_iters", "1"},  {"learning_rate", "1e-2"},
-        {"min_lr", "1e-3"},  {"eval_iters", "2"},  {"eval_interval", "2"}, {"log_interval", "1"},
-        {"threads", "1"},    {"dtype", "f32"},
+        {"arch", "llama"},      {"n_layer", "1"},
+        {"n_head", "2"},        {"n_embd", "16"},
+        {"n_ff", "24"},         {"block_size", "16"},
+        {"batch_size", "2"},    {"gradient_accumulation_steps", "2"},
+        {"dropout", "0"},       {"max_iters", "4"},
+        {"warmup_iters", "1"},  {"learning_rate", "1e-2"},
+        {"min_lr", "1e-3"},     {"eval_iters", "2"},
+        {"eval_interval", "2"}, {"log_interval", "1"},
+        {"threads", "1"},       {"dtype", "f32"},
     };
     memset(f, 0, sizeof *f);
     OK_(opt_new(&f->o, specs, n, &f->c, TERR));
@@ -110,7 +114,7 @@ typedef struct Heard {
     int n_plans, n_steps, n_evals, n_notes;
     char notes[1000];
     atomic_int stop;
-    int stop_at; /* raise stop after this step; 0: never; -1: with the plan */
+    int stop_at;                /* raise stop after this step; 0: never; -1: with the plan */
     uint64_t n_alloc[FIX_MOST]; /* mem_n_alloc() after each step */
 } Heard;
 
@@ -144,7 +148,12 @@ static UNUSED void fix_eval(void *ctx, const TrainEval *v) {
 
 /* h keeps its stop_at; everything else is heard anew. */
 static UNUSED Status fix_run(TrainResult *r, const Fix *f, Heard *h, Err *e) {
-    TrainEvents ev = {.note = fix_note, .plan = fix_plan, .step = fix_step, .eval = fix_eval, .ctx = h, .stop = &h->stop};
+    TrainEvents ev = {.note = fix_note,
+                      .plan = fix_plan,
+                      .step = fix_step,
+                      .eval = fix_eval,
+                      .ctx = h,
+                      .stop = &h->stop};
     int stop_at = h->stop_at;
     memset(h, 0, sizeof *h);
     h->stop_at = stop_at;

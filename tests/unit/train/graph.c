@@ -18,7 +18,20 @@ typedef struct Pass {
 } Pass;
 
 static ModelConfig config_of(const char *arch) {
-    ModelConfig c = {.arch = model_arch_find(slice_of(arch)), .n_layer = 2, .C = 32, .nh = 4, .nkv = 2, .hd = 8, .ff = 48, .V = V, .ctx = T, .norm_eps = 1e-5f, .rope_base = 1e4f, .rope_scale = 1, .n_rot = 4, .tied = true};
+    ModelConfig c = {.arch = model_arch_find(slice_of(arch)),
+                     .n_layer = 2,
+                     .C = 32,
+                     .nh = 4,
+                     .nkv = 2,
+                     .hd = 8,
+                     .ff = 48,
+                     .V = V,
+                     .ctx = T,
+                     .norm_eps = 1e-5f,
+                     .rope_base = 1e4f,
+                     .rope_scale = 1,
+                     .n_rot = 4,
+                     .tied = true};
     if (c.arch->fused_qkv) c.nkv = c.nh;
     return c;
 }
@@ -33,7 +46,8 @@ static void pass_init(Pass *x, const char *arch, GraphOpts o) {
         x->ids[i] = (i * 7 + i / 5) % V;
         x->targets[i] = i % 11 == 4 ? -1 : (i * 13 + 5) % V;
     }
-    for (int r = 0; r < ROWS; r++) graph_segments(x->ids + r * T, T, 3, x->seg + r * T, x->pos + r * T);
+    for (int r = 0; r < ROWS; r++)
+        graph_segments(x->ids + r * T, T, 3, x->seg + r * T, x->pos + r * T);
 }
 
 static void pass_free(Pass *x) {
@@ -137,13 +151,12 @@ TEST(a_step_allocates_nothing) {
 /* The masks follow the number of the micro-batch and the key; validation has none. */
 TEST(dropout_is_a_function_of_key_and_step) {
     double loss[4];
-    static const struct {
-        uint64_t key, index;
-    } runs[] = {{1, 0}, {1, 0}, {1, 1}, {2, 0}};
+    static const struct { uint64_t key, index; } runs[] = {{1, 0}, {1, 0}, {1, 1}, {2, 0}};
     float *g[4];
     for (int i = 0; i < 4; i++) {
         Pass x;
-        pass_init(&x, "gpt2", (GraphOpts){.n_row = ROWS, .T = T, .dropout = 0.2f, .drop_key = runs[i].key});
+        pass_init(&x, "gpt2",
+                  (GraphOpts){.n_row = ROWS, .T = T, .dropout = 0.2f, .drop_key = runs[i].key});
         GraphBatch b = rows_from(&x, 0, runs[i].index);
         OK_(graph_step(x.g, &b, 1.0f, &loss[i], TERR));
         g[i] = grads(&x);
@@ -171,7 +184,8 @@ TEST(gradients_accumulate) {
     float *one = grads(&x);
     OK_(graph_step(x.g, &b, 1.0f, &loss, TERR));
     float *two = grads(&x);
-    for (size_t i = 0; i < x.m->n_flat; i++) NEAR(two[i], 2.0 * (double)one[i], 1e-5 + 1e-5 * fabs((double)one[i]));
+    for (size_t i = 0; i < x.m->n_flat; i++)
+        NEAR(two[i], 2.0 * (double)one[i], 1e-5 + 1e-5 * fabs((double)one[i]));
     graph_zero_grads(x.g);
     OK_(graph_step(x.g, &b, 0.0f, &loss, TERR));
     free(one);

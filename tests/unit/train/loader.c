@@ -7,7 +7,11 @@ static uint16_t tokens[4000];
 
 static Shard shard_of(uint64_t n, int n_vocab, int eot) {
     for (size_t i = 0; i < COUNT_OF(tokens); i++) tokens[i] = (uint16_t)(i % (size_t)n_vocab);
-    return (Shard){.map = {(const uint8_t *)tokens, n * 2}, .id_bytes = 2, .n_tok = n, .n_vocab = n_vocab, .eot = eot};
+    return (Shard){.map = {(const uint8_t *)tokens, n * 2},
+                   .id_bytes = 2,
+                   .n_tok = n,
+                   .n_vocab = n_vocab,
+                   .eot = eot};
 }
 
 /* Where row r of a batch begins: ids count up, so the first one says it. */
@@ -124,7 +128,8 @@ TEST(an_id_outside_the_vocabulary_is_refused) {
 /* ---- documents ---- */
 
 TEST(segments) {
-    static const int32_t ids[] = {5, 9, 1, 9, 9, 2, 3, 9}, seg[] = {0, 0, 2, 2, 4, 5, 5, 5}, pos[] = {0, 1, 0, 1, 0, 0, 1, 2};
+    static const int32_t ids[] = {5, 9, 1, 9, 9, 2, 3, 9}, seg[] = {0, 0, 2, 2, 4, 5, 5, 5},
+                         pos[] = {0, 1, 0, 1, 0, 0, 1, 2};
     int32_t s[8], p[8];
     graph_segments(ids, 8, 9, s, p);
     EQ_MEM(s, seg, sizeof s);

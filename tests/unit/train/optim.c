@@ -31,7 +31,8 @@ TEST(schedules_without_a_middle) {
         LrSchedule only_warmup = {kinds[i], 2.0, 0.5, 10, 10}; /* decays within no step */
         NEAR(lr_at(&only_warmup, 9), 20.0 / 11, 1e-12);
         NEAR(lr_at(&only_warmup, 10), 0.5, 1e-12);
-        LrSchedule late = {kinds[i], 2.0, 0.5, 50, 10}; /* the warm-up comes first, then it is too late */
+        LrSchedule late = {kinds[i], 2.0, 0.5, 50,
+                           10}; /* the warm-up comes first, then it is too late */
         NEAR(lr_at(&late, 30), 2.0 * 31 / 51, 1e-12);
         NEAR(lr_at(&late, 50), 0.5, 1e-12);
         LrSchedule zero = {kinds[i], 0.0, 0.0, 0, 1};
@@ -47,7 +48,8 @@ TEST(schedules_fall) {
             for (int t = 0; t < 120; t++) {
                 double lr = lr_at(&s, t);
                 TRUE_(lr > 0.0 && lr <= 3e-4 * (1 + 1e-12));
-                if (t >= warmup) TRUE_(lr >= 3e-5 * (1 - 1e-12) && lr_at(&s, t + 1) <= lr * (1 + 1e-12));
+                if (t >= warmup)
+                    TRUE_(lr >= 3e-5 * (1 - 1e-12) && lr_at(&s, t + 1) <= lr * (1 + 1e-12));
                 else TRUE_(t == 0 || lr > lr_at(&s, t - 1));
             }
         }
@@ -79,7 +81,20 @@ typedef struct Opt {
 } Opt;
 
 static void opt_init(Opt *x, AdamwOpts o, float g) {
-    ModelConfig c = {.arch = model_arch_find(slice_of("llama")), .n_layer = 1, .C = 16, .nh = 2, .nkv = 1, .hd = 8, .ff = 16, .V = 20, .ctx = 8, .norm_eps = 1e-5f, .rope_base = 1e4f, .rope_scale = 1, .n_rot = 4, .tied = true};
+    ModelConfig c = {.arch = model_arch_find(slice_of("llama")),
+                     .n_layer = 1,
+                     .C = 16,
+                     .nh = 2,
+                     .nkv = 1,
+                     .hd = 8,
+                     .ff = 16,
+                     .V = 20,
+                     .ctx = 8,
+                     .norm_eps = 1e-5f,
+                     .rope_base = 1e4f,
+                     .rope_scale = 1,
+                     .n_rot = 4,
+                     .tied = true};
     OK_(device_cpu_new(&x->d, &(DeviceOpts){.n_threads = 2}, TERR));
     OK_(model_new(&x->m, x->d, &c, TERR));
     OK_(adamw_new(&x->o, x->m, &o, TERR));

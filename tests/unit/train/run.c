@@ -21,7 +21,8 @@ static int64_t saved_iter(const char *name) {
     Gguf *g = NULL;
     snprintf(path, sizeof path, "%s/%s", fix_path("run"), name);
     OK_(gguf_open(&g, path, TERR));
-    OK_(gguf_get_int(&iter, g, strcmp(name, "ckpt.gguf") ? "ingot.train.iter" : "ingot.run.iter", 0, 1000, TERR));
+    OK_(gguf_get_int(&iter, g, strcmp(name, "ckpt.gguf") ? "ingot.train.iter" : "ingot.run.iter", 0,
+                     1000, TERR));
     gguf_close(g);
     return iter;
 }
@@ -29,7 +30,8 @@ static int64_t saved_iter(const char *name) {
 /* ---- a run from start to end ---- */
 
 static void check_files(void) {
-    static const char *const files[] = {"config.yaml", "metrics.jsonl", "speed.jsonl", "model.gguf", "ckpt.gguf", "report.html"};
+    static const char *const files[] = {"config.yaml", "metrics.jsonl", "speed.jsonl",
+                                        "model.gguf",  "ckpt.gguf",     "report.html"};
     char path[600];
     for (size_t i = 0; i < COUNT_OF(files); i++) {
         snprintf(path, sizeof path, "%s/%s", fix_path("run"), files[i]);
@@ -370,7 +372,8 @@ TEST(notes_say_what_is_used_instead) {
     fix_set(&f, "max_iters", "1");
     OK_(fix_run(&r, &f, &h, TERR));
     EQ(h.n_notes, 3);
-    TRUE_(strstr(h.notes, "device cuda") && strstr(h.notes, "compile") && strstr(h.notes, "dtype float16"));
+    TRUE_(strstr(h.notes, "device cuda") && strstr(h.notes, "compile") &&
+          strstr(h.notes, "dtype float16"));
     fix_free(&f);
 }
 
@@ -404,7 +407,10 @@ TEST(data_that_is_too_short) {
     Fix f;
     setup(&f);
     fix_set(&f, "block_size", "700"); /* the validation shard has 700: 701 are needed */
-    refused(&f, ERR_ARG, "700 tokens", "701");
+    refused(&f, ERR_ARG, "val.bin: shard has 700 tokens", "701");
+    fix_set(&f, "block_size", "3000");
+    refused(&f, ERR_ARG, "train.bin: shard has 3000 tokens", "3001");
+    fix_set(&f, "block_size", "700");
     fix_set(&f, "eval_iters", "0"); /* nobody needs it then */
     fix_set(&f, "batch_size", "1");
     fix_set(&f, "max_iters", "1");
