@@ -50,12 +50,12 @@ MUST_CHECK Status io_writer_close(IoWriter *w, Err *e);
 /* Release without putting anything in place. Legal on a zeroed or closed writer. */
 void io_writer_abort(IoWriter *w);
 
-/* Make a folder and the ones above it; one that exists is fine. */
 /* Take the lock of a file (made if absent) without waiting: ERR_FULL while another process has it. The lock goes
  * with io_unlock or with the process, however it ends. */
 MUST_CHECK Status io_lock(int *fd, const char *path, Err *e);
 void io_unlock(int fd); /* < 0 is fine */
 
+/* Make a folder and the ones above it; one that exists is fine. */
 MUST_CHECK Status io_mkdirs(const char *path, Err *e);
 /* Remove a file or an empty folder. ERR_NOT_FOUND is a failure too. */
 MUST_CHECK Status io_remove(const char *path, Err *e);

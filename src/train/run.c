@@ -264,12 +264,22 @@ static Status open_log(IoWriter *w, const char *path, uint64_t keep, Err *e) {
     return keep > 0 ? io_writer_open_at(w, path, keep, e) : io_writer_open(w, path, false, e);
 }
 
+/* Bytes of a log's whole lines: a run that was killed may have left half of one behind them. */
+static Status whole_lines(uint64_t *out, const char *path, Err *e) {
+    IoMap map = {0};
+    TRY(io_map(&map, path, e));
+    const uint8_t *last = map.n ? memrchr(map.p, '\n', map.n) : NULL;
+    *out = last ? (uint64_t)(last - map.p) + 1 : 0;
+    io_unmap(&map);
+    return OK;
+}
+
 static Status open_logs(Run *r, bool resuming, Err *e) {
     char path[512];
     uint64_t keep = 0;
     TRY(open_log(&r->metrics, run_path(r, path, "metrics.jsonl"), r->s.metrics_bytes, e));
     run_path(r, path, "speed.jsonl");
-    if (resuming && io_exists(path)) TRY(io_file_size(&keep, path, e));
+    if (resuming && io_exists(path)) TRY(whole_lines(&keep, path, e));
     return open_log(&r->speed, path, keep, e);
 }
 

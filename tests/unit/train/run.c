@@ -420,6 +420,29 @@ TEST(data_that_is_too_short) {
     fix_free(&f);
 }
 
+/* A kill in the middle of a line of speed.jsonl: the half line goes, the lines before it stay. */
+TEST(half_a_line_of_the_speed_log) {
+    Fix f;
+    Heard h = {.stop_at = 2};
+    TrainResult r;
+    setup(&f);
+    FAILS(ERR_CANCELLED, fix_run(&r, &f, &h, TERR));
+    StrBuf log = fix_read("speed.jsonl");
+    size_t whole = log.n;
+    sb_puts(&log, "{\"iter\":3,\"tok");
+    fix_put(fix_path("run/speed.jsonl"), log.p, log.n);
+    fix_set(&f, "resume", "true");
+    h.stop_at = 0;
+    OK_(fix_run(&r, &f, &h, TERR));
+    StrBuf now = fix_read("speed.jsonl");
+    TRUE_(now.n > whole);
+    EQ_MEM(now.p, log.p, whole);
+    TRUE_(!strstr(now.p, "tok{") && strncmp(now.p + whole, "{\"iter\":", 8) == 0);
+    sb_deinit(&log);
+    sb_deinit(&now);
+    fix_free(&f);
+}
+
 /* The same folder, prepared again with more tokens, would index past the embedding. */
 TEST(a_vocabulary_that_grew) {
     Fix f;
