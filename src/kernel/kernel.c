@@ -29,6 +29,12 @@ static const KernSlot slots[] = {
     SLOT("to_f32 bf16", to_f32[DT_BF16], 0),
     SLOT("to_f32 q8_0", to_f32[DT_Q8_0], 0),
     SLOT("to_f32 q4_0", to_f32[DT_Q4_0], 0),
+    SLOT("to_f32 q4_1", to_f32[DT_Q4_1], 0),
+    SLOT("to_f32 q5_0", to_f32[DT_Q5_0], 0),
+    SLOT("to_f32 q5_1", to_f32[DT_Q5_1], 0),
+    SLOT("to_f32 q4_K", to_f32[DT_Q4_K], 0),
+    SLOT("to_f32 q5_K", to_f32[DT_Q5_K], 0),
+    SLOT("to_f32 q6_K", to_f32[DT_Q6_K], 0),
     SLOT("from_f32 f32", from_f32[DT_F32], 0),
     SLOT("from_f32 f16", from_f32[DT_F16], 0),
     SLOT("from_f32 bf16", from_f32[DT_BF16], 0),
@@ -39,6 +45,12 @@ static const KernSlot slots[] = {
     SLOT("gemv bf16", gemv[DT_BF16], 2e-6),
     SLOT("gemv q8_0", gemv[DT_Q8_0], 2e-6),
     SLOT("gemv q4_0", gemv[DT_Q4_0], 2e-6),
+    SLOT("gemv q4_1", gemv[DT_Q4_1], 2e-6),
+    SLOT("gemv q5_0", gemv[DT_Q5_0], 2e-6),
+    SLOT("gemv q5_1", gemv[DT_Q5_1], 2e-6),
+    SLOT("gemv q4_K", gemv[DT_Q4_K], 2e-6),
+    SLOT("gemv q5_K", gemv[DT_Q5_K], 2e-6),
+    SLOT("gemv q6_K", gemv[DT_Q6_K], 2e-6),
     SLOT("gemm_f32", gemm_f32.tile, 2e-6),
     SLOT("gemm_bf16", gemm_bf16.tile, 8e-3),
     SLOT("dot", dot, 2e-6),
@@ -75,6 +87,7 @@ const KernSlot *kern_slots(int *n) {
 }
 
 void kern_fill_ref(Kern *k) {
+    kern_ref_convert(k);
     kern_ref_quant(k);
     kern_ref_gemv(k);
     kern_ref_gemm(k);
@@ -86,6 +99,7 @@ void kern_fill_ref(Kern *k) {
 }
 
 void kern_fill_avx2(Kern *k) {
+    kern_avx2_convert(k);
     kern_avx2_quant(k);
     kern_avx2_gemv(k);
     kern_avx2_gemm(k);
@@ -97,6 +111,7 @@ void kern_fill_avx2(Kern *k) {
 }
 
 void kern_fill_avx512(Kern *k) {
+    kern_avx512_convert(k);
     kern_avx512_quant(k);
     kern_avx512_gemv(k);
     kern_avx512_gemm(k);

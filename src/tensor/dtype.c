@@ -7,9 +7,12 @@
 #include "tensor/half.h"
 
 static const DTypeInfo dtype_table[DT_COUNT] = {
-    [DT_F32] = {"f32", 1, 4, false},    [DT_F16] = {"f16", 1, 2, false},
-    [DT_Q4_0] = {"q4_0", 32, 18, true}, [DT_Q8_0] = {"q8_0", 32, 34, true},
-    [DT_BF16] = {"bf16", 1, 2, false},
+    [DT_F32] = {"f32", 1, 4, false},      [DT_F16] = {"f16", 1, 2, false},
+    [DT_BF16] = {"bf16", 1, 2, false},    [DT_Q4_0] = {"q4_0", 32, 18, true},
+    [DT_Q4_1] = {"q4_1", 32, 20, true},   [DT_Q5_0] = {"q5_0", 32, 22, true},
+    [DT_Q5_1] = {"q5_1", 32, 24, true},   [DT_Q8_0] = {"q8_0", 32, 34, true},
+    [DT_Q4_K] = {"q4_K", 256, 144, true}, [DT_Q5_K] = {"q5_K", 256, 176, true},
+    [DT_Q6_K] = {"q6_K", 256, 210, true},
 };
 
 const DTypeInfo *dtype_info(uint32_t type) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Conversion between f32 and the stored types, by definition.
+ * f32 to blocks, by definition.
  *
  * q8_0 and q4_0 follow the rules of the format's reference quantizer, so that files come out byte for
  * byte equal: all arithmetic in f32, the scale is used before it is rounded to f16.
@@ -14,53 +14,6 @@
 #include "kernel/internal.h"
 #include "tensor/blocks.h"
 #include "tensor/half.h"
-
-static void f32_to_f32(float *y, const void *x, size_t n) {
-    if (n > 0) memcpy(y, x, n * sizeof *y);
-}
-
-static void f32_from_f32(void *y, const float *x, size_t n) {
-    if (n > 0) memcpy(y, x, n * sizeof *x);
-}
-
-static void f16_to_f32(float *y, const void *x, size_t n) {
-    const uint16_t *h = x;
-    for (size_t i = 0; i < n; i++) y[i] = half_f16_to_f32(h[i]);
-}
-
-static void f16_from_f32(void *y, const float *x, size_t n) {
-    uint16_t *h = y;
-    for (size_t i = 0; i < n; i++) h[i] = half_f32_to_f16(x[i]);
-}
-
-static void bf16_to_f32(float *y, const void *x, size_t n) {
-    const uint16_t *h = x;
-    for (size_t i = 0; i < n; i++) y[i] = half_bf16_to_f32(h[i]);
-}
-
-static void bf16_from_f32(void *y, const float *x, size_t n) {
-    uint16_t *h = y;
-    for (size_t i = 0; i < n; i++) h[i] = half_f32_to_bf16(x[i]);
-}
-
-static void q8_0_to_f32(float *y, const void *x, size_t n) {
-    const BlockQ8_0 *b = x;
-    for (size_t i = 0; i < n / QK; i++) {
-        float d = half_f16_to_f32(b[i].d);
-        for (int j = 0; j < QK; j++) y[i * QK + (size_t)j] = d * (float)b[i].qs[j];
-    }
-}
-
-static void q4_0_to_f32(float *y, const void *x, size_t n) {
-    const BlockQ4_0 *b = x;
-    for (size_t i = 0; i < n / QK; i++) {
-        float d = half_f16_to_f32(b[i].d), *yb = y + i * QK;
-        for (int j = 0; j < QK / 2; j++) {
-            yb[j] = d * (float)((b[i].qs[j] & 15) - 8);
-            yb[j + QK / 2] = d * (float)((b[i].qs[j] >> 4) - 8);
-        }
-    }
-}
 
 /* v as an integer when it is within the range of q, else 0. */
 static int to_int_or_0(float v) { return v > -256.0f && v < 256.0f ? (int)v : 0; }
@@ -99,14 +52,6 @@ static void q4_0_from_f32(void *y, const float *x, size_t n) {
 }
 
 void kern_ref_quant(Kern *k) {
-    k->to_f32[DT_F32] = f32_to_f32;
-    k->to_f32[DT_F16] = f16_to_f32;
-    k->to_f32[DT_BF16] = bf16_to_f32;
-    k->to_f32[DT_Q8_0] = q8_0_to_f32;
-    k->to_f32[DT_Q4_0] = q4_0_to_f32;
-    k->from_f32[DT_F32] = f32_from_f32;
-    k->from_f32[DT_F16] = f16_from_f32;
-    k->from_f32[DT_BF16] = bf16_from_f32;
     k->from_f32[DT_Q8_0] = q8_0_from_f32;
     k->from_f32[DT_Q4_0] = q4_0_from_f32;
 }
