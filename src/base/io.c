@@ -109,13 +109,18 @@ static Status check_regular(const struct stat *s, const char *path, Err *e) {
     return err_set(e, ERR_IO, "%s: %s", shown(path), what);
 }
 
-static Status map_fd(IoMap *out, int fd, const char *path, Err *e) {
+/* At `at`, over what is reserved there, or anywhere where at is NULL. */
+static Status map_fd(IoMap *out, int fd, uint8_t *at, const char *path, Err *e) {
     struct stat s;
     if (sys_fstat(fd, &s) < 0) return io_fail(e, path);
     TRY(check_regular(&s, path, e));
     IoMap m = {NULL, (size_t)s.st_size};
+    if (at && m.n != out->n)
+        return err_set(e, ERR_IO, "%s: has %zu bytes, had %zu a moment ago", shown(path), m.n,
+                       out->n);
     if (m.n > 0) {
-        void *p = faulty() ? MAP_FAILED : mmap(NULL, m.n, PROT_READ, MAP_SHARED, fd, 0);
+        int flags = MAP_SHARED | (at ? MAP_FIXED : 0);
+        void *p = faulty() ? MAP_FAILED : mmap(at, m.n, PROT_READ, flags, fd, 0);
         if (p == MAP_FAILED) return io_fail(e, path);
         m.p = p;
     }
@@ -123,12 +128,43 @@ static Status map_fd(IoMap *out, int fd, const char *path, Err *e) {
     return OK;
 }
 
-Status io_map(IoMap *out, const char *path, Err *e) {
+static Status map_path(IoMap *out, uint8_t *at, const char *path, Err *e) {
     int fd = sys_open(path, O_RDONLY | O_NONBLOCK); /* a named pipe must not block the check */
     if (fd < 0) return io_fail(e, path);
-    Status st = map_fd(out, fd, path, e);
+    Status st = map_fd(out, fd, at, path, e);
     close(fd);
     return st;
+}
+
+Status io_map(IoMap *out, const char *path, Err *e) { return map_path(out, NULL, path, e); }
+
+/* Address space for all of them is taken first; then each file is mapped over its part of it. */
+Status io_map_all(IoMap *whole, IoMap *part, const char *const *paths, size_t n, Err *e) {
+    uint64_t total = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        TRY(io_file_size(&size, paths[i], e));
+        part[i] = (IoMap){NULL, (size_t)size};
+        total += ROUND_UP(size, IO_PAGE);
+        if (total > SIZE_MAX / 4) return err_set(e, ERR_IO, "%s: too large", shown(paths[i]));
+    }
+    if (total == 0) return err_set(e, ERR_IO, "%s: empty", shown(paths[0]));
+    void *room = faulty() ? MAP_FAILED
+                          : mmap(NULL, (size_t)total, PROT_NONE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED) return io_fail(e, paths[0]);
+    IoMap m = {room, (size_t)total};
+    uint8_t *at = room;
+    for (size_t i = 0; i < n; i++) {
+        size_t step = ROUND_UP(part[i].n, (size_t)IO_PAGE);
+        Status st = map_path(&part[i], at, paths[i], e);
+        if (st != OK) {
+            io_unmap(&m);
+            return st;
+        }
+        at += step;
+    }
+    *whole = m;
+    return OK;
 }
 
 void io_unmap(IoMap *m) {

@@ -14,6 +14,9 @@ typedef struct IoMap {
 
 /* Map a regular file. ERR_NOT_FOUND, ERR_IO. */
 MUST_CHECK Status io_map(IoMap *out, const char *path, Err *e);
+/* Map n regular files behind one another, so that all lie within *whole: part[i] is file i, each begins at a
+ * page. One io_unmap of *whole ends them all. A file that changes its size meanwhile is ERR_IO. */
+MUST_CHECK Status io_map_all(IoMap *whole, IoMap *part, const char *const *paths, size_t n, Err *e);
 void io_unmap(IoMap *m);
 /* Tell the kernel that these mapped pages are not needed any more. */
 void io_map_release(const void *p, size_t n);

@@ -143,8 +143,9 @@ static void put_text(StrBuf *b, const Info *f, const InfoCmd *c) {
     put_metadata(b, f->g);
     if (c->tensors) put_tensors(b, f->g);
     sb_printf(b, "file: %s, %s, GGUF version %u, alignment %u, %zu metadata entries, %zu tensors\n",
-              f->path, cli_bytes(size, (double)gguf_map(f->g).n), gguf_version(f->g),
+              f->path, cli_bytes(size, (double)gguf_file_bytes(f->g)), gguf_version(f->g),
               gguf_alignment(f->g), gguf_n_kv(f->g), gguf_n_tensors(f->g));
+    if (gguf_n_files(f->g) > 1) sb_printf(b, "in %zu files\n", gguf_n_files(f->g));
     sb_printf(b, "parameters: %s, %.2f bits each\n", cli_commas(n, f->n_params),
               f->n_params ? 8.0 * (double)f->n_weight_bytes / (double)f->n_params : 0);
     put_plan(b, f);
@@ -222,7 +223,8 @@ static void put_json(StrBuf *b, const Info *f, const InfoCmd *c) {
     jw_init(&w, b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "file", f->path);
-    jw_int(&w, "file_bytes", (int64_t)gguf_map(f->g).n);
+    jw_int(&w, "file_bytes", (int64_t)gguf_file_bytes(f->g));
+    jw_int(&w, "files", (int64_t)gguf_n_files(f->g));
     jw_int(&w, "version", gguf_version(f->g));
     jw_int(&w, "alignment", gguf_alignment(f->g));
     jw_int(&w, "parameters", (int64_t)f->n_params);

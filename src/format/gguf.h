@@ -25,8 +25,10 @@ enum {
     GGUF_MAX_ARRAY_DEPTH = 2,
     GGUF_MAX_KEY = 65535,
     GGUF_MAX_NAME = 127,
-    GGUF_MAX_ENTRIES = 1 << 18, /* of metadata, and of tensors */
-    GGUF_MIN_ALIGNMENT = 8,     /* the data of every element type is aligned as C wants it */
+    GGUF_MAX_ENTRIES = 1 << 18,     /* of metadata, and of tensors */
+    GGUF_MAX_FILES = 1024,          /* of one model */
+    GGUF_MAX_SPLIT_TENSORS = 65536, /* in all of them */
+    GGUF_MIN_ALIGNMENT = 8,         /* the data of every element type is aligned as C wants it */
     GGUF_DEFAULT_ALIGNMENT = 32,
     GGUF_MAX_ALIGNMENT = 65536
 };
@@ -72,15 +74,16 @@ typedef struct GgufTensor {
     DType type;
     int n_dims;
     uint64_t ne[GGUF_MAX_DIMS]; /* innermost first; 1 beyond n_dims */
-    uint64_t offset;            /* from the start of the data section */
+    uint64_t offset;            /* from the start of its file's data section */
     uint64_t n_elem, n_bytes;
     const void *data; /* borrowed from the map */
 } GgufTensor;
 
 typedef struct Gguf Gguf; /* an opened file: immutable, so any thread may read it */
 
-/* Map and check a whole file. ERR_FORMAT with one line that names the field, its value and the
- * limit. */
+/* Map and check a whole file. A file that is one of several (split.count) brings the others along: they stand
+ * beside it, NAME-00001-of-00003.gguf and so on, and are one Gguf. ERR_FORMAT with one line that names the
+ * field, its value and the limit. */
 MUST_CHECK Status gguf_open(Gguf **out, const char *path, Err *e);
 /* The same over bytes, 8-byte aligned, that the caller keeps alive (tests, fuzzing). */
 MUST_CHECK Status gguf_open_bytes(Gguf **out, const void *p, size_t n, Err *e);
@@ -99,7 +102,10 @@ const GgufTensor *gguf_tensor_at(const Gguf *g, size_t i);
 /* Borrowed, or NULL if there is none. Constant time. */
 const GgufKv *gguf_find(const Gguf *g, const char *key);
 const GgufTensor *gguf_find_tensor(const Gguf *g, const char *name);
-/* The map, for releasing pages. */
+/* Files the model is in, and their bytes. */
+size_t gguf_n_files(const Gguf *g);
+uint64_t gguf_file_bytes(const Gguf *g);
+/* The bytes in memory, for releasing pages; several files lie behind one another. */
 IoMap gguf_map(const Gguf *g);
 
 /* Typed reads with a range: ERR_NOT_FOUND if absent (message says so), ERR_FORMAT if of another

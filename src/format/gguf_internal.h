@@ -43,6 +43,8 @@ void gguf__index_deinit(GgufIndex *x);
 struct Gguf {
     IoMap map; /* owned where owns_map, else the caller's bytes */
     bool owns_map;
+    size_t n_files;
+    uint64_t n_bytes; /* of all files */
     uint32_t version, alignment;
     GgufKv *kv; /* owned */
     size_t n_kv;
@@ -77,6 +79,9 @@ MUST_CHECK Status gguf__take_name(Slice *out, GgufCursor *c, uint64_t max);
 MUST_CHECK Status gguf__take_value(GgufKv *kv, GgufCursor *c);
 /* Tensor entries and where their data lies. */
 MUST_CHECK Status gguf__take_tensors(Gguf *g, GgufCursor *c);
+
+/* Open the n files of a split model by the name of one; the map is theirs. */
+MUST_CHECK Status gguf__open_split(Gguf **out, const char *path, size_t n, Err *e);
 
 /* Fill e with `kind "name": message`. */
 Status gguf__err(Err *e, Status code, const char *kind, Slice name, const char *fmt, ...)

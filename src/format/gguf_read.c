@@ -201,6 +201,9 @@ static Status read_alignment(Gguf *g, Err *e) {
 
 /* ---- opening ---- */
 
+size_t gguf_n_files(const Gguf *g) { return g->n_files; }
+uint64_t gguf_file_bytes(const Gguf *g) { return g->n_bytes; }
+
 static Status parse(Gguf *g, Err *e) {
     GgufCursor c = {.p = g->map.p, .n = g->map.n, .e = e};
     if (!g->map.n) return gguf__bad(&c, "not a gguf file: it is empty");
@@ -214,6 +217,8 @@ Status gguf_open_bytes(Gguf **out, const void *p, size_t n, Err *e) {
     Gguf *g = mem_new(Gguf);
     if (!g) return err_set(e, ERR_NOMEM, "no memory to open a gguf file");
     g->map = (IoMap){p, n};
+    g->n_files = 1;
+    g->n_bytes = n;
     Status st = parse(g, e);
     if (st != OK) {
         gguf_close(g);
@@ -226,11 +231,15 @@ Status gguf_open_bytes(Gguf **out, const void *p, size_t n, Err *e) {
 Status gguf_open(Gguf **out, const char *path, Err *e) {
     IoMap map = {0};
     Gguf *g = NULL;
+    int64_t n_files = 1;
     TRY(io_map(&map, path, e));
     Status st = gguf_open_bytes(&g, map.p, map.n, e);
-    if (st != OK) {
-        err_in(e, path);
+    if (st == OK) st = gguf_opt_int(&n_files, g, "split.count", 0, GGUF_MAX_FILES, e);
+    if (st != OK || n_files > 1) {
+        gguf_close(g);
         io_unmap(&map);
+        if (st == OK) return gguf__open_split(out, path, (size_t)n_files, e);
+        err_in(e, path);
         return st;
     }
     g->owns_map = true;
