@@ -36,10 +36,19 @@ static Status check_dims(const GgufTensor *t, Status code, Err *e) {
     return OK;
 }
 
+static Status unknown_type(const GgufTensor *t, uint32_t type, Status code, Err *e) {
+    const char *name = dtype_foreign_name(type);
+    if (!name) return gguf__err(e, code, "tensor", t->name, "type %u is not known", type);
+    return gguf__err(
+        e, code, "tensor", t->name,
+        "type %u (%s) is not supported: convert the model to f16, q8_0, q4_0, q4_K, ...", type,
+        name);
+}
+
 Status gguf__check_shape(GgufTensor *t, uint32_t type, Status code, Err *e) {
     TRY(check_dims(t, code, e));
     const DTypeInfo *info = dtype_info(type);
-    if (!info) return gguf__err(e, code, "tensor", t->name, "type %u is not known", type);
+    if (!info) return unknown_type(t, type, code, e);
     t->type = (DType)type;
     if (t->ne[0] % (uint64_t)info->block) {
         return gguf__err(e, code, "tensor", t->name, "rows of %llu are not whole blocks of %d (%s)",

@@ -20,6 +20,17 @@ const DTypeInfo *dtype_info(uint32_t type) {
     return &dtype_table[type];
 }
 
+const char *dtype_foreign_name(uint32_t type) {
+    static const char *const names[] = {
+        [9] = "q8_1",    [10] = "q2_K",    [11] = "q3_K",  [15] = "q8_K",   [16] = "iq2_xxs",
+        [17] = "iq2_xs", [18] = "iq3_xxs", [19] = "iq1_s", [20] = "iq4_nl", [21] = "iq3_s",
+        [22] = "iq2_s",  [23] = "iq4_xs",  [24] = "i8",    [25] = "i16",    [26] = "i32",
+        [27] = "i64",    [28] = "f64",     [29] = "iq1_m", [34] = "tq1_0",  [35] = "tq2_0",
+        [39] = "mxfp4",
+    };
+    return type < COUNT_OF(names) ? names[type] : NULL;
+}
+
 bool dtype_from_name(DType *out, const char *name) {
     if (strcmp(name, "int8") == 0) name = "q8_0";
     if (strcmp(name, "int4") == 0) name = "q4_0";

@@ -29,6 +29,8 @@ typedef struct DTypeInfo {
 
 /* Description of a type number found in a file; NULL if this program does not know it. */
 const DTypeInfo *dtype_info(uint32_t type);
+/* Name of a type that other programs write and this one does not read; NULL for any other number. */
+const char *dtype_foreign_name(uint32_t type);
 /* Type by name, "int8" and "int4" meaning q8_0 and q4_0; false if unknown. */
 MUST_CHECK bool dtype_from_name(DType *out, const char *name);
 static inline const char *dtype_name(DType t) { return dtype_info(t)->name; }

@@ -258,7 +258,7 @@ TEST(tensor_shapes) {
 }
 
 TEST(tensor_types) {
-    static const uint32_t bad[] = {3, 31, 97, UINT32_MAX};
+    static const uint32_t bad[] = {4, 5, 31, 36, 97, UINT32_MAX};
     char want[64];
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         Blob b = {0};
@@ -268,6 +268,12 @@ TEST(tensor_types) {
         snprintf(want, sizeof want, "tensor \"blk.0.x\": type %u is not known", bad[i]);
         refused(&b, want);
     }
+    Blob b = {0};
+    blob_head(&b, 3, 1, 0);
+    blob_tensor_1d(&b, "x", 256, 10, 0);
+    refused(&b,
+            "tensor \"x\": type 10 (q2_K) is not supported: convert the model to f16, q8_0, q4_0, "
+            "q4_K, ...");
 }
 
 TEST(tensor_offsets) {
