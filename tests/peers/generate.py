@@ -17,7 +17,11 @@ import tempfile
 MARGIN = 0.05
 N_TOKENS = 32
 PROMPTS = ["Hello world, this is", "def fibonacci(n):", "import numpy as np\n\n\nclass", "1 2 3 4 5 6 7 8 9",
-           "The quick brown fox jumps over the lazy dog. " * 12, "Grüße aus Köln, 世界"]
+           "The quick brown fox jumps over the lazy dog. " * 12, "Grüße aus Köln, 世界",
+           "class Parser:\n    def __init__(self, text):\n        self.text = text\n\n    def ", "for i in range(",
+           "if __name__ == '__main__':\n", "# a comment\n" * 8, "return", "    \t  \n\n", "Once upon a time",
+           '{"name": "x", "items": [1, 2, 3', "Traceback (most recent call last):\n  File", "SELECT * FROM t WHERE",
+           "a", "😀 👩‍👩‍👧 ñ é", "def f(x):\n    try:\n        return x[0]\n    except IndexError:\n", "3.14159265358979"]
 
 
 def peer(verb, model, *args):
@@ -65,6 +69,23 @@ def check_perplexity(model, text, tolerance):
     return good
 
 
+def check_logprobs(model, tolerance):
+    """ln p of every token of a text given those before it, the largest difference."""
+    with tempfile.TemporaryDirectory() as d:
+        text, log = os.path.join(d, "text"), os.path.join(d, "log")
+        with open("LICENSE") as f, open(text, "w") as g:
+            g.write(f.read()[1000:1600])
+        want = peer("logprobs", model, "--file", text)[0]["logprobs"]
+        ours("perplexity", model, "-f", text, "-c", str(len(want)), "--all", "--logprobs", log, "-q")
+        with open(log) as f:
+            got = [float(line.split()[1]) for line in f]
+    worst = max(abs(a - b) for a, b in zip(got, want[1:]))
+    good = worst <= tolerance and len(got) == len(want) - 1
+    print(f"log-probabilities {model}: {len(got)} tokens, largest difference {worst:.6f}"
+          + ("" if good else f": MORE THAN {tolerance}"))
+    return good
+
+
 def main():
     if "INGOT_PEERS" not in os.environ:
         print("INGOT_PEERS is not set")
@@ -73,9 +94,11 @@ def main():
     good = True
     for model in sys.argv[1:]:
         types = {t["type"] for t in json.loads(ours("info", model, "--json"))["tensors"]}
-        quantized = bool(types & {"q8_0", "q4_0", "q6_k"})
+        quantized = bool(types & {"q8_0", "q4_0", "q6_K"})
         good &= check_greedy(model, 0.5 if quantized else MARGIN)
-        good &= check_perplexity(model, "LICENSE", 0.02 if quantized else 0.001)
+        if not quantized:
+            good &= check_logprobs(model, 0.02)
+        good &= check_perplexity(model, "LICENSE", 0.005 if quantized else 0.001)
     return 0 if good else 1
 
 
