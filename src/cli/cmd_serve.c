@@ -16,7 +16,8 @@ enum { DEFAULT_CTX = 4096 };
 typedef struct ServeCmd {
     const char *host, *kv, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
-    double grace;
+    int64_t itl_target;
+    double timeout, grace;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -77,6 +78,21 @@ static const OptSpec opts[] = {
      .min = 1,
      .max = 65536,
      .help = "prompt tokens computed together"},
+    {.key = "itl_target_ms",
+     .type = OPT_INT,
+     .offset = AT(itl_target),
+     .def = "100",
+     .min = 1,
+     .max = 3600000,
+     .help = "while answers are being written, a step takes prompt tokens for about so long"},
+    {.key = "timeout",
+     .type = OPT_FLOAT,
+     .offset = AT(timeout),
+     .def = "120",
+     .min = 0,
+     .max = 1e6,
+     .metavar = "SECONDS",
+     .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -202,6 +218,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .max_ctx = c->ctx ? (int)c->ctx : MIN(s->m.m->cfg.ctx, DEFAULT_CTX),
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
+                         .itl_target_ms = (int)c->itl_target,
                          .kv_f32 = strcmp(c->kv, "f32") == 0,
                          .tok = s->m.tok};
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
@@ -230,6 +247,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .engine = server_engine_of(s->en),
                        .tok = s->m.tok,
                        .device = "cpu",
+                       .timeout_s = s->c->timeout,
                        .on_access = level >= LOG_INFO ? print_access : NULL};
     TRY(server_new(&s->server, &sc, e));
     catch_signals(s->server);

@@ -189,6 +189,7 @@ typedef struct DeviceOps {
     void (*buf_free)(Device *d, Buf *b);
     KvStore *(*kv_new)(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
     void (*kv_free)(Device *d, KvStore *kv);
+    void (*kv_copy)(Device *d, KvStore *kv, int32_t dst, int32_t src); /* a block, all layers */
     void (*upload)(Device *d, BufAt dst, const void *src, size_t n_bytes);
     void (*download)(Device *d, void *dst, BufAt src, size_t n_bytes);
     void (*copy)(Device *d, BufAt dst, BufAt src, size_t n);

@@ -91,6 +91,7 @@ static const DeviceOps cpu_ops = {
     .buf_free = cpu_buf_free,
     .kv_new = cpu__kv_new,
     .kv_free = cpu__kv_free,
+    .kv_copy = cpu__kv_copy,
     .upload = cpu_upload,
     .download = cpu_download,
     .copy = cpu_copy,

@@ -25,6 +25,11 @@ void cpu__kv_free(Device *d, KvStore *s) {
     mem_free(s);
 }
 
+void cpu__kv_copy(Device *d, KvStore *s, int32_t dst, int32_t src) {
+    (void)d;
+    memcpy(s->p + (size_t)dst * s->stride, s->p + (size_t)src * s->stride, s->stride);
+}
+
 /* K (or V) of a layer and head inside block 0. */
 static char *kv_head(const KvStore *s, int layer, int is_v, int head) {
     return s->p + ((size_t)(2 * layer + is_v) * (size_t)s->nkv + (size_t)head) * s->head_bytes;

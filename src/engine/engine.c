@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
 
@@ -14,6 +15,7 @@ enum {
     ENGINE_MAX_SEQS = 4096,
     ENGINE_MAX_CHUNK = 65536,
     ENGINE_MAX_QUEUE = 1 << 20,
+    ENGINE_MAX_ITL_MS = 3600000,
     ENGINE_MAX_BLOCKS = 1 << 26
 };
 
@@ -30,9 +32,14 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
     if (r.max_ctx == 0) r.max_ctx = c->ctx;
     if (r.prefill_chunk == 0) r.prefill_chunk = 256;
     if (r.max_queue == 0) r.max_queue = 256;
+    if (r.max_queue_tok == 0) r.max_queue_tok = 1 << 20;
+    if (r.itl_target_ms == 0) r.itl_target_ms = 100;
     TRY(check_range("max_seqs", r.max_seqs, ENGINE_MAX_SEQS, e));
     TRY(check_range("prefill_chunk", r.prefill_chunk, ENGINE_MAX_CHUNK, e));
     TRY(check_range("max_queue", r.max_queue, ENGINE_MAX_QUEUE, e));
+    TRY(check_range("itl_target_ms", r.itl_target_ms, ENGINE_MAX_ITL_MS, e));
+    if (r.max_queue_tok < 1)
+        return err_set(e, ERR_ARG, "max_queue_tok %lld is below 1", (long long)r.max_queue_tok);
     if (r.max_ctx < 2 || r.max_ctx > c->ctx)
         return err_set(e, ERR_ARG,
                        "max_ctx %d is out of range: 2 to %d, the model's context length", r.max_ctx,
@@ -98,7 +105,7 @@ static Status alloc_tables(Engine *en, Err *e) {
     en->run = mem_new_n(Req *, seqs);
     en->blocks = mem_new_n(const int32_t *, seqs);
     en->ints = mem_new_n(int32_t, n_ints(o));
-    en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->model->cfg.V));
+    en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->V));
     if (!en->run || !en->blocks || !en->ints || !en->scratch)
         return err_set(e, ERR_NOMEM, "engine tables for %d rows", engine__max_rows(o));
     en->tok = en->ints;
@@ -110,21 +117,8 @@ static Status alloc_tables(Engine *en, Err *e) {
     return OK;
 }
 
-static Status alloc_kv(Engine *en, Err *e) {
-    const ModelConfig *c = &en->model->cfg;
-    Device *d = en->model->dev;
-    TRY(kv_pool_new(&en->pool, en->o.n_blocks, en->o.max_seqs, en->o.max_ctx, e));
-    en->store = d->ops->kv_new(d, kv_type(&en->o), c->n_layer, en->o.n_blocks, c->nkv, c->hd);
-    if (!en->store)
-        return err_set(e, ERR_NOMEM, "KV cache of %d tokens, %zu MB", en->o.n_blocks * KV_BLOCK_TOK,
-                       model_kv_bytes(c, kv_type(&en->o), en->o.n_blocks) >> 20);
-    return OK;
-}
-
-/* Everything but the thread and its locks. */
 static void free_parts(Engine *en) {
-    Device *d = en->model->dev;
-    if (en->store) d->ops->kv_free(d, en->store);
+    if (en->store) en->model->dev->ops->kv_free(en->model->dev, en->store);
     kv_pool_free(en->pool);
     mem_free(en->run);
     mem_free(en->blocks);
@@ -146,17 +140,51 @@ static Status start_thread(Engine *en, Err *e) {
     return err_set(e, ERR_IO, "engine thread: %s", strerror(rc));
 }
 
-Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e) {
+/* ---- over a model ---- */
+
+static Status forward_model(void *ctx, const Batch *b, const float **logits, Err *e) {
+    Engine *en = ctx;
+    return model_forward(en->model, en->store, b, logits, e);
+}
+
+static void copy_block(void *ctx, int32_t dst, int32_t src) {
+    Engine *en = ctx;
+    en->model->dev->ops->kv_copy(en->model->dev, en->store, dst, src);
+}
+
+/* Everything but the thread. o is complete. */
+static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err *e) {
+    en->o = *o;
+    en->V = c->V;
+    en->n_vocab = o->tok ? MIN(c->V, tok_n_vocab(o->tok)) : c->V;
+    pace_init(&en->pace, 2.0 * (double)model_n_params(c),
+              4.0 * (double)c->n_layer * (double)(c->nh * c->hd));
+    TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
+    return alloc_tables(en, e);
+}
+
+static Status attach_model(Engine *en, Model *m, Err *e) {
+    const ModelConfig *c = &m->cfg;
+    const EngineOpts *o = &en->o;
+    TRY(model_reserve(m, engine__max_rows(o), o->max_seqs, e));
+    en->model = m;
+    en->back = (EngineBack){forward_model, copy_block, en};
+    en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
+    if (en->store) return OK;
+    return err_set(e, ERR_NOMEM, "KV cache of %d tokens, %zu MB", o->n_blocks * KV_BLOCK_TOK,
+                   model_kv_bytes(c, kv_type(o), o->n_blocks) >> 20);
+}
+
+/* m or back. */
+static Status start(Engine **out, Model *m, const EngineBack *back, const ModelConfig *c,
+                    const EngineOpts *o, Err *e) {
     EngineOpts full;
-    TRY(fill_defaults(&full, &m->cfg, o, e));
-    TRY(model_reserve(m, engine__max_rows(&full), full.max_seqs, e));
+    TRY(fill_defaults(&full, c, o, e));
     Engine *en = mem_new(Engine);
     if (!en) return err_set(e, ERR_NOMEM, "engine");
-    en->model = m;
-    en->o = full;
-    en->n_vocab = full.tok ? MIN(m->cfg.V, tok_n_vocab(full.tok)) : m->cfg.V;
-    Status st = alloc_tables(en, e);
-    if (st == OK) st = alloc_kv(en, e);
+    Status st = prepare(en, c, &full, e);
+    if (st == OK && m) st = attach_model(en, m, e);
+    if (st == OK && back) en->back = *back;
     if (st == OK) st = start_thread(en, e);
     if (st != OK) {
         free_parts(en);
@@ -164,6 +192,15 @@ Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e) {
     }
     *out = en;
     return OK;
+}
+
+Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e) {
+    return start(out, m, NULL, &m->cfg, o, e);
+}
+
+Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
+                        const EngineOpts *o, Err *e) {
+    return start(out, NULL, back, c, o, e);
 }
 
 void engine_free(Engine *en) {
@@ -180,26 +217,8 @@ void engine_free(Engine *en) {
 
 /* ---- submit, cancel ---- */
 
-void engine__push(Queue *q, Req *r) {
-    r->next = NULL;
-    if (q->tail) q->tail->next = r;
-    else q->head = r;
-    q->tail = r;
-    q->n++;
-}
-
-Req *engine__pop(Queue *q) {
-    Req *r = q->head;
-    if (!r) return NULL;
-    q->head = r->next;
-    if (!q->head) q->tail = NULL;
-    q->n--;
-    r->next = NULL;
-    return r;
-}
-
 static Status check_req(const Engine *en, const EngineReq *r, Err *e) {
-    int max = en->o.max_ctx - 1, V = en->model->cfg.V;
+    int max = en->o.max_ctx - 1, V = en->V;
     if (r->n_prompt < 1) return err_set(e, ERR_ARG, "the prompt is empty");
     if (r->n_prompt > max)
         return err_set(e, ERR_ARG, "the prompt has %d tokens, the limit is %d", r->n_prompt, max);
@@ -208,36 +227,63 @@ static Status check_req(const Engine *en, const EngineReq *r, Err *e) {
         if (r->prompt[i] < 0 || r->prompt[i] >= V)
             return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i,
                            r->prompt[i], V);
+    if (!(r->timeout_s >= 0.0 && r->timeout_s <= 1e9))
+        return err_set(e, ERR_ARG, "timeout %g s is outside 0 to 1e9", r->timeout_s);
     return sample_check(&r->sample, e);
 }
 
 static Req *new_req(const Engine *en, const EngineReq *r) {
-    size_t bytes, ids;
-    if (!mem_mul(&ids, (size_t)r->n_prompt, sizeof(int32_t)) || !mem_add(&bytes, sizeof(Req), ids))
-        return NULL;
-    Req *q = mem_alloc_n(1, bytes);
+    int max_tok = r->n_prompt + MIN(r->max_new, en->o.max_ctx - r->n_prompt);
+    Req *q = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
     if (!q) return NULL;
-    memcpy(q->prompt, r->prompt, ids);
+    memcpy(q->tok, r->prompt, (size_t)r->n_prompt * sizeof(int32_t));
     q->in = *r;
-    q->in.prompt = q->prompt;
-    q->max_new = MIN(r->max_new, en->o.max_ctx - r->n_prompt);
+    q->in.prompt = q->tok;
+    q->n_tok = r->n_prompt;
+    q->max_tok = max_tok;
+    if (r->salt) q->root = *r->salt;
+    q->in.salt = NULL;
+    if (r->timeout_s > 0.0) q->deadline = clock_now_s() + r->timeout_s;
     return q;
+}
+
+/* About when one more request will have left the queue. mu held. */
+static double retry_after(const Engine *en) {
+    const Counters *c = &en->count;
+    double left =
+        (double)atomic_load_explicit(&c->n_left, memory_order_relaxed) + (double)en->waiting.n_tok;
+    double speed = (double)atomic_load_explicit(&c->tok_s, memory_order_relaxed);
+    if (speed <= 0.0) return 1.0;
+    return MAX(left / speed / (en->n_run + en->waiting.n + 1), 1.0);
+}
+
+/* mu held. */
+static Status check_queue(const Engine *en, const EngineReq *r, Err *e) {
+    const EngineOpts *o = &en->o;
+    if (en->stopping) return err_set(e, ERR_CANCELLED, "the engine is stopping");
+    if (en->n_run + en->waiting.n >= o->max_seqs + o->max_queue)
+        return err_set(e, ERR_FULL,
+                       "%d requests run and %d wait: the queue is full, try again in %.0f s",
+                       en->n_run, en->waiting.n, retry_after(en));
+    if (en->waiting.n > 0 && en->waiting.n_tok + r->n_prompt > o->max_queue_tok)
+        return err_set(
+            e, ERR_FULL,
+            "%lld prompt tokens wait, the limit is %lld: the queue is full, try again in "
+            "%.0f s",
+            (long long)en->waiting.n_tok, (long long)o->max_queue_tok, retry_after(en));
+    return OK;
 }
 
 Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
     TRY(check_req(en, r, e));
     Req *q = new_req(en, r);
     if (!q) return err_set(e, ERR_NOMEM, "request of %d tokens", r->n_prompt);
-    Status st = OK;
     pthread_mutex_lock(&en->mu);
-    if (en->stopping) st = err_set(e, ERR_CANCELLED, "the engine is stopping");
-    else if (en->n_run + en->waiting.n >= en->o.max_seqs + en->o.max_queue)
-        st = err_set(e, ERR_FULL, "%d requests run and %d wait: the queue is full", en->n_run,
-                     en->waiting.n);
+    Status st = check_queue(en, r, e);
     if (st == OK) {
         q->id = ++en->next_id;
         if (id) *id = q->id;
-        engine__push(&en->waiting, q);
+        engine__put(&en->waiting, q);
         pthread_cond_signal(&en->wake);
         q = NULL;
     }
@@ -252,26 +298,32 @@ void engine_cancel(Engine *en, uint64_t id) {
         if (en->run[i]->id == id)
             atomic_store_explicit(&en->run[i]->cancelled, true, memory_order_relaxed);
     for (Req *r = en->waiting.head; r; r = r->next)
-        if (r->id == id) {
-            atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
-            en->any_cancelled = true;
-        }
+        if (r->id == id) atomic_store_explicit(&r->cancelled, true, memory_order_relaxed);
     pthread_mutex_unlock(&en->mu);
 }
 
 int engine_max_ctx(const Engine *en) { return en->o.max_ctx; }
 
+static uint64_t count_of(const _Atomic uint64_t *c) {
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+
 EngineStats engine_stats(const Engine *en) {
     pthread_mutex_t *mu = (pthread_mutex_t *)&en->mu; /* const to the caller: nothing changes */
     const Counters *c = &en->count;
-    EngineStats s = {.n_blocks = en->o.n_blocks};
+    EngineStats s = {.n_blocks = en->o.n_blocks,
+                     .n_prompt_tok = count_of(&c->n_prompt_tok),
+                     .n_new_tok = count_of(&c->n_new_tok),
+                     .n_steps = count_of(&c->n_steps),
+                     .n_hit_tok = count_of(&c->n_hit_tok),
+                     .n_preempted = count_of(&c->n_preempted)};
     pthread_mutex_lock(mu);
     s.n_running = en->n_run;
     s.n_waiting = en->waiting.n;
+    s.n_waiting_tok = en->waiting.n_tok;
+    s.retry_after_s = retry_after(en);
     pthread_mutex_unlock(mu);
     s.n_blocks_used = atomic_load_explicit(&c->n_blocks_used, memory_order_relaxed);
-    s.n_prompt_tok = atomic_load_explicit(&c->n_prompt_tok, memory_order_relaxed);
-    s.n_new_tok = atomic_load_explicit(&c->n_new_tok, memory_order_relaxed);
-    s.n_steps = atomic_load_explicit(&c->n_steps, memory_order_relaxed);
+    s.n_blocks_cached = atomic_load_explicit(&c->n_blocks_cached, memory_order_relaxed);
     return s;
 }

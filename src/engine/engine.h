@@ -2,12 +2,17 @@
  * Engine: the narrow door to generation. One engine thread owns sequences and KV blocks and runs one
  * ragged batch per step; everybody else submits a request, reads events through callbacks and may cancel.
  *
- * request: QUEUED -[admit: KV blocks free]-> RUN -[end token, length, cancel, failure]-> DONE
- *          QUEUED -[cancel]-> DONE
+ *             .------------[a block is needed, none is free]------------.
+ *             v                                                         |
+ * request: QUEUED -[its turn, and all its tokens so far fit]-> RUN -----'
+ *             |                                                 |
+ *             '-----[cancel, deadline]-----> DONE <-------------'[end token, length, cancel, deadline, failure]
+ *
  * Every submitted request gets exactly one on_done, whatever happens. */
 #ifndef INGOT_ENGINE_ENGINE_H
 #define INGOT_ENGINE_ENGINE_H
 
+#include "base/sha.h"
 #include "engine/sample.h"
 #include "model/model.h"
 #include "token/token.h"
@@ -18,6 +23,7 @@ typedef enum FinishReason {
     FINISH_STOP,
     FINISH_LENGTH,
     FINISH_CANCELLED,
+    FINISH_DEADLINE,
     FINISH_ERROR
 } FinishReason;
 
@@ -25,12 +31,15 @@ typedef enum FinishReason {
 typedef struct EngineOpts {
     int max_seqs;      /* sequences decoded together; default 8 */
     int max_ctx;       /* tokens of one sequence, prompt included; 0: the model's context length */
-    int prefill_chunk; /* prompt tokens per step; default 256 */
+    int prefill_chunk; /* most prompt tokens of a step; default 256 */
+    int itl_target_ms; /* a step with streams that are talking should not take longer; default 100 */
     int max_queue;     /* requests waiting beyond those that run; default 256 */
-    int n_blocks;      /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
-    bool kv_f32;       /* KV cache in f32 instead of f16 */
-    bool check;        /* walk the KV pool's invariants after every step (tests) */
-    const Tokenizer *tok; /* borrowed: its end tokens stop a request; NULL: none do */
+    int64_t max_queue_tok; /* their prompt tokens; default 1,048,576 */
+    int n_blocks;          /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
+    bool kv_f32;           /* KV cache in f32 instead of f16 */
+    bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
+    bool check;            /* walk the KV pool's invariants after every step (tests) */
+    const Tokenizer *tok;  /* borrowed: its end tokens stop a request; NULL: none do */
 } EngineOpts;
 
 typedef struct EngineReq {
@@ -38,7 +47,12 @@ typedef struct EngineReq {
     int n_prompt;          /* 1 .. max_ctx - 1 */
     int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
     SampleOpts sample;
-    bool ignore_end; /* go on after end tokens */
+    bool ignore_end;  /* go on after end tokens */
+    int priority;     /* lower ones first; equal ones first come, first served */
+    double timeout_s; /* from now on, queueing included; 0: none */
+    uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
+    const Sha256
+        *salt; /* only requests with the same salt share prefixes (tenants); NULL: none; copied */
     /* Engine thread. Must not block and must not call into the engine, engine_cancel excepted. The end
      * token itself is not given to on_token, unless ignore_end is set. Either may be NULL. */
     void (*on_token)(void *ctx, int32_t id);
@@ -49,8 +63,13 @@ typedef struct EngineReq {
 /* What the engine is doing, for health pages and metrics. */
 typedef struct EngineStats {
     int n_running, n_waiting;
-    int n_blocks, n_blocks_used;
-    uint64_t n_prompt_tok, n_new_tok, n_steps; /* since the start */
+    int n_blocks, n_blocks_used, n_blocks_cached; /* cached: findable, held or not */
+    int64_t n_waiting_tok;                        /* prompt tokens of those that wait */
+    /* since the start */
+    uint64_t n_prompt_tok, n_new_tok, n_steps;
+    uint64_t n_hit_tok; /* prompt tokens that were not computed, their prefix being in the cache */
+    uint64_t n_preempted; /* times a request lost its blocks to an older one */
+    double retry_after_s; /* about when a request refused now would be taken */
 } EngineStats;
 
 /* The model is borrowed, must outlive the engine and is used by nobody else meanwhile. ERR_NOMEM, ERR_ARG.
@@ -58,8 +77,8 @@ typedef struct EngineStats {
 MUST_CHECK Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e);
 /* Cancels what still runs or waits, joins the thread. Not from a callback. */
 void engine_free(Engine *en);
-/* Queue a request; *id (may be NULL) names it for engine_cancel. ERR_FULL when the queue is at its limit,
- * ERR_ARG for what can never run. Any thread. */
+/* Queue a request; *id (may be NULL) names it for engine_cancel. ERR_FULL when the queue is at its limit (the
+ * message says when to try again), ERR_ARG for what can never run. Any thread. */
 MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e);
 /* Takes effect within one step, with no on_token after it from a callback of that request; an unknown or
  * finished id is ignored. Any thread. */

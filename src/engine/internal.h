@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared between engine.c (life cycle, submit, cancel) and sched.c (what happens in a step). */
+ * Shared between engine.c (life cycle, submit, cancel), queue.c (who waits), sched.c (what happens in a step). */
 #ifndef INGOT_ENGINE_INTERNAL_H
 #define INGOT_ENGINE_INTERNAL_H
 
@@ -8,50 +8,66 @@
 
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/pace.h"
 
 typedef struct Req {
-    EngineReq in;     /* [const] in.prompt points at prompt below */
+    EngineReq in;     /* [const] in.prompt points at tok below */
     uint64_t id;      /* [const] */
-    int max_new;      /* [const] in.max_new, or less where the context ends before */
+    int max_tok;      /* [const] tokens it may have in all */
+    Sha256 root;      /* [const] what its blocks' hashes begin with */
+    double deadline;  /* [const] clock_now_s; 0: none */
     struct Req *next; /* [mu] while waiting */
     _Atomic bool
         cancelled; /* [atomic] relaxed: set by any thread, looked at by the engine each step */
     int kv;        /* [engine] sequence of the KV pool, held only in RUN */
-    int n_kv;      /* [engine] tokens whose K and V are written */
-    int n_new;     /* [engine] tokens generated */
-    int32_t last;  /* [engine] the newest of them */
+    int n_tok;     /* [engine] tokens known: prompt and generated */
+    int n_kv;      /* [engine] of these, those whose K and V are written */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
-    int32_t prompt[];    /* [const] */
+    int32_t tok[];       /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
+/* In the order of their turn: priority, then id. */
 typedef struct Queue {
     Req *head, *tail;
     int n;
+    int64_t n_tok; /* of their prompts */
 } Queue;
 
 /* Counters that any thread may read. [atomic] relaxed; written by the engine thread. */
 typedef struct Counters {
-    _Atomic int n_blocks_used;
-    _Atomic uint64_t n_prompt_tok, n_new_tok, n_steps;
+    _Atomic int n_blocks_used, n_blocks_cached;
+    _Atomic uint64_t n_prompt_tok, n_new_tok, n_steps, n_hit_tok, n_preempted;
+    _Atomic uint64_t tok_s; /* tokens of all kinds a second, lately */
+    _Atomic int64_t n_left; /* tokens that those running may still take */
 } Counters;
 
+/* What computes: the model, or a test's stand-in. */
+typedef struct EngineBack {
+    Status (*forward)(void *ctx, const Batch *b, const float **logits, Err *e);
+    void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
+    void *ctx;
+} EngineBack;
+
 struct Engine {
-    Model *model;   /* [const] borrowed; called by the engine thread only */
-    EngineOpts o;   /* [const] defaults filled in */
-    int n_vocab;    /* [const] tokens that may be sampled */
-    KvStore *store; /* [const] owned */
+    Model *model;    /* [const] borrowed; called by the engine thread only; NULL with a stand-in */
+    EngineBack back; /* [const] */
+    EngineOpts o;    /* [const] defaults filled in */
+    int V;           /* [const] floats of a row of logits */
+    int n_vocab;     /* [const] tokens that may be sampled */
+    KvStore *store;  /* [const] owned */
     pthread_t thread;
 
     pthread_mutex_t mu;  /* rank 20; never held over a callback or the model */
     pthread_cond_t wake; /* with mu: something to do, or stopping */
-    Queue waiting;       /* [mu] first come, first served */
+    Queue waiting;       /* [mu] */
     uint64_t next_id;    /* [mu] */
     bool stopping;       /* [mu] */
-    bool any_cancelled;  /* [mu] some waiting request is */
-    Req **run;           /* [engine] writes under mu, others read under mu; owned, oldest first */
-    int n_run;           /* the same */
+    Req **run; /* [engine] writes under mu, others read under mu; owned; in the queue's order */
+    int n_run; /* the same */
 
     KvPool *pool;  /* [engine] owned */
+    Pace pace;     /* [engine] */
+    int n_dropped; /* [engine] sequences preempted in this step */
     Batch batch;   /* [engine] points into the next three */
     int32_t *ints; /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] lie in it */
     int32_t *tok, *pos, *seq, *out;
@@ -63,9 +79,24 @@ struct Engine {
 /* Rows of the largest step. */
 static inline int engine__max_rows(const EngineOpts *o) { return o->max_seqs + o->prefill_chunk; }
 
-void engine__push(Queue *q, Req *r);
+/* The same engine over something else that computes: c gives V and ctx. */
+MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
+                                   const EngineOpts *o, Err *e);
+
+/* ---- queue.c ---- */
+
+/* Whether a has its turn before b. */
+bool engine__before(const Req *a, const Req *b);
+/* At its place in the order. */
+void engine__put(Queue *q, Req *r);
 /* Unlink the first, NULL when empty. */
 Req *engine__pop(Queue *q);
+/* Unlink those that are cancelled or past their deadline, order kept. */
+Queue engine__take_dead(Queue *q, double now);
+/* Why this one must end now: FINISH_CANCELLED, FINISH_DEADLINE; false if it need not. */
+bool engine__is_dead(const Req *r, double now, FinishReason *why);
+
+/* ---- sched.c ---- */
 
 /* Admit, run one batch, hand out its tokens. Engine thread. */
 void engine__step(Engine *en);

@@ -1,21 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One step of the engine: drop what was cancelled, admit, build one ragged batch, run the model, sample.
+ * One step of the engine: drop what is over, give rows to those that run, admit, run the model, sample.
  *
- *   batch = one row for each sequence that is past its prompt
- *         + prompt rows of the others, oldest first, up to prefill_chunk of them in all
+ *   decoding    one row for each sequence that knows all its tokens but the next
+ *   prompts     rows of those that do not, in the order of their turn, as many as fit in the time that streams
+ *               may wait (pace.h), up to prefill_chunk; without streams, prefill_chunk
+ *   admission   from the queue, while rows are left and if nobody was preempted: all tokens so far have to fit
+ *               into free blocks, and one more block for each sequence that runs
  *
- * First come, first served, and a request takes every KV block it will ever need on admission: nobody is
- * preempted, nobody starves, and a step can neither run out of memory nor allocate any. A failure of the
- * model ends all that run (their KV is in doubt) and none that wait; a failure of the sampler ends one. */
+ * A sequence takes blocks as it grows. Where none is free, the one whose turn is last loses all of its blocks and
+ * queues again, in its old place: its tokens are kept, and computed again from what the prefix cache still has.
+ * The first in turn never waits, so everything ends.
+ *
+ * Full blocks are committed when their rows are certain to be in this step's batch, before the model ran: every
+ * layer writes K and V of all rows before any row reads them, so a sequence admitted in this very step may share
+ * them. And since nobody is admitted before all prompts that run have got their rows, a prefix that many bring at
+ * once is computed once.
+ *
+ * A failure of the model ends all that run (their KV is in doubt) and none that wait; a failure of the sampler
+ * ends one. */
 #include <assert.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
-
-static bool is_cancelled(const Req *r) {
-    return atomic_load_explicit(&r->cancelled, memory_order_relaxed);
-}
 
 static void add_u64(_Atomic uint64_t *c, uint64_t n) {
     atomic_fetch_add_explicit(c, n, memory_order_relaxed);
@@ -24,16 +32,26 @@ static void add_u64(_Atomic uint64_t *c, uint64_t n) {
 static void count_blocks(Engine *en) {
     int used = kv_n_blocks(en->pool) - kv_n_free(en->pool);
     atomic_store_explicit(&en->count.n_blocks_used, used, memory_order_relaxed);
+    atomic_store_explicit(&en->count.n_blocks_cached, kv_n_findable(en->pool),
+                          memory_order_relaxed);
 }
 
-/* ---- ends ---- */
+/* Tokens that are still to come, at most. */
+static void count_left(Engine *en) {
+    int64_t n = 0;
+    for (int i = 0; i < en->n_run; i++) n += en->run[i]->max_tok - en->run[i]->n_kv;
+    atomic_store_explicit(&en->count.n_left, n, memory_order_relaxed);
+}
+
+/* ---- leaving ---- */
 
 void engine__finish(Req *r, FinishReason why, const Err *why_err) {
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
     mem_free(r);
 }
 
-void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
+/* Out of `run`, its blocks let go. */
+static Req *leave_run(Engine *en, int i) {
     Req *r = en->run[i];
     pthread_mutex_lock(&en->mu);
     en->n_run--;
@@ -41,80 +59,197 @@ void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err)
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
     count_blocks(en);
-    engine__finish(r, why, why_err);
+    return r;
+}
+
+void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
+    engine__finish(leave_run(en, i), why, why_err);
 }
 
 static void fail_all(Engine *en, const Err *why) {
     while (en->n_run > 0) engine__finish_run(en, 0, FINISH_ERROR, why);
+    kv_forget(en->pool);
 }
 
-/* ---- cancel, admit ---- */
+static void preempt(Engine *en, int i) {
+    Req *r = leave_run(en, i);
+    r->n_kv = r->n_rows = 0;
+    en->n_dropped++;
+    add_u64(&en->count.n_preempted, 1);
+    pthread_mutex_lock(&en->mu);
+    engine__put(&en->waiting, r);
+    pthread_mutex_unlock(&en->mu);
+}
 
-static void drop_cancelled_running(Engine *en) {
+static void drop_dead(Engine *en) {
+    FinishReason why;
+    double now = clock_now_s();
     for (int i = 0; i < en->n_run;)
-        if (is_cancelled(en->run[i])) engine__finish_run(en, i, FINISH_CANCELLED, NULL);
+        if (engine__is_dead(en->run[i], now, &why)) engine__finish_run(en, i, why, NULL);
         else i++;
-}
-
-/* Unlink the cancelled ones, order kept. mu held. */
-static Queue take_cancelled_waiting(Engine *en) {
-    Queue dead = {0}, alive = {0};
-    if (!en->any_cancelled) return dead;
-    en->any_cancelled = false;
-    for (Req *r; (r = engine__pop(&en->waiting));)
-        engine__push(is_cancelled(r) ? &dead : &alive, r);
-    en->waiting = alive;
-    return dead;
-}
-
-/* From the head of the queue, as long as there is a place and KV for all its tokens. The newest token's K
- * and V are never needed. mu held. */
-static void admit(Engine *en) {
-    Req *r;
-    while (en->n_run < en->o.max_seqs && (r = en->waiting.head)) {
-        int n_tok = r->in.n_prompt + r->max_new - 1;
-        if (kv_seq_take(&r->kv, en->pool, n_tok, NULL) != OK) break;
-        engine__pop(&en->waiting);
-        en->run[en->n_run++] = r;
+    pthread_mutex_lock(&en->mu);
+    Queue dead = engine__take_dead(&en->waiting, now);
+    pthread_mutex_unlock(&en->mu);
+    for (Req *r; (r = engine__pop(&dead));) {
+        engine__is_dead(r, now, &why);
+        engine__finish(r, why, NULL);
     }
+}
+
+/* ---- rows for those that run ---- */
+
+/* The next n tokens of r are rows of this step, in blocks of its own. False: there are not enough. */
+static bool take_rows(Engine *en, Req *r, int n) {
+    int32_t src, dst;
+    if (kv_seq_grow(en->pool, r->kv, r->n_kv + n, NULL) != OK) return false;
+    if (kv_seq_own(en->pool, r->kv, r->n_kv, &src, &dst, NULL) != OK) return false;
+    if (src >= 0) en->back.kv_copy(en->back.ctx, dst, src);
+    r->n_rows = n;
+    return true;
+}
+
+/* The same for run[i], at the cost of those behind it in turn if need be. False: it had to go itself. */
+static bool make_room(Engine *en, int i, int n) {
+    while (!take_rows(en, en->run[i], n)) {
+        int last = en->n_run - 1;
+        preempt(en, last);
+        if (last == i) return false;
+    }
+    return true;
+}
+
+/* Rows that decode, and what they are in work. */
+static double decode_rows(Engine *en) {
+    for (int i = 0; i < en->n_run; i++)
+        if (en->run[i]->n_tok - en->run[i]->n_kv == 1 && !make_room(en, i, 1)) break;
+    double work = 0.0; /* counted last: some may have been preempted meanwhile */
+    for (int i = 0; i < en->n_run; i++)
+        if (en->run[i]->n_rows > 0) work += pace_work(&en->pace, 1, en->run[i]->n_kv);
+    return work;
+}
+
+/* Prompt rows of this step, if the first of them stands at `from`. */
+static int prompt_budget(const Engine *en, double work, int from) {
+    if (work == 0.0) return en->o.prefill_chunk;
+    return pace_rows(&en->pace, work, from, 1e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
+}
+
+/* Returns the rows that are left for admission. */
+static int prompt_rows(Engine *en, double work) {
+    int left = -1;
+    for (int i = 0; i < en->n_run; i++) {
+        Req *r = en->run[i];
+        int need = r->n_tok - r->n_kv;
+        if (need <= 1) continue;
+        if (left < 0) left = prompt_budget(en, work, r->n_kv);
+        if (left == 0 || !make_room(en, i, MIN(need, left))) break;
+        left -= r->n_rows;
+    }
+    return left < 0 ? prompt_budget(en, work, 0) : left;
+}
+
+/* ---- admission ---- */
+
+static Req *find_running(const Engine *en, uint64_t id) {
+    for (int i = 0; id && i < en->n_run; i++)
+        if (en->run[i]->id == id) return en->run[i];
+    return NULL;
+}
+
+typedef enum Admission { ADMITTED, LATER, NO_ROOM } Admission;
+
+/* Blocks for r, as far as others have them already; its sequence is open. */
+static Admission find_blocks(Engine *en, Req *r) {
+    int n_idle = 0, spare = en->n_run;
+    const Req *twin = find_running(en, r->in.sibling);
+    if (twin && r->n_tok == r->in.n_prompt) {
+        if (twin->n_kv < r->in.n_prompt) return LATER;
+        if (kv_n_free(en->pool) < 1 + spare) return NO_ROOM;
+        kv_seq_share(en->pool, r->kv, twin->kv, r->in.n_prompt);
+        r->n_kv = r->in.n_prompt - 1;
+        return ADMITTED;
+    }
+    int hit = kv_seq_find(en->pool, r->kv, r->tok, r->n_tok, &n_idle);
+    int need = kv_blocks_for(r->n_tok) - hit / KV_BLOCK_TOK + n_idle;
+    if (need + spare > kv_n_free(en->pool)) return NO_ROOM;
+    kv_seq_attach(en->pool, r->kv, hit);
+    r->n_kv = hit;
+    return ADMITTED;
+}
+
+static void commit(Engine *en, const Req *r) {
+    kv_seq_commit(en->pool, r->kv, r->tok, r->n_kv + r->n_rows);
+}
+
+static Admission try_admit(Engine *en, Req *r, int left) {
+    r->kv = kv_seq_open(en->pool, en->o.no_prefix ? NULL : &r->root);
+    assert(r->kv >= 0); /* as many sequences as places to run */
+    Admission a = find_blocks(en, r);
+    if (a != ADMITTED) {
+        kv_seq_release(en->pool, r->kv);
+        return a;
+    }
+    if (!take_rows(en, r, MIN(r->n_tok - r->n_kv, left))) { /* never: find_blocks counted them */
+        kv_seq_release(en->pool, r->kv);
+        return NO_ROOM;
+    }
+    add_u64(&en->count.n_hit_tok, (uint64_t)r->n_kv);
+    commit(en, r);
+    return ADMITTED;
+}
+
+/* At its place among those that run. */
+static void join_run(Engine *en, Req *r) {
+    int i = en->n_run++;
+    for (; i > 0 && engine__before(r, en->run[i - 1]); i--) en->run[i] = en->run[i - 1];
+    en->run[i] = r;
+}
+
+/* mu held. */
+static void admit(Engine *en, int left) {
+    Queue later = {0};
+    while (left > 0 && en->n_run < en->o.max_seqs && en->waiting.head) {
+        Req *r = engine__pop(&en->waiting);
+        Admission a = try_admit(en, r, left);
+        if (a != ADMITTED) engine__put(&later, r);
+        if (a == NO_ROOM) break;
+        if (a == LATER) continue;
+        join_run(en, r);
+        left -= r->n_rows;
+    }
+    for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
     count_blocks(en);
 }
 
 /* ---- batch ---- */
 
-/* The next n tokens of request i, the last of which gets logits when it is the newest known. */
-static void add_rows(Engine *en, int i, int n) {
+/* The next n_rows tokens of request i, the last of which gets logits when it is the newest known. */
+static void add_rows(Engine *en, int i) {
     Req *r = en->run[i];
     Batch *b = &en->batch;
-    for (int p = r->n_kv; p < r->n_kv + n; p++, b->T++) {
-        en->tok[b->T] = p < r->in.n_prompt ? r->prompt[p] : r->last;
+    en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
+    r->out_row = -1;
+    for (int p = r->n_kv; p < r->n_kv + r->n_rows; p++, b->T++) {
+        en->tok[b->T] = r->tok[p];
         en->pos[b->T] = p;
         en->seq[b->T] = i;
     }
-    r->n_rows = n;
-    if (r->n_kv + n < r->in.n_prompt) return;
+    int n_prompt = MIN(r->n_kv + r->n_rows, r->in.n_prompt) - r->n_kv;
+    if (n_prompt > 0) add_u64(&en->count.n_prompt_tok, (uint64_t)n_prompt);
+    if (r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
     en->out[b->n_out] = b->T - 1;
     r->out_row = b->n_out++;
 }
 
-static void build_batch(Engine *en) {
-    Batch *b = &en->batch;
-    int room = en->o.prefill_chunk;
-    b->T = b->n_out = 0;
-    b->n_seq = en->n_run;
+static double build_batch(Engine *en) {
+    double work = 0.0;
+    en->batch.T = en->batch.n_out = 0;
+    en->batch.n_seq = en->n_run;
     for (int i = 0; i < en->n_run; i++) {
-        Req *r = en->run[i];
-        int left = r->in.n_prompt - r->n_kv; /* <= 0: past its prompt */
-        int n = left > 0 ? MIN(left, room) : 1;
-        en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
-        r->n_rows = 0;
-        r->out_row = -1;
-        if (left > 0) {
-            room -= n;
-            add_u64(&en->count.n_prompt_tok, (uint64_t)n);
-        }
-        if (n > 0) add_rows(en, i, n);
+        add_rows(en, i);
+        work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv);
     }
+    return work;
 }
 
 /* ---- results ---- */
@@ -123,50 +258,68 @@ static void build_batch(Engine *en) {
 static bool take_token(Engine *en, Req *r, int32_t id, FinishReason *why) {
     *why = FINISH_STOP;
     if (en->o.tok && !r->in.ignore_end && tok_is_end(en->o.tok, id)) return false;
-    r->last = id;
-    r->n_new++;
+    r->tok[r->n_tok++] = id;
     add_u64(&en->count.n_new_tok, 1);
     if (r->in.on_token) r->in.on_token(r->in.ctx, id);
     *why = FINISH_LENGTH;
-    return r->n_new < r->max_new;
+    return r->n_tok < r->max_tok;
 }
 
 /* After the model ran: advance request i; false when it is done and gone. */
-static bool advance(Engine *en, int i, const float *logits) {
+static bool advance(Engine *en, int i, const float *logits, double now) {
     Req *r = en->run[i];
-    FinishReason why = FINISH_CANCELLED;
+    FinishReason why;
     Err err = {0};
     int32_t id;
     r->n_kv += r->n_rows;
+    r->n_rows = 0;
     if (r->out_row < 0) return true;
-    if (!is_cancelled(r)) {
-        const float *row = logits + (size_t)r->out_row * (size_t)en->model->cfg.V;
-        uint64_t pos = (uint64_t)r->in.n_prompt + (uint64_t)r->n_new;
-        if (sample_next(&id, row, en->n_vocab, &r->in.sample, pos, en->scratch, &err) != OK)
-            why = FINISH_ERROR;
-        else if (take_token(en, r, id, &why)) return true;
+    if (!engine__is_dead(r, now, &why)) {
+        const float *row = logits + (size_t)r->out_row * (size_t)en->V;
+        why = FINISH_ERROR;
+        if (sample_next(&id, row, en->n_vocab, &r->in.sample, (uint64_t)r->n_tok, en->scratch,
+                        &err) == OK &&
+            take_token(en, r, id, &why))
+            return true;
     }
     engine__finish_run(en, i, why, &err);
     return false;
 }
 
+/* Rows a second, over the last steps. */
+static void count_speed(Engine *en, int rows, double seconds) {
+    uint64_t old = atomic_load_explicit(&en->count.tok_s, memory_order_relaxed);
+    double now = rows / MAX(seconds, 1e-6), mean = old ? 0.9 * (double)old + 0.1 * now : now;
+    atomic_store_explicit(&en->count.tok_s, (uint64_t)MAX(mean, 1.0), memory_order_relaxed);
+}
+
+static void give_rows(Engine *en) {
+    for (int i = 0; i < en->n_run; i++) en->run[i]->n_rows = 0;
+    en->n_dropped = 0;
+    int left = prompt_rows(en, decode_rows(en));
+    for (int i = 0; i < en->n_run; i++) commit(en, en->run[i]);
+    if (en->n_dropped > 0) return;
+    pthread_mutex_lock(&en->mu);
+    admit(en, left);
+    pthread_mutex_unlock(&en->mu);
+}
+
 void engine__step(Engine *en) {
     Err err = {0};
     const float *logits = NULL;
-    drop_cancelled_running(en);
-    pthread_mutex_lock(&en->mu);
-    Queue dead = take_cancelled_waiting(en);
-    admit(en);
-    pthread_mutex_unlock(&en->mu);
-    for (Req *r; (r = engine__pop(&dead));) engine__finish(r, FINISH_CANCELLED, NULL);
+    drop_dead(en);
+    give_rows(en);
     if (en->n_run == 0) return;
-
-    build_batch(en);
+    double work = build_batch(en), t0 = clock_now_s();
     add_u64(&en->count.n_steps, 1);
-    if (model_forward(en->model, en->store, &en->batch, &logits, &err) != OK) {
+    if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
         return;
     }
-    for (int i = 0; i < en->n_run;) i += advance(en, i, logits);
+    double now = clock_now_s();
+    if (en->batch.T > en->n_run) pace_observe(&en->pace, work, now - t0); /* a step with prompts */
+    count_speed(en, en->batch.T, now - t0);
+    for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
+    count_left(en);
     if (en->o.check && kv_check(en->pool, &err) != OK) fail_all(en, &err);
 }

@@ -111,7 +111,8 @@ static Status start(Server *s, HttpReq *r, const CompleteReq *q, uint64_t t_star
         EngineReq er = {.prompt = prompt.v,
                         .n_prompt = (int)prompt.n,
                         .max_new = (int)q->max_tokens,
-                        .sample = q->sample};
+                        .sample = q->sample,
+                        .timeout_s = s->cfg.timeout_s};
         st = server__job_start(s, r, &er, t_start_ns, e);
     }
     tokbuf_deinit(&prompt);

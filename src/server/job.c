@@ -55,6 +55,8 @@ static void reply_failed(Job *j) {
     bool known = e.code == ERR_NOMEM || e.code == ERR_TIMEOUT || e.code == ERR_FULL;
     if (j->why == FINISH_CANCELLED) {
         e = (Err){.code = ERR_CANCELLED, .msg = "cancelled by the engine"};
+    } else if (j->why == FINISH_DEADLINE) {
+        e = (Err){.code = ERR_TIMEOUT, .msg = "the request took too long"};
     } else if (!known) {
         e.code = ERR_INTERNAL;
     }

@@ -34,6 +34,7 @@ typedef struct ServerConfig {
     ServerEngine engine;
     const Tokenizer *tok; /* borrowed, outlives the server */
     const char *device;   /* shown by /health: "cpu" */
+    double timeout_s;     /* of a request, waiting included, then 504; 0: none */
     /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
     void (*on_access)(void *ctx, const char *line);
     void *access_ctx;

@@ -151,4 +151,12 @@ for _ in $(seq 100); do grep -qx 429 code.* && break; sleep 0.02; done
 grep -qx 429 code.* || fail "no 429 from a queue of one: $(cat code.*)"
 grep -qi '^retry-after: 1' head.* || fail "no Retry-After"
 stop TERM # no grace: what runs is cut
+
+start --timeout 0.02
+ask '{"code": "x", "max_tokens": 4000, "temperature": 0}'
+eq "an answer that takes too long" "$CODE" 504
+grep -q '"error": *"inference timeout"' out || fail "$(cat out)"
+ask '{"code": "x", "max_tokens": 1, "temperature": 0}'
+eq "the next one" "$CODE" 200
+stop TERM
 echo ok

@@ -580,7 +580,7 @@ TEST(step_allocates_nothing) {
 typedef struct Storm {
     Engine *en;
     uint64_t seed;
-    int n_refused, n_done[4], n_wrong;
+    int n_refused, n_done[5], n_wrong;
 } Storm;
 
 /* Submits, cancels some after a while, and checks that each request ends once and in a lawful way. */
@@ -623,7 +623,7 @@ TEST(storm_of_submits_and_cancels) {
                                             .max_queue = 12});
     pthread_t th[N];
     Storm st[N] = {0};
-    int total[4] = {0};
+    int total[5] = {0};
     for (int i = 0; i < N; i++) {
         st[i] = (Storm){.en = en, .seed = (uint64_t)i};
         EQ(pthread_create(&th[i], NULL, storm_main, &st[i]), 0);
@@ -631,7 +631,7 @@ TEST(storm_of_submits_and_cancels) {
     for (int i = 0; i < N; i++) pthread_join(th[i], NULL);
     for (int i = 0; i < N; i++) {
         EQ(st[i].n_wrong, 0);
-        for (int k = 0; k < 4; k++) total[k] += st[i].n_done[k];
+        for (int k = 0; k < 5; k++) total[k] += st[i].n_done[k];
     }
     TRUE_(total[FINISH_LENGTH] > 100);
     TRUE_(total[FINISH_CANCELLED] > 10);

@@ -20,6 +20,7 @@ typedef enum FakeMode {
     TOO_FULL,
     BROKEN,
     CANCELS,
+    TOO_SLOW,
     NO_MEMORY
 } FakeMode;
 
@@ -52,6 +53,7 @@ static void *run_request(void *ctx) {
         why = FINISH_CANCELLED;
     }
     if (m == CANCELS) why = FINISH_CANCELLED;
+    if (m == TOO_SLOW) why = FINISH_DEADLINE;
     if (m == BROKEN || m == NO_MEMORY) {
         why = FINISH_ERROR;
         if (err_set(&e, m == BROKEN ? ERR_ARG : ERR_NOMEM, "%s", secret) == OK) return NULL;
@@ -339,9 +341,8 @@ TEST(failures_inside_are_not_shown) {
         int status;
         const char *retry, *says;
     } t[] = {
-        {TOO_FULL, 429, "1", "too many requests"},
-        {BROKEN, 500, NULL, "internal error"},
-        {CANCELS, 503, "5", "stopping"},
+        {TOO_FULL, 429, "1", "too many requests"}, {BROKEN, 500, NULL, "internal error"},
+        {CANCELS, 503, "5", "stopping"},           {TOO_SLOW, 504, NULL, "timeout"},
         {NO_MEMORY, 503, "5", "out of memory"},
     };
     char v[32];

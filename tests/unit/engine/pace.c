@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * The step-time estimate against machines whose times are known. */
+#include "engine/pace.h"
+
+#include <math.h>
+#include "test.h"
+
+/* fixed seconds, seconds a row, attention a token of context in rows. */
+typedef struct Machine {
+    double fixed, row, ctx;
+} Machine;
+
+static double takes(const Machine *m, int n, int from) {
+    return m->fixed + m->row * n * (1.0 + m->ctx * (from + 0.5 * n));
+}
+
+static Pace pace_for(const Machine *m) {
+    Pace p;
+    pace_init(&p, 2.0, m->ctx); /* an operation of attention costs two */
+    return p;
+}
+
+TEST(learns_a_machine_and_keeps_the_limit) {
+    static const Machine all[] = {{0.05, 0.002, 0},
+                                  {0, 0.01, 1e-4},
+                                  {0.2, 1e-4, 1e-3},
+                                  {1e-4, 1e-5, 1e-5}};
+    for (size_t k = 0; k < COUNT_OF(all); k++) {
+        const Machine *m = &all[k];
+        Pace p = pace_for(m);
+        double limit = 2 * m->fixed + 50 * m->row, worst = 0;
+        for (int step = 0; step < 40; step++) {
+            int from = step * 20 % 1000, n = pace_rows(&p, 0, from, limit, 512);
+            double t = takes(m, n, from);
+            pace_observe(&p, pace_work(&p, n, from), t);
+            if (step >= 3) worst = fmax(worst, t / limit);
+        }
+        if (worst > 1.6) FAIL("machine %d: %.2f of the limit", (int)k, worst);
+    }
+}
+
+TEST(never_less_than_a_row_nor_more_than_asked) {
+    Machine m = {0.5, 0.1, 0};
+    Pace p = pace_for(&m);
+    EQ(pace_rows(&p, 0, 0, 0.1, 256), 32); /* nothing known */
+    EQ(pace_rows(&p, 0, 0, 0.1, 5), 5);
+    for (int i = 1; i < 20; i++) pace_observe(&p, pace_work(&p, i, 0), takes(&m, i, 0));
+    EQ(pace_rows(&p, 1, 0, 1e-9, 256), 3); /* half as long again as without it */
+    EQ(pace_rows(&p, 0, 0, 1e9, 256), 256);
+    NEAR(pace_predict(&p, 10), 1.5, 0.01);
+    /* eight streams take 1.3 s, more than the target: the prompt has a third of the step */
+    int n = pace_rows(&p, 8, 0, 0.1, 256);
+    EQ(n, 6);
+}
+
+TEST(a_stall_is_not_believed) {
+    Machine m = {0.01, 0.001, 0};
+    Pace p = pace_for(&m);
+    for (int i = 0; i < 50; i++) {
+        int n = 10 + i % 40;
+        pace_observe(&p, n, takes(&m, n, 0));
+    }
+    int before = pace_rows(&p, 0, 0, 0.06, 512);
+    NEAR(before, 50, 1);
+    pace_observe(&p, 30, 20.0);
+    TRUE_(pace_rows(&p, 0, 0, 0.06, 512) > before / 3);
+    for (int i = 0; i < 40; i++) pace_observe(&p, 10 + i % 40, takes(&m, 10 + i % 40, 0));
+    NEAR(pace_rows(&p, 0, 0, 0.06, 512), 50, 3);
+    pace_observe(&p, 0, 1); /* not samples */
+    pace_observe(&p, 1, -1);
+    NEAR(pace_rows(&p, 0, 0, 0.06, 512), 50, 3);
+}
