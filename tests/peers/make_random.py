@@ -33,7 +33,7 @@ MODELS = {
     "llama_linear": ("llama", 4, 2, 64, {"scaling": {"type": "linear", "factor": 4.0}}),
     "llama_linear_attn": ("llama", 4, 2, 64, {"scaling": {"type": "linear", "factor": 2.0, "attn_factor": 0.75}}),
     "llama_yarn": ("llama", 4, 2, 64, {"scaling": YARN}),
-    "llama_yarn_attn": ("llama", 4, 2, 128, {"scaling": {**YARN, "attn_factor": 1.25}}),
+    "llama_yarn_attn": ("llama", 4, 2, 128, {"scaling": {**YARN, "attn_factor": 0.8}}),
     "llama_yarn_freqs": ("llama", 4, 2, 64, {"scaling": YARN, "freqs": True}),
     "llama_window": ("llama", 4, 2, 64, {"keys": {"attention.sliding_window": 16}}),
     "llama_bias": ("llama", 4, 2, 64, {"bias": ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up",
@@ -43,7 +43,7 @@ MODELS = {
     "mistral3_yarn": ("mistral3", 8, 2, 64, {"scaling": {**YARN, "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0,
                                                          "yarn_log_multiplier": 0.7}}),
     "qwen2": ("qwen2", 14, 2, 64, {"eps": 1e-6, "base": 1e6}),
-    "qwen2_h128_gqa6": ("qwen2", 12, 2, 128, {"eps": 1e-6, "base": 1e6, "untied": True}),
+    "qwen2_h128_gqa6": ("qwen2", 6, 1, 128, {"eps": 1e-6, "base": 1e6, "untied": True}),
     "qwen2_yarn": ("qwen2", 4, 2, 64, {"eps": 1e-6, "scaling": {**YARN, "factor": 4.0}}),
     "qwen2_betas": ("qwen2", 4, 2, 64, {"scaling": {**YARN, "yarn_beta_fast": 4.0, "yarn_beta_slow": 2.0}}),
     "qwen3": ("qwen3", 8, 2, 128, {"eps": 1e-6, "base": 1e6}),
@@ -51,9 +51,9 @@ MODELS = {
     "qwen3_h96": ("qwen3", 6, 6, 96, {}),
     "qwen3_yarn": ("qwen3", 8, 2, 128, {"eps": 1e-6, "scaling": {**YARN, "factor": 4.0}}),
     "starcoder2": ("starcoder2", 6, 1, 64, {}),
-    "starcoder2_untied": ("starcoder2", 8, 4, 80, {"untied": True, "base": 1e5}),
+    "starcoder2_untied": ("starcoder2", 4, 2, 80, {"untied": True, "base": 1e5}),
 }
-C, FF, L, CTX = 256, 384, 3, 512
+FF, L, CTX = 384, 3, 512
 ALL_BIASES = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
 
 
@@ -69,13 +69,15 @@ def vocabulary():
     tokens += [a + b for a, b in pairs] + ["<|endoftext|>"]
     n = len(tokens)
     return n, {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": tokens,
-               "tokenizer.ggml.token_type": [1] * (n - 1) + [3], "tokenizer.ggml.merges": [f"{a} {b}" for a, b in pairs],
+               "tokenizer.ggml.merges": [f"{a} {b}" for a, b in pairs],
                "tokenizer.ggml.bos_token_id": n - 1, "tokenizer.ggml.eos_token_id": n - 1}
 
 
 class Maker:
     def __init__(self, name):
         self.arch, self.nh, self.nkv, self.hd, self.opt = MODELS[name]
+        # llama.cpp wants these as wide as their heads together
+        self.C = self.nh * self.hd if self.arch in ("gpt2", "qwen2", "starcoder2") else 256
         self.layer_norm = self.arch in ("gpt2", "starcoder2")
         self.bias = self.opt.get("bias", {"gpt2": ("attn_qkv", "attn_output", "ffn_up", "ffn_down"),
                                           "qwen2": ALL_BIASES[:3], "starcoder2": ALL_BIASES}.get(self.arch, ()))
@@ -95,40 +97,40 @@ class Maker:
 
     def layer(self, blk):
         q, kv = self.nh * self.hd, self.nkv * self.hd
-        self.norm(blk + "attn_norm", C)
+        self.norm(blk + "attn_norm", self.C)
         if self.arch == "gpt2":
-            self.linear(blk, "attn_qkv", q + 2 * kv, C, 1.4)
+            self.linear(blk, "attn_qkv", q + 2 * kv, self.C, 1.4)
         else:
             for name, rows in (("attn_q", q), ("attn_k", kv), ("attn_v", kv)):
-                self.linear(blk, name, rows, C, 1.4)
+                self.linear(blk, name, rows, self.C, 1.4)
         if self.arch == "qwen3":
             for name in ("attn_q_norm", "attn_k_norm"):
                 self.t[f"{blk}{name}.weight"] = 1.4 + 0.4 * self.rng.standard_normal(self.hd)
-        self.linear(blk, "attn_output", C, q, 1.0)
-        self.norm(blk + "ffn_norm", C)
+        self.linear(blk, "attn_output", self.C, q, 1.0)
+        self.norm(blk + "ffn_norm", self.C)
         if not self.layer_norm:
-            self.linear(blk, "ffn_gate", FF, C, 1.2)
-        self.linear(blk, "ffn_up", FF, C, 1.2)
-        self.linear(blk, "ffn_down", C, FF, 1.0)
+            self.linear(blk, "ffn_gate", FF, self.C, 1.2)
+        self.linear(blk, "ffn_up", FF, self.C, 1.2)
+        self.linear(blk, "ffn_down", self.C, FF, 1.0)
 
     def tensors(self, V):
         small = 0.004
-        self.t["token_embd.weight"] = small * self.rng.standard_normal((V, C))
+        self.t["token_embd.weight"] = small * self.rng.standard_normal((V, self.C))
         if self.arch == "gpt2":
-            self.t["position_embd.weight"] = small * self.rng.standard_normal((CTX, C))
+            self.t["position_embd.weight"] = small * self.rng.standard_normal((CTX, self.C))
         if self.opt.get("freqs"):
             self.t["rope_freqs.weight"] = np.linspace(1.0, 8.0, self.hd // 2)
         for i in range(L):
             self.layer(f"blk.{i}.")
-        self.norm("output_norm", C, 3.0 / (small * C ** 0.5) if self.tied else 1.0)
+        self.norm("output_norm", self.C, 3.0 / (small * self.C ** 0.5) if self.tied else 1.0)
         if not self.tied:
-            self.t["output.weight"] = self.rng.standard_normal((V, C)) * (3.0 / C ** 0.5)
+            self.t["output.weight"] = self.rng.standard_normal((V, self.C)) * (3.0 / self.C ** 0.5)
         return self.t
 
     def keys(self, V):
         a, o = self.arch, self.opt
         meta = {"general.architecture": a, "general.name": "random", f"{a}.block_count": L, f"{a}.context_length": CTX,
-                f"{a}.embedding_length": C, f"{a}.feed_forward_length": FF, f"{a}.attention.head_count": self.nh,
+                f"{a}.embedding_length": self.C, f"{a}.feed_forward_length": FF, f"{a}.attention.head_count": self.nh,
                 f"{a}.attention.head_count_kv": self.nkv, f"{a}.vocab_size": V}
         which = "layer_norm_epsilon" if self.layer_norm else "layer_norm_rms_epsilon"
         meta[f"{a}.attention.{which}"] = float(o.get("eps", 1e-5))
