@@ -122,8 +122,8 @@ typedef struct QkNormArgs {
 typedef struct RopeSpec {
     int n_rot;         /* rotated pairs per head; 0: no rotation at all */
     bool halves;       /* pairs (i, i + n_rot) instead of (2i, 2i + 1) */
-    float gain;        /* what is rotated is multiplied by it, too; 0: 1 */
     const float *freq; /* [n_rot] angle per position of each pair, host, scaling already applied */
+    float gain;        /* what is rotated is multiplied by it, too; 0: 1 */
 } RopeSpec;
 
 /* Rotate q and k of qkv[T, (nh + 2 nkv) hd] in place by their positions, then, with a cache, put k and v of

@@ -30,7 +30,7 @@ MODELS = {  # name: (seed, configuration, clip); 1.0 clips every step, 4.0 some
                                     tied=False, rope_scale=2.0, rope_freqs=True), 4.0),
     "qwen2_tied": (104, tf.Config("qwen2", V=64, C=32, L=2, nh=4, nkv=2, ff=64, ctx=32, eps=1e-6,
                                   rope_base=1e6), 1.0),
-    "qwen3_untied": (105, tf.Config("qwen3", V=64, C=32, L=2, nh=4, nkv=2, ff=40, ctx=32, eps=1e-6,
+    "qwen3_untied": (105, tf.Config("qwen3", V=64, C=32, L=2, nh=4, nkv=2, ff=32, ctx=32, eps=1e-6,
                                     tied=False, head=16, rope_base=100.0, rope_scale=4.0,
                                     yarn_ctx=32), 1.0),
 }
