@@ -108,11 +108,22 @@ typedef struct LinearDwArgs {
     int rows, cols, T;
 } LinearDwArgs;
 
+/* Each head of q and k in qkv[T, (nh + 2 nkv) hd] becomes its rms norm times wq or wk [hd], in place. With raw
+ * [T, (nh + nkv) hd] and stat [T, nh + nkv], what stood there and 1 / rms are kept for the backward, where dqkv
+ * is the gradient of the normalised heads on entry, of the raw ones on return, and dwq, dwk are added to. */
+typedef struct QkNormArgs {
+    BufAt qkv, wq, wk, raw, stat;
+    BufAt dqkv, dwq, dwk; /* backward only */
+    int T, nh, nkv, hd;
+    float eps;
+} QkNormArgs;
+
 /* Rotary positions: the angle of pair i at position p is p * freq[i]. */
 typedef struct RopeSpec {
     int n_rot;         /* rotated pairs per head; 0: no rotation at all */
     bool halves;       /* pairs (i, i + n_rot) instead of (2i, 2i + 1) */
     const float *freq; /* [n_rot] angle per position of each pair, host, scaling already applied */
+    float gain;        /* what is rotated is multiplied by it, too; 0: 1 */
 } RopeSpec;
 
 /* Rotate q and k of qkv[T, (nh + 2 nkv) hd] in place by their positions, then, with a cache, put k and v of
@@ -204,6 +215,8 @@ typedef struct DeviceOps {
     void (*linear)(Device *d, const LinearArgs *a);
     void (*linear_t)(Device *d, const LinearTArgs *a);
     void (*linear_dw)(Device *d, const LinearDwArgs *a);
+    void (*qk_norm)(Device *d, const QkNormArgs *a);
+    void (*qk_norm_bwd)(Device *d, const QkNormArgs *a);
     void (*rope_kv)(Device *d, const RopeKvArgs *a);
     void (*attn)(Device *d, const AttnArgsDev *a);
     void (*attn_train)(Device *d, const AttnTrainArgs *a);

@@ -41,10 +41,11 @@ typedef struct RopeJob {
 } RopeJob;
 
 static void position_angles(float *cs, const RopeSpec *r, int32_t pos) {
+    float gain = r->gain != 0.0f ? r->gain : 1.0f;
     for (int i = 0; i < r->n_rot; i++) {
         float angle = (float)pos * r->freq[i];
-        cs[2 * i] = cosf(angle);
-        cs[2 * i + 1] = sinf(angle);
+        cs[2 * i] = gain * cosf(angle);
+        cs[2 * i + 1] = gain * sinf(angle);
     }
 }
 

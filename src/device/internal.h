@@ -82,6 +82,8 @@ void cpu__rows(Device *d, const RowsArgs *a);
 void cpu__rows_bwd(Device *d, const RowsBwdArgs *a);
 void cpu__norm(Device *d, const NormArgs *a);
 void cpu__norm_bwd(Device *d, const NormBwdArgs *a);
+void cpu__qk_norm(Device *d, const QkNormArgs *a);
+void cpu__qk_norm_bwd(Device *d, const QkNormArgs *a);
 void cpu__act(Device *d, const ActArgs *a);
 void cpu__act_bwd(Device *d, const ActArgs *a);
 void cpu__xent(Device *d, const XentArgs *a);

@@ -112,7 +112,7 @@ typedef struct Kern {
                     uint64_t first);
 
     /* ---- normalisation, one row of C ---- */
-    /* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps); *rstd is stored. REL(2e-6) */
+    /* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps); *rstd is stored; y may be x. REL(2e-6) */
     void (*rmsnorm)(float *y, float *rstd, const float *x, const float *w, int C, float eps);
     /* dx += gradient (it joins the residual stream's), dw += gradient. REL(4e-6) */
     void (*rmsnorm_bwd)(float *dx, float *dw, const float *dy, const float *x, const float *w,

@@ -3,7 +3,8 @@
  * batch; attention reads the paged cache that rope_kv has just written.
  *
  *   x = embd[tok] (+ pos)
- *   each layer:  h = norm(x);  qkv = W_qkv h;  rotate, store;  x += W_o attention(q, cache)
+ *   each layer:  h = norm(x);  qkv = W_qkv h;  (norm of q and k;)  rotate, store;
+ *                x += W_o attention(q, cache)
  *                h = norm(x);  x += W_down act(W_up h)
  *   logits = W_out norm(x), for the rows asked for */
 #include <math.h>
@@ -125,10 +126,20 @@ static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
     const ModelWork *w = p->w;
     run_norm(p, w->h, w->x, l->attn_norm, l->attn_norm_b, p->b->T);
     run_group(p, &l->qkv, w->h, w->qkv, qkv_width(c));
+    if (model_has(c, PART_QK_NORM))
+        p->ops->qk_norm(p->dev, &(QkNormArgs){.qkv = w->qkv,
+                                              .wq = l->q_norm,
+                                              .wk = l->k_norm,
+                                              .T = p->b->T,
+                                              .nh = c->nh,
+                                              .nkv = c->nkv,
+                                              .hd = c->hd,
+                                              .eps = c->norm_eps});
     p->ops->rope_kv(p->dev, &(RopeKvArgs){.qkv = w->qkv,
                                           .pos = p->b->pos,
                                           .rope = {.n_rot = c->arch->pos == POS_ROPE ? c->n_rot : 0,
                                                    .halves = c->arch->rope_halves,
+                                                   .gain = p->m->rope_gain,
                                                    .freq = p->m->rope_freq},
                                           .T = p->b->T,
                                           .nh = c->nh,

@@ -31,14 +31,20 @@ static void bind_layer(LayerWeights *l, ParamRole role, Weight w) {
     case P_Q:
     case P_K:
     case P_V: l->qkv.part[l->qkv.n++].w = w; break;
-    case P_QKV_B: l->qkv.part[0].bias = place_1d(w); break;
+    case P_QKV_B:
+    case P_Q_B: l->qkv.part[0].bias = place_1d(w); break;
+    case P_K_B: l->qkv.part[1].bias = place_1d(w); break;
+    case P_V_B: l->qkv.part[2].bias = place_1d(w); break;
+    case P_Q_NORM: l->q_norm = place_1d(w); break;
+    case P_K_NORM: l->k_norm = place_1d(w); break;
     case P_ATTN_OUT: l->attn_out.w = w; break;
     case P_ATTN_OUT_B: l->attn_out.bias = place_1d(w); break;
     case P_FFN_NORM: l->ffn_norm = place_1d(w); break;
     case P_FFN_NORM_B: l->ffn_norm_b = place_1d(w); break;
     case P_GATE:
     case P_UP: l->up.part[l->up.n++].w = w; break;
-    case P_UP_B: l->up.part[0].bias = place_1d(w); break;
+    case P_GATE_B: l->up.part[0].bias = place_1d(w); break;
+    case P_UP_B: l->up.part[l->up.n - 1].bias = place_1d(w); break;
     case P_DOWN: l->down.w = w; break;
     case P_DOWN_B: l->down.bias = place_1d(w); break;
     default: break;
@@ -56,20 +62,48 @@ static void bind_global(Model *m, ParamRole role, Weight w) {
     }
 }
 
-/* Weights without biases that follow each other in memory are one matrix: one product instead of two or three.
- * Always so in a trainable model (see model_params), seldom in a file, where other tensors lie between. */
+/* b's rows follow a's in memory, and so does its bias, if they have one. */
+static bool follows(const Linear *a, const Linear *b) {
+    size_t end = a->w.off_bytes + dtype_bytes(a->w.type, (size_t)a->w.rows * (size_t)a->w.cols);
+    if (a->w.buf != b->w.buf || a->w.type != b->w.type || a->w.cols != b->w.cols ||
+        b->w.off_bytes != end || a->bias.buf != b->bias.buf)
+        return false;
+    return !a->bias.buf || b->bias.off == a->bias.off + (size_t)a->w.rows;
+}
+
+/* Layers that follow each other in memory are one matrix: one product instead of two or three. Always so in a
+ * trainable model (see model_params), seldom in a file, where other tensors lie between. */
 static void join_group(LinearGroup *g) {
-    for (int i = 1; i < g->n; i++) {
-        const Weight *a = &g->part[0].w, *b = &g->part[i].w;
-        size_t end = a->off_bytes + dtype_bytes(a->type, (size_t)a->rows * (size_t)a->cols);
-        if (g->part[i].bias.buf || a->buf != b->buf || a->type != b->type || a->cols != b->cols ||
-            b->off_bytes != end)
-            return;
-        g->part[0].w.rows += b->rows;
-        for (int j = i + 1; j < g->n; j++) g->part[j - 1] = g->part[j];
+    while (g->n > 1 && follows(&g->part[0], &g->part[1])) {
+        g->part[0].w.rows += g->part[1].w.rows;
+        g->part[1] = g->part[2];
         g->n--;
-        i--;
     }
+}
+
+/* Share of a pair's own angle in YaRN's mixture: 1 for the fast pairs, 0 for the slow ones. In floats, as the
+ * ends of the ramp are whole pairs and a rounding more would move one. */
+static float yarn_share(const ModelConfig *c, int pair) {
+    const float beta[2] = {c->yarn.beta_fast, c->yarn.beta_slow};
+    float end[2], dims = 2.0f * (float)c->n_rot;
+    for (int i = 0; i < 2; i++)
+        end[i] = dims * logf((float)c->yarn.ctx / (beta[i] * 2.0f * 3.14159265358979f)) /
+                 (2.0f * logf(c->rope_base));
+    float low = MAX(0.0f, floorf(end[0])), high = MIN(dims - 1.0f, ceilf(end[1]));
+    float y = ((float)pair - low) / MAX(0.001f, high - low);
+    return 1.0f - MIN(1.0f, MAX(0.0f, y));
+}
+
+static double yarn_magnitude(double scale, double mul) {
+    return scale <= 1.0 ? 1.0 : 1.0 + 0.1 * mul * log(scale);
+}
+
+static float rope_gain(const ModelConfig *c) {
+    double gain = c->rope_attn != 0.0f ? (double)c->rope_attn : 1.0, scale = (double)c->rope_scale;
+    if (c->yarn.ctx == 0) return (float)gain;
+    gain *= yarn_magnitude(scale, 1.0);
+    if (c->yarn.log_mul != 0.0f) gain /= yarn_magnitude(scale, (double)c->yarn.log_mul);
+    return (float)gain;
 }
 
 /* Angle per position of each rotated pair. */
@@ -79,10 +113,12 @@ static Status rope_angles(Model *m, Err *e) {
     if (!m->rope_freq) m->rope_freq = mem_new_n(float, (size_t)c->n_rot);
     if (!m->rope_freq) return err_set(e, ERR_NOMEM, "model: out of memory");
     for (int i = 0; i < c->n_rot; i++) {
-        double f = pow((double)c->rope_base, -(double)i / c->n_rot) / (double)c->rope_scale;
+        double f = pow((double)c->rope_base, -(double)i / c->n_rot);
+        double own = c->yarn.ctx > 0 ? (double)yarn_share(c, i) : 0.0;
         if (m->rope_factor) f /= (double)m->rope_factor[i];
-        m->rope_freq[i] = (float)f;
+        m->rope_freq[i] = (float)(f * own + f * (1.0 - own) / (double)c->rope_scale);
     }
+    m->rope_gain = rope_gain(c);
     return OK;
 }
 
@@ -278,6 +314,8 @@ static float init_std(const ModelConfig *c, const Param *p) {
     switch (p->role) {
     case P_ATTN_NORM:
     case P_FFN_NORM:
+    case P_Q_NORM:
+    case P_K_NORM:
     case P_OUT_NORM: return -1.0f;
     case P_ATTN_OUT:
     case P_DOWN: return 0.02f / sqrtf(2.0f * (float)c->n_layer);

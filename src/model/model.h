@@ -13,21 +13,36 @@
 
 typedef enum PosKind { POS_ROPE, POS_LEARNED } PosKind;
 
+/* Parts that some decoders have and others lack; sets of them are or-ed. */
+enum {
+    PART_NORM_BIAS = 1,
+    PART_QKV_BIAS = 2,
+    PART_OUT_BIAS = 4, /* of the product after attention */
+    PART_MLP_BIAS = 8,
+    PART_QK_NORM = 16, /* rms norm of each head of q and k before the rotation */
+    PART_ALL = 31
+};
+
 /* What distinguishes one architecture from another. */
 typedef struct ArchRow {
     const char *name; /* general.architecture, and the prefix of its keys */
     NormKind norm;
     PosKind pos;
     ActKind act;
-    bool bias;        /* on norms, fused qkv, output and MLP projections (gpt2) */
+    int parts;        /* every model of it has these */
+    int may;          /* a file may have these, too: all layers or none */
     bool fused_qkv;   /* one tensor attn_qkv instead of attn_q, attn_k, attn_v */
     bool rope_halves; /* pairs (i, i + n_rot) */
+    bool yarn_keys;   /* its files may set yarn's betas and log multiplier */
 } ArchRow;
 
 /* Row by name; NULL if unknown. */
 const ArchRow *model_arch_find(Slice name);
-/* Names of all rows, "gpt2, llama". */
-const char *model_arch_names(void);
+/* Row i of the table; NULL past the end. */
+const ArchRow *model_arch_at(int i);
+enum { MODEL_ARCH_NAMES = 128 };
+/* Names of all rows, "gpt2, llama, ...", into buf. */
+const char *model_arch_names(char buf[MODEL_ARCH_NAMES]);
 
 enum {
     MODEL_MAX_LAYER = 512,
@@ -36,14 +51,30 @@ enum {
     MODEL_MAX_CTX = 16777216
 };
 
+/* YaRN (Peng et al. 2023): fast pairs keep their angles, slow ones are stretched by rope_scale, those that turn
+ * beta_slow to beta_fast times within `ctx` positions are between; q and k grow with ln(rope_scale). */
+typedef struct YarnSpec {
+    int ctx; /* context the model was first trained with; 0: no yarn */
+    float beta_fast, beta_slow;
+    float log_mul; /* 0: none */
+} YarnSpec;
+
 typedef struct ModelConfig {
     const ArchRow *arch;
+    int more; /* parts of this model beyond arch->parts */
     int n_layer, C, nh, nkv, hd, ff, V, ctx;
     float norm_eps;
     float rope_base, rope_scale; /* scale: positions are divided by it */
-    int n_rot;                   /* rotated pairs per head */
-    bool tied;                   /* the head is the token embedding */
+    float rope_attn;             /* q and k are multiplied by it as they are rotated; 0: 1 */
+    YarnSpec yarn;
+    int n_rot; /* rotated pairs per head */
+    bool tied; /* the head is the token embedding */
 } ModelConfig;
+
+/* True if models of this configuration have the part. */
+static inline bool model_has(const ModelConfig *c, int part) {
+    return ((c->arch->parts | c->more) & part) != 0;
+}
 
 /* ERR_ARG naming the field, its value and the limit. The ranges are such that a matrix's elements fit in 64
  * bits; what a model needs in all is held against memory by the plans. */
@@ -64,12 +95,18 @@ typedef enum ParamRole {
     P_Q,
     P_K,
     P_V,
+    P_Q_B,
+    P_K_B,
+    P_V_B,
+    P_Q_NORM,
+    P_K_NORM,
     P_ATTN_OUT,
     P_ATTN_OUT_B,
     P_FFN_NORM,
     P_FFN_NORM_B,
     P_GATE,
     P_UP,
+    P_GATE_B,
     P_UP_B,
     P_DOWN,
     P_DOWN_B,
@@ -109,6 +146,7 @@ typedef struct LinearGroup {
 typedef struct LayerWeights {
     BufAt attn_norm, attn_norm_b, ffn_norm, ffn_norm_b;
     LinearGroup qkv; /* -> [T, (nh + 2 nkv) hd] */
+    BufAt q_norm, k_norm;
     Linear attn_out;
     LinearGroup up; /* gelu: up -> [T, ff]; swiglu: gate, up -> [T, 2 ff] */
     Linear down;
@@ -131,6 +169,7 @@ typedef struct Model {
     float *
         rope_factor; /* owned, [n_rot] divisors of the frequencies (rope_freqs.weight); NULL: none */
     float *rope_freq; /* owned, [n_rot]: angle per position, scaling and factors applied */
+    float rope_gain;  /* q and k are multiplied by it as they are rotated */
     ModelWork *work;  /* owned; see model_reserve */
 } Model;
 

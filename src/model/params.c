@@ -6,16 +6,21 @@
 #include "model/internal.h"
 
 /* Sizes a shape is made of. */
-typedef enum Dim { D_ONE, D_C, D_V, D_CTX, D_FF, D_Q, D_KV, D_QKV } Dim;
+typedef enum Dim { D_ONE, D_C, D_V, D_CTX, D_FF, D_HD, D_Q, D_KV, D_QKV } Dim;
 /* When a row of the table is there. */
 typedef enum When {
     ALWAYS,
     IF_LEARNED,
-    IF_BIAS,
+    IF_NORM_BIAS,
     IF_FUSED,
     IF_FUSED_BIAS,
     IF_SPLIT,
+    IF_SPLIT_BIAS,
+    IF_QK_NORM,
+    IF_OUT_BIAS,
     IF_GATED,
+    IF_GATED_BIAS,
+    IF_MLP_BIAS,
     IF_UNTIED
 } When;
 
@@ -34,25 +39,31 @@ static const ParamRow before[] = {
 };
 static const ParamRow in_layer[] = {
     {P_ATTN_NORM, "attn_norm.weight", true, 1, D_ONE, D_C, ALWAYS},
-    {P_ATTN_NORM_B, "attn_norm.bias", true, 1, D_ONE, D_C, IF_BIAS},
+    {P_ATTN_NORM_B, "attn_norm.bias", true, 1, D_ONE, D_C, IF_NORM_BIAS},
     {P_QKV, "attn_qkv.weight", true, 2, D_QKV, D_C, IF_FUSED},
     {P_QKV_B, "attn_qkv.bias", true, 1, D_ONE, D_QKV, IF_FUSED_BIAS},
     {P_Q, "attn_q.weight", true, 2, D_Q, D_C, IF_SPLIT},
     {P_K, "attn_k.weight", true, 2, D_KV, D_C, IF_SPLIT},
     {P_V, "attn_v.weight", true, 2, D_KV, D_C, IF_SPLIT},
+    {P_Q_B, "attn_q.bias", true, 1, D_ONE, D_Q, IF_SPLIT_BIAS},
+    {P_K_B, "attn_k.bias", true, 1, D_ONE, D_KV, IF_SPLIT_BIAS},
+    {P_V_B, "attn_v.bias", true, 1, D_ONE, D_KV, IF_SPLIT_BIAS},
+    {P_Q_NORM, "attn_q_norm.weight", true, 1, D_ONE, D_HD, IF_QK_NORM},
+    {P_K_NORM, "attn_k_norm.weight", true, 1, D_ONE, D_HD, IF_QK_NORM},
     {P_ATTN_OUT, "attn_output.weight", true, 2, D_C, D_Q, ALWAYS},
-    {P_ATTN_OUT_B, "attn_output.bias", true, 1, D_ONE, D_C, IF_BIAS},
+    {P_ATTN_OUT_B, "attn_output.bias", true, 1, D_ONE, D_C, IF_OUT_BIAS},
     {P_FFN_NORM, "ffn_norm.weight", true, 1, D_ONE, D_C, ALWAYS},
-    {P_FFN_NORM_B, "ffn_norm.bias", true, 1, D_ONE, D_C, IF_BIAS},
+    {P_FFN_NORM_B, "ffn_norm.bias", true, 1, D_ONE, D_C, IF_NORM_BIAS},
     {P_GATE, "ffn_gate.weight", true, 2, D_FF, D_C, IF_GATED},
     {P_UP, "ffn_up.weight", true, 2, D_FF, D_C, ALWAYS},
-    {P_UP_B, "ffn_up.bias", true, 1, D_ONE, D_FF, IF_BIAS},
+    {P_GATE_B, "ffn_gate.bias", true, 1, D_ONE, D_FF, IF_GATED_BIAS},
+    {P_UP_B, "ffn_up.bias", true, 1, D_ONE, D_FF, IF_MLP_BIAS},
     {P_DOWN, "ffn_down.weight", true, 2, D_C, D_FF, ALWAYS},
-    {P_DOWN_B, "ffn_down.bias", true, 1, D_ONE, D_C, IF_BIAS},
+    {P_DOWN_B, "ffn_down.bias", true, 1, D_ONE, D_C, IF_MLP_BIAS},
 };
 static const ParamRow after[] = {
     {P_OUT_NORM, "output_norm.weight", false, 1, D_ONE, D_C, ALWAYS},
-    {P_OUT_NORM_B, "output_norm.bias", false, 1, D_ONE, D_C, IF_BIAS},
+    {P_OUT_NORM_B, "output_norm.bias", false, 1, D_ONE, D_C, IF_NORM_BIAS},
     {P_OUTPUT, "output.weight", false, 2, D_V, D_C, IF_UNTIED},
 };
 
@@ -63,6 +74,7 @@ static int dim_of(Dim d, const ModelConfig *c) {
     case D_V: return c->V;
     case D_CTX: return c->ctx;
     case D_FF: return c->ff;
+    case D_HD: return c->hd;
     case D_Q: return c->nh * c->hd;
     case D_KV: return c->nkv * c->hd;
     case D_QKV: return (c->nh + 2 * c->nkv) * c->hd;
@@ -74,11 +86,16 @@ static bool is_there(When w, const ModelConfig *c) {
     switch (w) {
     case ALWAYS: return true;
     case IF_LEARNED: return c->arch->pos == POS_LEARNED;
-    case IF_BIAS: return c->arch->bias;
+    case IF_NORM_BIAS: return model_has(c, PART_NORM_BIAS);
     case IF_FUSED: return c->arch->fused_qkv;
-    case IF_FUSED_BIAS: return c->arch->fused_qkv && c->arch->bias;
+    case IF_FUSED_BIAS: return c->arch->fused_qkv && model_has(c, PART_QKV_BIAS);
     case IF_SPLIT: return !c->arch->fused_qkv;
+    case IF_SPLIT_BIAS: return !c->arch->fused_qkv && model_has(c, PART_QKV_BIAS);
+    case IF_QK_NORM: return model_has(c, PART_QK_NORM);
+    case IF_OUT_BIAS: return model_has(c, PART_OUT_BIAS);
     case IF_GATED: return c->arch->act == ACT_SWIGLU;
+    case IF_GATED_BIAS: return c->arch->act == ACT_SWIGLU && model_has(c, PART_MLP_BIAS);
+    case IF_MLP_BIAS: return model_has(c, PART_MLP_BIAS);
     case IF_UNTIED: return !c->tied;
     }
     return false;

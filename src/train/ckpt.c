@@ -91,6 +91,7 @@ Status ckpt_save(const char *path, const Model *m, const Optim *o, const RunStat
     put_state(w, s);
     Status st = put_keys(w, opts, &b, e);
     gguf_w_bool(w, "ingot.tied", m->cfg.tied);
+    if (m->cfg.more) gguf_w_u32(w, "ingot.parts", (uint32_t)m->cfg.more);
     uint64_t ne[1] = {m->n_flat};
     for (int i = 0; i < 3; i++) gguf_w_tensor(w, slice_of(flat_names[i]), DT_F32, 1, ne);
     if (m->rope_factor) {
@@ -188,6 +189,9 @@ Status ckpt_read_config(const char *path, ModelConfig *c, Err *e) {
     TRY(gguf_open(&g, path, e));
     Status st = model_read_config(c, g, e);
     if (st == OK) st = gguf_get_bool(&c->tied, g, "ingot.tied", e);
+    int64_t more = 0; /* a checkpoint has no tensors to tell */
+    if (st == OK) st = gguf_opt_int(&more, g, "ingot.parts", 0, PART_ALL, e);
+    if (st == OK) c->more = (int)more & c->arch->may;
     if (st != OK) err_in(e, path);
     gguf_close(g);
     return st;

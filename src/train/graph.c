@@ -9,17 +9,19 @@
 
 /* What a layer's backward needs. With checkpointing all layers but their inputs share one set. */
 typedef struct LayerActs {
-    BufAt x;     /* [R, C] input, the residual stream */
-    BufAt h1;    /* [R, C] normalised input */
-    BufAt stat1; /* [R, 2] */
-    BufAt qkv;   /* [R, (nh + 2 nkv) hd], rotated */
-    BufAt att;   /* [R, nh hd] */
-    BufAt lse;   /* [n_row, nh, T] */
-    BufAt xm;    /* [R, C] residual stream between attention and MLP */
-    BufAt h2;    /* [R, C] */
-    BufAt stat2; /* [R, 2] */
-    BufAt up;    /* [R, ff or 2 ff] before the activation */
-    BufAt act;   /* [R, ff] */
+    BufAt x;       /* [R, C] input, the residual stream */
+    BufAt h1;      /* [R, C] normalised input */
+    BufAt stat1;   /* [R, 2] */
+    BufAt qkv;     /* [R, (nh + 2 nkv) hd], rotated */
+    BufAt qk;      /* [R, (nh + nkv) hd] before its norm, if there is one */
+    BufAt stat_qk; /* [R, nh + nkv] */
+    BufAt att;     /* [R, nh hd] */
+    BufAt lse;     /* [n_row, nh, T] */
+    BufAt xm;      /* [R, C] residual stream between attention and MLP */
+    BufAt h2;      /* [R, C] */
+    BufAt stat2;   /* [R, 2] */
+    BufAt up;      /* [R, ff or 2 ff] before the activation */
+    BufAt act;     /* [R, ff] */
 } LayerActs;
 
 struct Graph {
@@ -66,6 +68,9 @@ static void layout_layer(Graph *g, LayerActs *a, size_t *at) {
     a->h1 = take(g, at, R * C);
     a->stat1 = take(g, at, R * 2);
     a->qkv = take(g, at, R * qkv_width(c));
+    size_t n_qk = model_has(c, PART_QK_NORM) ? R * (size_t)(c->nh + c->nkv) : 0;
+    a->qk = take(g, at, n_qk * (size_t)c->hd);
+    a->stat_qk = take(g, at, n_qk);
     a->att = take(g, at, R * (size_t)(c->nh * c->hd));
     a->lse = take(g, at, R * (size_t)c->nh);
     a->xm = take(g, at, R * C);
@@ -249,6 +254,23 @@ static BufAt branch_grad(const Graph *g, int layer, int site) {
     return g->tmp;
 }
 
+static QkNormArgs qk_args(const Graph *g, const LayerActs *a, const LayerWeights *w) {
+    const ModelConfig *c = &g->m->cfg;
+    return (QkNormArgs){.qkv = a->qkv,
+                        .wq = w->q_norm,
+                        .wk = w->k_norm,
+                        .raw = a->qk,
+                        .stat = a->stat_qk,
+                        .dqkv = g->dqkv,
+                        .dwq = grad_at(g, w->q_norm),
+                        .dwk = grad_at(g, w->k_norm),
+                        .T = g->R,
+                        .nh = c->nh,
+                        .nkv = c->nkv,
+                        .hd = c->hd,
+                        .eps = c->norm_eps};
+}
+
 static void rope(const Graph *g, BufAt qkv, bool inverse) {
     const ModelConfig *c = &g->m->cfg;
     if (c->arch->pos != POS_ROPE) return;
@@ -256,6 +278,7 @@ static void rope(const Graph *g, BufAt qkv, bool inverse) {
                                           .pos = g->b->pos,
                                           .rope = {.n_rot = c->n_rot,
                                                    .halves = c->arch->rope_halves,
+                                                   .gain = g->m->rope_gain,
                                                    .freq = g->m->rope_freq},
                                           .T = g->R,
                                           .nh = c->nh,
@@ -290,6 +313,8 @@ static void layer_fwd(const Graph *g, int i, BufAt next) {
     size_t n = (size_t)g->R * (size_t)c->C;
     norm(g, a->h1, a->x, w->attn_norm, w->attn_norm_b, a->stat1);
     linear(g, &w->qkv.part[0], a->qkv, a->h1, false);
+    QkNormArgs qk = qk_args(g, a, w);
+    if (model_has(c, PART_QK_NORM)) g->ops->qk_norm(g->dev, &qk);
     rope(g, a->qkv, false);
     AttnTrainArgs at = attn_args(g, a, i);
     g->ops->attn_train(g->dev, &at);
@@ -323,6 +348,8 @@ static void layer_bwd(const Graph *g, int i) {
     AttnTrainArgs at = attn_args(g, a, i);
     g->ops->attn_bwd(g->dev, &at);
     rope(g, g->dqkv, true);
+    QkNormArgs qk = qk_args(g, a, w);
+    if (model_has(c, PART_QK_NORM)) g->ops->qk_norm_bwd(g->dev, &qk);
     linear_bwd(g, &w->qkv.part[0], g->dh, g->dqkv, a->h1);
     norm_bwd(g, g->dx, g->dh, a->x, w->attn_norm, w->attn_norm_b, a->stat1);
 }

@@ -28,7 +28,8 @@ typedef struct Golden {
     int32_t seg[R], pos[R];
 } Golden;
 
-static const char *const names[] = {"gpt2_tied", "llama_tied", "llama_untied"};
+static const char *const names[] = {"gpt2_tied", "llama_tied", "llama_untied", "qwen2_tied",
+                                    "qwen3_untied"};
 static const char *const levels[] = {"ref", "avx2", "avx512"};
 
 static char *path_of(const char *name, const char *tail) {

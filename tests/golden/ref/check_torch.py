@@ -48,26 +48,45 @@ class Model:
         eps = self.meta["attention.layer_norm_rms_epsilon"]
         return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight
 
-    def turn(self, x):
-        """x [T, heads, hd]: neighbours as complex numbers times e^(i angle)."""
-        T, heads, hd = x.shape
+    def frequencies(self, hd):
+        """Angle per position of each pair, and the length a turned pair is stretched by."""
         part = torch.arange(0, hd, 2, dtype=torch.float64) / hd
-        theta = self.meta["rope.freq_base"] ** -part / self.freqs
-        at = torch.arange(T, dtype=torch.float64) / self.meta.get("rope.scaling.factor", 1.0)
-        angle = torch.outer(at, theta)[:, None]
+        base, scale = self.meta["rope.freq_base"], self.meta.get("rope.scaling.factor", 1.0)
+        theta = base ** -part / self.freqs
+        if self.meta.get("rope.scaling.type") != "yarn":
+            return theta / scale, 1.0
+        context = self.meta["rope.scaling.original_context_length"]
+        pair_of = [hd / 2 * math.log(context / turns / (2 * math.pi), base) for turns in (32, 1)]
+        low, high = max(math.floor(pair_of[0]), 0), min(math.ceil(pair_of[1]), hd - 1)
+        slow = ((torch.arange(hd // 2, dtype=torch.float64) - low) / max(high - low, 0.001)).clamp(0, 1)
+        return theta.lerp(theta / scale, slow), 1 + math.log(scale) / 10
+
+    def turn(self, x):
+        """x [T, heads, hd]: pairs as complex numbers times e^(i angle). Pairs are neighbours, qwen's are
+        half a head apart."""
+        T, heads, hd = x.shape
+        theta, stretch = self.frequencies(hd)
+        angle = torch.outer(torch.arange(T, dtype=torch.float64), theta)[:, None]
+        spin = torch.polar(torch.full_like(angle, stretch), angle)
+        if self.arch.startswith("qwen"):
+            turned = torch.complex(*x.chunk(2, -1)) * spin.to(torch.complex(x, x).dtype)
+            return torch.cat((turned.real, turned.imag), -1)
         numbers = torch.view_as_complex(x.reshape(T, heads, hd // 2, 2))
-        turned = numbers * torch.polar(torch.ones_like(angle), angle).to(numbers.dtype)
-        return torch.view_as_real(turned).reshape(T, heads, hd)
+        return torch.view_as_real(numbers * spin.to(numbers.dtype)).reshape(T, heads, hd)
+
+    def heads(self, blk, name, x, n, hd):
+        y = self.linear(blk + name, x).view(len(x), n, hd)
+        return self.turn(self.norm(blk + name + "_norm", y) if self.arch == "qwen3" else y)
 
     def attention(self, blk, x):
         T, C = x.shape
         nh, nkv = self.meta["attention.head_count"], self.meta["attention.head_count_kv"]
-        hd = C // nh
+        hd = self.meta.get("attention.key_length", C // nh)
         if self.arch == "gpt2":
             q, k, v = (p.view(T, nh, hd) for p in self.linear(blk + "attn_qkv", x).split(C, 1))
         else:
-            q = self.turn(self.linear(blk + "attn_q", x).view(T, nh, hd))
-            k = self.turn(self.linear(blk + "attn_k", x).view(T, nkv, hd))
+            q = self.heads(blk, "attn_q", x, nh, hd)
+            k = self.heads(blk, "attn_k", x, nkv, hd)
             v = self.linear(blk + "attn_v", x).view(T, nkv, hd)
             k, v = (y.repeat_interleave(nh // nkv, 1) for y in (k, v))
         heads = []
@@ -178,7 +197,7 @@ def main():
     a = ap.parse_args()
     torch.set_num_threads(1)
     good = True
-    for name in ("gpt2_tied", "llama_tied", "llama_untied"):
+    for name in ("gpt2_tied", "llama_tied", "llama_untied", "qwen2_tied", "qwen3_untied"):
         worst = check(name, getattr(torch, a.dtype))
         print(f"{name:13s}", "  ".join(f"{k} {v:.1e}" for k, v in worst.items()))
         good = good and (a.dtype == "float32" or all(

@@ -28,6 +28,11 @@ MODELS = {  # name: (seed, configuration, clip); 1.0 clips every step, 4.0 some
     "llama_tied": (102, tf.Config("llama", V=128, C=32, L=2, nh=4, nkv=2, ff=96, ctx=32), 1.0),
     "llama_untied": (103, tf.Config("llama", V=96, C=64, L=2, nh=4, nkv=2, ff=96, ctx=32,
                                     tied=False, rope_scale=2.0, rope_freqs=True), 4.0),
+    "qwen2_tied": (104, tf.Config("qwen2", V=64, C=32, L=2, nh=4, nkv=2, ff=64, ctx=32, eps=1e-6,
+                                  rope_base=1e6), 1.0),
+    "qwen3_untied": (105, tf.Config("qwen3", V=64, C=32, L=2, nh=4, nkv=2, ff=32, ctx=32, eps=1e-6,
+                                    tied=False, head=16, rope_base=100.0, rope_scale=4.0,
+                                    yarn_ctx=32), 1.0),
 }
 STEPS, ACCUM, B, T = 20, 2, 2, 32
 LOGITS_T = 24
@@ -62,8 +67,12 @@ def metadata(name, cfg):
         meta[f"{a}.rope.freq_base"] = cfg.rope_base
         meta[f"{a}.rope.dimension_count"] = cfg.hd
         if cfg.rope_scale != 1.0:
-            meta[f"{a}.rope.scaling.type"] = "linear"
+            meta[f"{a}.rope.scaling.type"] = "yarn" if cfg.yarn_ctx else "linear"
             meta[f"{a}.rope.scaling.factor"] = cfg.rope_scale
+        if cfg.yarn_ctx:
+            meta[f"{a}.rope.scaling.original_context_length"] = cfg.yarn_ctx
+        if cfg.head:
+            meta[f"{a}.attention.key_length"] = meta[f"{a}.attention.value_length"] = cfg.head
     meta["ingot.test.eot_id"] = cfg.V - 1
     return meta
 

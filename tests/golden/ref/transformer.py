@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decoder family in float64: forward, hand-written backward, AdamW. Oracle of the golden tests.
 
-Two rows of one architecture:
+Rows of one architecture:
 
            norm       positions                 attention      MLP                      biases
   gpt2     LayerNorm  learned, added to x       fused QKV      down(gelu_tanh(up x))    everywhere
   llama    RMSNorm    rotary, pairs (2i, 2i+1)  grouped-query  down(silu(gate x)*up x)  none
+  qwen2    RMSNorm    rotary, pairs (i, i+hd/2) grouped-query  as llama                 q, k, v
+  qwen3    as qwen2, but no biases; each head of q and k goes through an RMSNorm before the rotation
 
 Both are pre-norm: x += attn(norm(x)); x += mlp(norm(x)); logits = norm(x) @ head^T, where head is
 token_embd.weight (tied) or output.weight.
@@ -35,7 +37,7 @@ ROPE_FREQS = "rope_freqs.weight"   # [hd/2] divisors of the frequencies: a const
 
 @dataclass(frozen=True)
 class Config:
-    arch: str                # "gpt2" or "llama"
+    arch: str                # "gpt2", "llama", "qwen2", "qwen3"
     V: int
     C: int
     L: int
@@ -48,15 +50,21 @@ class Config:
     rope_base: float = 10000.0
     rope_scale: float = 1.0  # linear scaling: positions are divided by it
     rope_freqs: bool = False # the model has a rope_freqs.weight
+    yarn_ctx: int = 0        # not 0: YaRN by rope_scale over this original context, betas 32 and 1
+    head: int = 0            # width of a head; 0: C / nh
 
     @property
     def hd(self):
-        return self.C // self.nh
+        return self.head or self.C // self.nh
+
+    @property
+    def halves(self):
+        return self.arch.startswith("qwen")
 
 
 def weight_shapes(cfg):
     """Ordered {tensor name: shape} of everything the file holds, rope_freqs included."""
-    C, kv, ff = cfg.C, cfg.nkv * cfg.hd, cfg.ff
+    C, q, kv, ff = cfg.C, cfg.nh * cfg.hd, cfg.nkv * cfg.hd, cfg.ff
     gpt2 = cfg.arch == "gpt2"
     shapes = {"token_embd.weight": (cfg.V, C)}
     if gpt2:
@@ -68,15 +76,17 @@ def weight_shapes(cfg):
             linears = {"attn_qkv": (3 * C, C), "attn_output": (C, C),
                        "ffn_up": (ff, C), "ffn_down": (C, ff)}
         else:
-            linears = {"attn_q": (C, C), "attn_k": (kv, C), "attn_v": (kv, C),
-                       "attn_output": (C, C),
+            linears = {"attn_q": (q, C), "attn_k": (kv, C), "attn_v": (kv, C),
+                       "attn_output": (C, q),
                        "ffn_gate": (ff, C), "ffn_up": (ff, C), "ffn_down": (C, ff)}
         for name in ("attn_norm", *[n for n in linears if n.startswith("attn")],
                      "ffn_norm", *[n for n in linears if n.startswith("ffn")]):
             shape = linears.get(name, (C,))
             shapes[f"blk.{i}.{name}.weight"] = shape
-            if gpt2:
+            if gpt2 or cfg.arch == "qwen2" and name in ("attn_q", "attn_k", "attn_v"):
                 shapes[f"blk.{i}.{name}.bias"] = shape[:1]
+        if cfg.arch == "qwen3":
+            shapes[f"blk.{i}.attn_q_norm.weight"] = shapes[f"blk.{i}.attn_k_norm.weight"] = (cfg.hd,)
     shapes["output_norm.weight"] = (C,)
     if gpt2:
         shapes["output_norm.bias"] = (C,)
@@ -150,19 +160,37 @@ def norm_bwd(cfg, w, g, name, cache, dy):
 
 
 def rope_angles(cfg, w, pos):
-    """[B, T, hd/2] angles: pos / rope_scale * base^(-2i/hd) / rope_freqs[i]"""
+    """[B, T, hd/2] angles: pos / rope_scale * base^(-2i/hd) / rope_freqs[i]. With YaRN a pair that turns more
+    than 32 times within the original context keeps its own angle, one that turns less than once has the
+    scaled one, those between a mixture."""
     i = np.arange(cfg.hd // 2)
     freq = cfg.rope_base ** (-2.0 * i / cfg.hd) / w.get(ROPE_FREQS, 1.0)
-    return (pos / cfg.rope_scale)[..., None] * freq
+    own = yarn_share(cfg, i) if cfg.yarn_ctx else 0.0
+    return pos[..., None] * (freq * own + freq * (1.0 - own) / cfg.rope_scale)
 
 
-def rotate(x, angle):
-    """Turn the neighbours (2i, 2i+1) of x[B, T, heads, hd] by angle[B, T, i]."""
-    c, s = np.cos(angle)[:, :, None, :], np.sin(angle)[:, :, None, :]
-    a, b = x[..., 0::2], x[..., 1::2]
+def yarn_share(cfg, i):
+    at = [cfg.hd * math.log(cfg.yarn_ctx / (turns * 2 * math.pi)) / (2 * math.log(cfg.rope_base))
+          for turns in (32.0, 1.0)]              # the pair that turns so often
+    low, high = max(0.0, math.floor(at[0])), min(cfg.hd - 1.0, math.ceil(at[1]))
+    return 1.0 - np.clip((i - low) / max(0.001, high - low), 0.0, 1.0)
+
+
+def rope_gain(cfg):
+    """YaRN makes q and k larger, as more positions share the attention."""
+    return 1.0 + 0.1 * math.log(cfg.rope_scale) if cfg.yarn_ctx else 1.0
+
+
+def rotate(cfg, x, angle):
+    """Turn the pairs of x[B, T, heads, hd] by angle[B, T, i] and stretch them by rope_gain."""
+    gain = rope_gain(cfg)
+    c, s = gain * np.cos(angle)[:, :, None, :], gain * np.sin(angle)[:, :, None, :]
+    half = cfg.hd // 2
+    first, second = ((np.s_[..., :half], np.s_[..., half:]) if cfg.halves else
+                     (np.s_[..., 0::2], np.s_[..., 1::2]))
     y = np.empty_like(x)
-    y[..., 0::2] = a * c - b * s
-    y[..., 1::2] = a * s + b * c
+    y[first] = x[first] * c - x[second] * s
+    y[second] = x[first] * s + x[second] * c
     return y
 
 
@@ -241,32 +269,50 @@ def documents(tokens, eot):
     return doc, pos
 
 
+def heads_fwd(cfg, w, blk, name, x, n_heads, angle):
+    """q or k of all heads, normalised (qwen3) and rotated."""
+    y = linear_fwd(w, blk + name, x).reshape(*x.shape[:2], n_heads, cfg.hd)
+    norm = None
+    if cfg.arch == "qwen3":
+        y, norm = norm_fwd(cfg, w, blk + name + "_norm", y)
+    return rotate(cfg, y, angle), norm
+
+
+def heads_bwd(cfg, w, g, blk, name, norm, x, angle, dy):
+    dy = rotate(cfg, dy, -angle)                # the inverse of a rotation is its transpose
+    if norm is not None:
+        dy = norm_bwd(cfg, w, g, blk + name + "_norm", norm, dy)
+    return linear_bwd(w, g, blk + name, x, dy.reshape(*x.shape[:2], -1))
+
+
 def attention_fwd(cfg, w, blk, x, angle, seen):
     """The attention half of a block without its norm and residual."""
     B, T, C = x.shape
+    norms = None
     if cfg.arch == "gpt2":
         qkv = linear_fwd(w, blk + "attn_qkv", x)        # rows of its weight: q, k, v
         q, k, v = (part.reshape(B, T, cfg.nh, cfg.hd) for part in np.split(qkv, 3, -1))
     else:
-        q = rotate(linear_fwd(w, blk + "attn_q", x).reshape(B, T, cfg.nh, cfg.hd), angle)
-        k = rotate(linear_fwd(w, blk + "attn_k", x).reshape(B, T, cfg.nkv, cfg.hd), angle)
+        q, q_norm = heads_fwd(cfg, w, blk, "attn_q", x, cfg.nh, angle)
+        k, k_norm = heads_fwd(cfg, w, blk, "attn_k", x, cfg.nkv, angle)
+        norms = q_norm, k_norm
         v = linear_fwd(w, blk + "attn_v", x).reshape(B, T, cfg.nkv, cfg.hd)
     y, cache = attn_fwd(q, k, v, seen)
-    y = y.reshape(B, T, C)
-    return linear_fwd(w, blk + "attn_output", y), (x, y, cache)
+    y = y.reshape(B, T, -1)
+    return linear_fwd(w, blk + "attn_output", y), (x, y, cache, norms)
 
 
 def attention_bwd(cfg, w, g, blk, saved, angle, dout):
-    x, y, cache = saved
+    x, y, cache, norms = saved
     B, T, C = x.shape
     dy = linear_bwd(w, g, blk + "attn_output", y, dout)
-    dq, dk, dv = attn_bwd(cache, dy)
+    dq, dk, dv = attn_bwd(cache, dy.reshape(B, T, cfg.nh, cfg.hd))
     if cfg.arch == "gpt2":
         dqkv = np.concatenate([d.reshape(B, T, C) for d in (dq, dk, dv)], -1)
         return linear_bwd(w, g, blk + "attn_qkv", x, dqkv)
-    dq, dk = rotate(dq, -angle), rotate(dk, -angle)     # the inverse of a rotation is its transpose
-    return sum(linear_bwd(w, g, blk + n, x, d.reshape(B, T, -1))
-               for n, d in (("attn_q", dq), ("attn_k", dk), ("attn_v", dv)))
+    return (heads_bwd(cfg, w, g, blk, "attn_q", norms[0], x, angle, dq) +
+            heads_bwd(cfg, w, g, blk, "attn_k", norms[1], x, angle, dk) +
+            linear_bwd(w, g, blk + "attn_v", x, dv.reshape(B, T, -1)))
 
 
 def mlp_fwd(cfg, w, blk, x):
@@ -297,7 +343,7 @@ def forward(cfg, w, tokens, eot=-1):
     x = w["token_embd.weight"][tokens]
     if cfg.arch == "gpt2":
         x = x + w["position_embd.weight"][pos]
-    angle = rope_angles(cfg, w, pos) if cfg.arch == "llama" else None
+    angle = rope_angles(cfg, w, pos) if cfg.arch != "gpt2" else None
     layers = []
     for i in range(cfg.L):
         blk = f"blk.{i}."
@@ -447,6 +493,10 @@ CHECK_CONFIGS = {
     "llama tied, 4 heads on 2": Config("llama", V=17, C=16, L=2, nh=4, nkv=2, ff=20, ctx=16),
     "llama untied, freqs, scale 2": Config("llama", V=17, C=16, L=2, nh=4, nkv=1, ff=20, ctx=16,
                                            tied=False, rope_scale=2.0, rope_freqs=True),
+    "qwen2 tied": Config("qwen2", V=17, C=16, L=2, nh=4, nkv=2, ff=20, ctx=16),
+    "qwen3 untied, wide heads, yarn": Config("qwen3", V=17, C=12, L=2, nh=3, nkv=1, ff=20, ctx=16,
+                                             tied=False, head=8, rope_base=50.0, rope_scale=3.0,
+                                             yarn_ctx=24),
 }
 
 

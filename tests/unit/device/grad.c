@@ -164,6 +164,75 @@ static void norm_cases(void) {
 
 TEST(norm) { each_level(norm_cases); }
 
+/* ---- norm of q and k: x[T, (nh + 2 nkv) hd], then wq, then wk ---- */
+
+enum { QT = 19, QNH = 3, QNKV = 1, QHD = 8, QW = (QNH + 2 * QNKV) * QHD, QN = QNH + QNKV };
+enum { QOUT = QT * QW, QIN = QOUT + 2 * QHD };
+
+static void normalise_heads(double *y, const double *x, const void *ctx) {
+    (void)ctx;
+    memcpy(y, x, QT * QW * sizeof *y);
+    for (int t = 0; t < QT; t++)
+        for (int h = 0; h < QN; h++) {
+            const double *r = x + t * QW + h * QHD, *w = x + QT * QW + (h < QNH ? 0 : QHD);
+            double sq = 0.0;
+            for (int c = 0; c < QHD; c++) sq += r[c] * r[c] / QHD;
+            for (int c = 0; c < QHD; c++) y[t * QW + h * QHD + c] = r[c] / sqrt(sq + 1e-5) * w[c];
+        }
+}
+
+/* In place, with and without what the backward needs. v stays. */
+static QkNormArgs qk_args(const float *x, BufAt g) {
+    BufAt in = put(x, QIN);
+    return (QkNormArgs){.qkv = in,
+                        .wq = buf_add(in, QOUT),
+                        .wk = buf_add(in, QOUT + QHD),
+                        .raw = junk(QT * QN * QHD),
+                        .stat = junk(QT * QN),
+                        .dqkv = g,
+                        .dwq = buf_add(g, QOUT),
+                        .dwk = buf_add(g, QOUT + QHD),
+                        .T = QT,
+                        .nh = QNH,
+                        .nkv = QNKV,
+                        .hd = QHD,
+                        .eps = 1e-5f};
+}
+
+static void qk_norm_forward(void) {
+    static double xd[QIN], want[QOUT];
+    float *x = rnd(QIN);
+    QkNormArgs a = qk_args(x, junk(QIN)), bare = qk_args(x, a.dqkv);
+    bare.raw = bare.stat = (BufAt){0};
+    for (int i = 0; i < QIN; i++) xd[i] = (double)x[i];
+    normalise_heads(want, xd, NULL);
+    d->ops->qk_norm(d, &a);
+    d->ops->qk_norm(d, &bare);
+    float *y = get(a.qkv, QOUT);
+    for (size_t i = 0; i < QOUT; i++) dev_near("qk_norm", i, y[i], want[i], 4e-6);
+    EQ_MEM(get(bare.qkv, QOUT), y, QOUT * sizeof(float));
+    forget();
+}
+
+/* The gradient of y becomes that of x where it lies; those of the weights are added. */
+static void qk_norm_backward(void) {
+    float *x = rnd(QIN), *g0 = rnd(QIN), *dy = get(put(g0, QIN), QIN);
+    BufAt g = put(g0, QIN);
+    QkNormArgs a = qk_args(x, g);
+    memset(g0, 0, QOUT * sizeof *g0);
+    d->ops->qk_norm(d, &a);
+    d->ops->qk_norm_bwd(d, &a);
+    check(&(Slope){"qk_norm_bwd", normalise_heads, NULL, x, dy, QIN, QOUT, get(g, QIN), g0});
+    forget();
+}
+
+static void qk_norm_case(void) {
+    qk_norm_forward();
+    qk_norm_backward();
+}
+
+TEST(qk_norm) { each_level(qk_norm_case); }
+
 /* ---- linear: x, then w, then bias ---- */
 
 typedef struct LinCase {
@@ -219,6 +288,7 @@ TEST(linear) { each_level(linear_cases); }
 enum { PT = 6, PNH = 3, PNKV = 2, PHD = 16, PW = (PNH + 2 * PNKV) * PHD, PROT = 6 };
 typedef struct RopeCase {
     bool halves;
+    float gain;
     int32_t pos[PT];
     float freq[PROT];
 } RopeCase;
@@ -231,21 +301,22 @@ static void rotate(double *y, const double *x, const void *ctx) {
             for (int i = 0; i < PROT; i++) {
                 int at = t * PW + h * PHD, lo = at + (r->halves ? i : 2 * i),
                     hi = at + (r->halves ? i + PROT : 2 * i + 1);
-                double a = (double)((float)r->pos[t] * r->freq[i]);
-                y[lo] = x[lo] * cos(a) - x[hi] * sin(a);
-                y[hi] = x[lo] * sin(a) + x[hi] * cos(a);
+                double a = (double)((float)r->pos[t] * r->freq[i]),
+                       gain = r->gain > 0.0f ? (double)r->gain : 1.0;
+                y[lo] = gain * (x[lo] * cos(a) - x[hi] * sin(a));
+                y[hi] = gain * (x[lo] * sin(a) + x[hi] * cos(a));
             }
 }
 
-static void rope_case(bool halves) {
-    RopeCase r = {.halves = halves};
+static void rope_case(bool halves, float gain) {
+    RopeCase r = {.halves = halves, .gain = gain};
     for (int t = 0; t < PT; t++) r.pos[t] = dev_int(0, 500);
     for (int i = 0; i < PROT; i++) r.freq[i] = powf(1000.0f, -(float)i / PROT);
     float *x = rnd(PT * PW), *dy = rnd(PT * PW);
     BufAt g = put(dy, PT * PW);
     d->ops->rope_kv(d, &(RopeKvArgs){.qkv = g,
                                      .pos = r.pos,
-                                     .rope = {PROT, halves, r.freq},
+                                     .rope = {PROT, halves, r.freq, gain},
                                      .T = PT,
                                      .nh = PNH,
                                      .nkv = PNKV,
@@ -256,8 +327,10 @@ static void rope_case(bool halves) {
 }
 
 static void rope_cases(void) {
-    rope_case(false);
-    rope_case(true);
+    rope_case(false, 0.0f);
+    rope_case(true, 0.0f);
+    rope_case(false, 1.25f);
+    rope_case(true, 0.75f);
 }
 
 TEST(rope) { each_level(rope_cases); }

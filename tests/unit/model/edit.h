@@ -13,6 +13,8 @@
 
 #define LLAMA "tests/golden/data/llama_tied.gguf"
 #define UNTIED "tests/golden/data/llama_untied.gguf"
+#define QWEN2 "tests/golden/data/qwen2_tied.gguf"
+#define QWEN3 "tests/golden/data/qwen3_untied.gguf"
 #define GPT2 "tests/golden/data/gpt2_tied.gguf"
 
 /* How a key's value is written. */

@@ -31,8 +31,8 @@ TEST(weights_of_every_type) {
         DType type;
         double tol; /* of the largest logit */
     } types[] = {{DT_F16, 2e-3}, {DT_BF16, 2e-2}, {DT_Q8_0, 3e-2}, {DT_Q4_0, 0.5}};
-    static const char *const from[] = {LLAMA, UNTIED, GPT2};
-    static const int V[] = {128, 96, 96};
+    static const char *const from[] = {LLAMA, UNTIED, GPT2, QWEN2, QWEN3};
+    static const int V[] = {128, 96, 96, 64, 64};
     size_t live = mem_live_bytes();
     Device *d = edit_device();
     for (size_t f = 0; f < COUNT_OF(from); f++) {
@@ -84,12 +84,16 @@ TEST(types_may_differ_within_a_layer) {
 
 TEST(alignment_of_the_file_does_not_matter) {
     static const uint32_t to[] = {8, 16, 64, 4096};
+    static const char *const from[] = {LLAMA, QWEN2, QWEN3};
+    static const int V[] = {128, 64, 64};
     Device *d = edit_device();
-    load_and_run(d, LLAMA, logits_a);
-    for (size_t i = 0; i < COUNT_OF(to); i++) {
-        edit_file(edit_path("aligned.gguf"), LLAMA, &(Edit){.alignment = to[i]});
-        load_and_run(d, edit_path("aligned.gguf"), logits_b);
-        EQ_MEM(logits_a, logits_b, (size_t)N * 128 * sizeof(float));
+    for (size_t f = 0; f < COUNT_OF(from); f++) {
+        load_and_run(d, from[f], logits_a);
+        for (size_t i = 0; i < COUNT_OF(to); i++) {
+            edit_file(edit_path("aligned.gguf"), from[f], &(Edit){.alignment = to[i]});
+            load_and_run(d, edit_path("aligned.gguf"), logits_b);
+            EQ_MEM(logits_a, logits_b, (size_t)N * (size_t)V[f] * sizeof(float));
+        }
     }
     device_free(d);
 }
@@ -127,7 +131,7 @@ static void extra(void *ctx, GgufW *w) { gguf_w_str(w, "general.name", slice_of(
 
 /* From a file into a trainable model, saved, loaded: the same logits; also its rope factors. */
 TEST(saved_models_load_again) {
-    static const char *const from[] = {LLAMA, UNTIED, GPT2};
+    static const char *const from[] = {LLAMA, UNTIED, GPT2, QWEN2, QWEN3};
     size_t live = mem_live_bytes();
     Device *d = edit_device();
     for (size_t f = 0; f < COUNT_OF(from); f++) {
@@ -176,10 +180,10 @@ TEST(weights_of_another_configuration_are_refused) {
     gguf_close(bad);
     /* a bias that would be left out silently, and training would go on with another model */
     edit_file(edit_path("more.gguf"), LLAMA,
-              &(Edit){.add = "blk.0.attn_q.bias", .n_dims = 1, .ne = {32}});
+              &(Edit){.add = "blk.0.attn_q_norm.weight", .n_dims = 1, .ne = {8}});
     OK_(gguf_open(&bad, edit_path("more.gguf"), TERR));
     FAILS(ERR_UNSUPPORTED, model_copy_from(m, bad, TERR));
-    TRUE_(strstr(test_err.msg, "blk.0.attn_q.bias"));
+    TRUE_(strstr(test_err.msg, "blk.0.attn_q_norm.weight"));
     gguf_close(llama);
     gguf_close(gpt2);
     gguf_close(bad);
@@ -305,6 +309,9 @@ TEST(config_limits) {
         {offsetof(ModelConfig, ctx), 0, "context_length 0"},
         {offsetof(ModelConfig, n_rot), 0, "rope.dimension_count 0"},
         {offsetof(ModelConfig, n_rot), 9, "rope.dimension_count 18 is outside 2..16"},
+        {offsetof(ModelConfig, more), PART_QK_NORM, "architecture llama does not have parts 16"},
+        {offsetof(ModelConfig, yarn.ctx), -1, "original_context_length -1 is outside 1..16777216"},
+        {offsetof(ModelConfig, yarn.ctx), 8, "yarn_beta_slow 0 and yarn_beta_fast 0"},
     };
     for (size_t i = 0; i < COUNT_OF(ints); i++) {
         c = small();
@@ -317,11 +324,12 @@ TEST(config_limits) {
         size_t at;
         float bad;
     } reals[] = {
-        {offsetof(ModelConfig, norm_eps), 0},    {offsetof(ModelConfig, norm_eps), 1},
-        {offsetof(ModelConfig, norm_eps), NAN},  {offsetof(ModelConfig, rope_base), 0.5f},
-        {offsetof(ModelConfig, rope_base), NAN}, {offsetof(ModelConfig, rope_base), INFINITY},
-        {offsetof(ModelConfig, rope_scale), 0},  {offsetof(ModelConfig, rope_scale), -1},
-        {offsetof(ModelConfig, rope_scale), NAN}};
+        {offsetof(ModelConfig, norm_eps), 0},     {offsetof(ModelConfig, norm_eps), 1},
+        {offsetof(ModelConfig, norm_eps), NAN},   {offsetof(ModelConfig, rope_base), 0.5f},
+        {offsetof(ModelConfig, rope_base), NAN},  {offsetof(ModelConfig, rope_base), INFINITY},
+        {offsetof(ModelConfig, rope_scale), 0},   {offsetof(ModelConfig, rope_scale), -1},
+        {offsetof(ModelConfig, rope_scale), NAN}, {offsetof(ModelConfig, rope_attn), NAN},
+        {offsetof(ModelConfig, rope_attn), -1},   {offsetof(ModelConfig, rope_attn), 2e3f}};
     for (size_t i = 0; i < COUNT_OF(reals); i++) {
         c = small();
         memcpy((char *)&c + reals[i].at, &reals[i].bad, sizeof(float));
@@ -329,17 +337,111 @@ TEST(config_limits) {
     }
 }
 
+TEST(yarn_limits) {
+    ModelConfig good = small();
+    good.yarn = (YarnSpec){20, 32, 1, 0};
+    OK_(model_config_check(&good, TERR));
+    const struct {
+        float base;
+        YarnSpec y;
+        const char *words;
+    } bad[] = {{1.5f, {20, 32, 1, 0}, "rope.freq_base 1.5 is below 2"},
+               {1e4f, {20, 1, 32, 0}, "yarn_beta_slow 32 and yarn_beta_fast 1"},
+               {1e4f, {20, INFINITY, 1, 0}, "yarn_beta_fast inf"},
+               {1e4f, {20, 32, NAN, 0}, "yarn_beta_slow nan"},
+               {1e4f, {20, 32, 0, 0}, "yarn_beta_slow 0"},
+               {1e4f, {20, 32, 1, -1}, "yarn_log_multiplier -1 is outside 0..100"},
+               {1e4f, {20, 32, 1, NAN}, "yarn_log_multiplier nan"},
+               {1e4f, {MODEL_MAX_CTX + 1, 32, 1, 0}, "original_context_length 16777217"}};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        ModelConfig c = good;
+        c.rope_base = bad[i].base;
+        c.yarn = bad[i].y;
+        FAILS(ERR_ARG, model_config_check(&c, TERR));
+        if (!strstr(test_err.msg, bad[i].words))
+            FAIL("\"%s\" lacks \"%s\"", test_err.msg, bad[i].words);
+    }
+}
+
+/* Every architecture with everything it may have: what is saved loads to the same configuration and logits. */
+TEST(every_architecture_saves_and_loads) {
+    size_t live = mem_live_bytes();
+    Device *d = edit_device();
+    for (int i = 0; model_arch_at(i); i++) {
+        ModelConfig c = small();
+        Model *m = NULL, *again = NULL;
+        c.arch = model_arch_at(i);
+        c.hd = c.arch->parts & PART_QK_NORM ? 24 : 16; /* wider than C / nh */
+        if (c.arch->fused_qkv) c.nkv = c.nh;
+        c.ctx = 32;
+        c.more = c.arch->may;
+        c.rope_attn = c.arch->pos == POS_ROPE ? 1.25f : 0.0f;
+        c.rope_scale = 4.0f;
+        if (c.arch->pos == POS_ROPE) c.yarn = (YarnSpec){9, 32, 1, 0};
+        if (c.arch->yarn_keys) c.yarn = (YarnSpec){9, 3, 0.5f, 0.75f};
+        OK_(model_new(&m, d, &c, TERR));
+        OK_(model_init(m, 4, TERR));
+        float *x = calloc(m->n_flat, sizeof *x);
+        for (size_t k = 0; k < m->n_flat; k++) x[k] = (float)(k * 7919 % 1009) / 1009 - 0.5f;
+        d->ops->upload(d, buf_at(m->flat, 0), x, m->n_flat * sizeof *x);
+        free(x);
+        EQ(m->layer[2].qkv.n, 1); /* biases are joined along with their matrices */
+        EQ(m->layer[2].up.n, 1);
+        OK_(model_save(m, edit_path("all.gguf"), NULL, NULL, TERR));
+        OK_(model_load(&again, d, edit_path("all.gguf"), TERR));
+        EQ(again->cfg.more, c.more);
+        if (c.arch->pos == POS_ROPE) {
+            EQ_MEM(&again->cfg.yarn, &c.yarn, sizeof c.yarn);
+            EQ_MEM(again->rope_freq, m->rope_freq, (size_t)c.n_rot * sizeof(float));
+            TRUE_(again->rope_gain == m->rope_gain && m->rope_gain > 1.2f);
+        }
+        for (int k = 0; k < N; k++) ids[k] = (k * 5 + 3) % c.V;
+        OK_(edit_forward(m, ids, N, logits_a, TERR));
+        OK_(edit_forward(again, ids, N, logits_b, TERR));
+        for (int k = 0; k < N * c.V; k++)
+            NEAR(logits_a[k], logits_b[k], 1e-5 * (1 + fabs((double)logits_a[k])));
+        model_free(m);
+        model_free(again);
+    }
+    device_free(d);
+    EQ(mem_live_bytes(), live);
+}
+
+/* YaRN by hand: pairs 0.. of 8, base 100, original context 60, factor 4. The pair that turns 32 times lies below 0,
+ * the one that turns once at 16 ln(60 / 2 pi) / (2 ln 100) = 3.92, so the ramp ends at 4. */
+TEST(yarn_angles) {
+    Device *d = edit_device();
+    ModelConfig c = small();
+    Model *m = NULL;
+    c.rope_base = 100.0f;
+    c.rope_scale = 4.0f;
+    c.yarn = (YarnSpec){60, 32, 1, 0};
+    OK_(model_new(&m, d, &c, TERR));
+    for (int i = 0; i < 8; i++) {
+        double own = pow(100.0, -i / 8.0), share = i >= 4 ? 0.0 : 1.0 - i / 4.0;
+        NEAR(m->rope_freq[i], own * share + own / 4 * (1 - share), 1e-6);
+    }
+    NEAR(m->rope_gain, 1.0 + 0.1 * log(4.0), 1e-6);
+    model_free(m);
+    c.rope_attn = 0.5f;
+    c.yarn.log_mul = 0.7f;
+    OK_(model_new(&m, d, &c, TERR));
+    NEAR(m->rope_gain, 0.5 * (1.0 + 0.1 * log(4.0)) / (1.0 + 0.07 * log(4.0)), 1e-6);
+    model_free(m);
+    device_free(d);
+}
+
 /* The list of parameters, its total and the places in the flat buffer agree. */
 TEST(parameters_add_up) {
-    static const char *const archs[] = {"gpt2", "llama"};
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; model_arch_at(i / 2); i++) {
         ModelConfig c = small();
         Param *p = NULL;
         int n = 0;
         size_t at = 0;
-        c.arch = model_arch_find(slice_of(archs[i / 2]));
-        if (i / 2 == 0) c.nkv = c.nh;
+        c.arch = model_arch_at(i / 2);
+        if (c.arch->fused_qkv) c.nkv = c.nh;
         c.tied = i % 2;
+        c.more = c.tied ? 0 : c.arch->may;
         OK_(model_params(&p, &n, &c, TERR));
         for (int k = 0; k < n; k++) {
             EQ(p[k].off, at);
@@ -348,8 +450,9 @@ TEST(parameters_add_up) {
         }
         EQ(at, model_n_params(&c));
         EQ_STR(p[0].name, "token_embd.weight");
-        EQ_STR(p[n - 1].name,
-               c.tied ? i / 2 ? "output_norm.weight" : "output_norm.bias" : "output.weight");
+        EQ_STR(p[n - 1].name, !c.tied                         ? "output.weight"
+                              : model_has(&c, PART_NORM_BIAS) ? "output_norm.bias"
+                                                              : "output_norm.weight");
         mem_free(p);
     }
     /* gpt2 of 124 M */
@@ -368,7 +471,11 @@ TEST(parameters_add_up) {
     NEAR(model_train_flops(&gpt2, 1024), 6.0 * (124439808 - 1024 * 768) + 12.0 * 12 * 768 * 1024,
          1);
     TRUE_(model_arch_find(slice_of("gpt")) == NULL);
-    EQ_STR(model_arch_names(), "gpt2, llama");
+    char names[MODEL_ARCH_NAMES];
+    EQ_STR(model_arch_names(names), "gpt2, llama, mistral3, qwen2, qwen3, starcoder2");
+    for (int i = 0; model_arch_at(i); i++)
+        TRUE_(model_arch_find(slice_of(model_arch_at(i)->name)) == model_arch_at(i));
+    TRUE_(model_arch_at(-1) == NULL);
 }
 
 TEST(initial_weights) {

@@ -50,9 +50,10 @@ static void random_weights(Model *m) {
     mem_free(x);
 }
 
-static void write_seed(const char *path, Device *d, const char *arch, bool tied) {
+static void write_seed(const char *path, Device *d, const ArchRow *arch, bool tied) {
     Model *m = NULL;
-    ModelConfig c = {.arch = model_arch_find(slice_of(arch)),
+    ModelConfig c = {.arch = arch,
+                     .more = arch->may,
                      .n_layer = 1,
                      .C = 16,
                      .nh = 2,
@@ -66,6 +67,8 @@ static void write_seed(const char *path, Device *d, const char *arch, bool tied)
                      .n_rot = 4,
                      .tied = tied};
     if (c.arch->fused_qkv) c.nkv = c.nh;
+    if (c.arch->rope_halves) c.yarn = (YarnSpec){4, 32, 1, 0};
+    if (c.arch->yarn_keys) c.yarn = (YarnSpec){4, 8, 0.5f, 0.5f};
     c.V = tok_n_vocab(tokenizer);
     OK_(model_new(&m, d, &c, TERR));
     random_weights(m);
@@ -287,19 +290,21 @@ static uint64_t n_mutations(void) {
 }
 
 TEST(damaged_models) {
-    static Seed seeds[3];
+    static Seed seeds[16];
+    int n_seeds = 0;
     Device *d = edit_device();
     const char *path = edit_path("m.gguf");
     uint64_t n = n_mutations(), n_loaded = 0;
     OK_(vocab_build_load(&tokenizer, &vocab_small, TERR));
-    for (int i = 0; i < 3; i++) {
-        write_seed(path, d, i == 0 ? "gpt2" : "llama", i < 2);
+    for (int i = 0; model_arch_at(i); i++) {
+        write_seed(path, d, model_arch_at(i), i % 2 == 0);
         EQ(try_file(d, path, 0), 1);
-        seed_open(&seeds[i], path);
+        TRUE_(n_seeds < (int)COUNT_OF(seeds));
+        seed_open(&seeds[n_seeds++], path);
     }
     uint8_t *p = malloc(64 << 10);
     for (uint64_t i = 0; i < n; i++) {
-        const Seed *s = &seeds[i % 3];
+        const Seed *s = &seeds[i % (uint64_t)n_seeds];
         TRUE_(s->n <= 64 << 10);
         write_file(path, p, mutate(s, p, i));
         size_t live = mem_live_bytes();
@@ -312,7 +317,7 @@ TEST(damaged_models) {
     /* Some must get through, or the forward pass saw nothing; many must not. */
     TRUE_(n < 100 || (n_loaded > n / 20 && n_loaded < n * 3 / 4));
     free(p);
-    for (int i = 0; i < 3; i++) mem_free(seeds[i].p);
+    for (int i = 0; i < n_seeds; i++) mem_free(seeds[i].p);
     tok_free(tokenizer);
     device_free(d);
 }

@@ -157,9 +157,9 @@ TEST(reals_out_of_range) {
 TEST(rope_that_is_not_known) {
     static const Case cases[] = {
         {LLAMA,
-         {.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "yarn"},
+         {.key = "llama.rope.scaling.type", .kind = SET_STR, .str = "longrope"},
          ERR_UNSUPPORTED,
-         {"rope.scaling.type", "yarn", "none, linear"}},
+         {"rope.scaling.type", "longrope", "none, linear"}},
         {LLAMA,
          {.key = "llama.rope.scaling.type", .kind = SET_STR, .str = ""},
          ERR_UNSUPPORTED,
@@ -245,7 +245,7 @@ TEST(a_long_architecture_is_cut) {
 }
 
 TEST(each_tensor_is_needed) {
-    static const char *const from[] = {LLAMA, UNTIED, GPT2};
+    static const char *const from[] = {LLAMA, UNTIED, GPT2, QWEN2, QWEN3};
     Device *d = edit_device();
     for (size_t f = 0; f < COUNT_OF(from); f++) {
         Gguf *g = NULL;
@@ -266,10 +266,50 @@ TEST(each_tensor_is_needed) {
 
 TEST(tensors_of_wrong_shape_or_type) {
     static const Case cases[] = {
-        {LLAMA,
+        {LLAMA, /* one bias promises all */
          {.add = "blk.0.attn_q.bias", .n_dims = 1, .ne = {32}},
+         ERR_FORMAT,
+         {"blk.0.attn_k.bias", "missing"}},
+        {LLAMA,
+         {.add = "blk.1.attn_q.bias", .n_dims = 1, .ne = {32}},
          ERR_UNSUPPORTED,
-         {"blk.0.attn_q.bias", "llama"}},
+         {"blk.1.attn_q.bias", "llama"}},
+        {QWEN2,
+         {.add = "blk.0.attn_output.bias", .n_dims = 1, .ne = {32}},
+         ERR_UNSUPPORTED,
+         {"blk.0.attn_output.bias", "qwen2"}},
+        {QWEN2,
+         {.add = "blk.0.attn_q_norm.weight", .n_dims = 1, .ne = {8}},
+         ERR_UNSUPPORTED,
+         {"blk.0.attn_q_norm.weight", "qwen2"}},
+        {QWEN2,
+         {.alter = "blk.1.attn_q.bias", .n_dims = 1, .ne = {31}},
+         ERR_FORMAT,
+         {"blk.1.attn_q.bias", "[31, 1]", "[32, 1]"}},
+        {QWEN2,
+         {.alter = "blk.0.attn_k.bias", .n_dims = 1, .ne = {32}},
+         ERR_FORMAT,
+         {"blk.0.attn_k.bias", "[32, 1]", "[16, 1]"}},
+        {QWEN2,
+         {.alter = "blk.0.attn_v.bias", .n_dims = 2, .ne = {16, 2}},
+         ERR_FORMAT,
+         {"blk.0.attn_v.bias", "[16, 2]", "[16, 1]"}},
+        {QWEN2,
+         {.alter = "blk.0.attn_v.bias", .type = DT_Q8_0, .n_dims = 1, .ne = {32}},
+         ERR_FORMAT,
+         {"blk.0.attn_v.bias", "[32, 1]", "[16, 1]"}},
+        {QWEN3,
+         {.alter = "blk.0.attn_q_norm.weight", .n_dims = 1, .ne = {64}},
+         ERR_FORMAT,
+         {"blk.0.attn_q_norm.weight", "[64, 1]", "[16, 1]"}},
+        {QWEN3,
+         {.alter = "blk.1.attn_k_norm.weight", .n_dims = 2, .ne = {16, 2}},
+         ERR_FORMAT,
+         {"blk.1.attn_k_norm.weight", "[16, 2]", "[16, 1]"}},
+        {QWEN3,
+         KEY("qwen3.attention.key_length", SET_U32, 24),
+         ERR_FORMAT,
+         {"blk.0.attn_q.weight", "[32, 64]", "[32, 96]"}},
         {LLAMA,
          {.add = "blk.9.attn_q.weight", .n_dims = 2, .ne = {32, 32}},
          ERR_UNSUPPORTED,
@@ -310,6 +350,35 @@ TEST(tensors_of_wrong_shape_or_type) {
          {.alter = "blk.0.attn_qkv.bias", .n_dims = 1, .ne = {95}},
          ERR_FORMAT,
          {"blk.0.attn_qkv.bias", "[95, 1]", "[96, 1]"}},
+    };
+    check_all(cases, COUNT_OF(cases));
+}
+
+TEST(scaling_out_of_range) {
+#define SCALING(tail, how, v) KEY("qwen3.rope.scaling." tail, how, v)
+    static const Case cases[] = {
+        {QWEN3, SCALING("factor", SET_F32, 0), ERR_FORMAT, {"scaling.factor", "0", "0.001"}},
+        {QWEN3, SCALING("factor", SET_F32, -4), ERR_FORMAT, {"scaling.factor", "-4"}},
+        {QWEN3, SCALING("factor", SET_F32, 1e9), ERR_FORMAT, {"scaling.factor", "1e+09", "1e+06"}},
+        {QWEN3, SCALING("factor", SET_F32, (double)NAN), ERR_FORMAT, {"scaling.factor", "nan"}},
+        {QWEN3, SCALING("attn_factor", SET_F32, 0), ERR_FORMAT, {"attn_factor", "0", "0.001"}},
+        {QWEN3,
+         SCALING("attn_factor", SET_F32, (double)INFINITY),
+         ERR_FORMAT,
+         {"attn_factor", "inf"}},
+        {QWEN3,
+         SCALING("original_context_length", SET_U32, 0),
+         ERR_FORMAT,
+         {"original_context_length", "0", "1 to 16777216"}},
+        {QWEN3,
+         SCALING("original_context_length", SET_U32, 4294967295.0),
+         ERR_FORMAT,
+         {"original_context_length", "4294967295", "16777216"}},
+        {QWEN3, KEY("qwen3.rope.freq_base", SET_F32, 1), ERR_FORMAT, {"freq_base 1", "below 2"}},
+        {QWEN3,
+         {.key = "qwen3.rope.scaling.type", .kind = SET_STR, .str = "longrope"},
+         ERR_UNSUPPORTED,
+         {"longrope", "none, linear, yarn"}},
     };
     check_all(cases, COUNT_OF(cases));
 }
