@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "tensor/blocks.h"
 
 enum {
     BIG_BYTES = 256 << 20,   /* the memory probe, and what is streamed */
@@ -167,11 +168,23 @@ static const BenchCase cases[] = {
     {"to_f32 bf16", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_BF16, 0},
     {"to_f32 q8_0", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q8_0, 0},
     {"to_f32 q4_0", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q4_0, 0},
+    {"to_f32 q4_1", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q4_1, 0},
+    {"to_f32 q5_0", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q5_0, 0},
+    {"to_f32 q5_1", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q5_1, 0},
+    {"to_f32 q4_K", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q4_K, 0},
+    {"to_f32 q5_K", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q5_K, 0},
+    {"to_f32 q6_K", "n=16384", ROOF_CACHE, 0, run_to_f32, DT_Q6_K, 0},
     {"from_f32 f32", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_F32, 0},
     {"from_f32 f16", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_F16, 0},
     {"from_f32 bf16", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_BF16, 0},
     {"from_f32 q8_0", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q8_0, 0},
     {"from_f32 q4_0", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q4_0, 0},
+    {"from_f32 q4_1", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q4_1, 0},
+    {"from_f32 q5_0", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q5_0, 0},
+    {"from_f32 q5_1", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q5_1, 0},
+    {"from_f32 q4_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q4_K, 0},
+    {"from_f32 q5_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q5_K, 0},
+    {"from_f32 q6_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q6_K, 0},
     {"gemv f32", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 1},
     {"gemv f32", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 4},
     {"gemv f16", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F16, 1},
@@ -182,6 +195,18 @@ static const BenchCase cases[] = {
     {"gemv q8_0", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q8_0, 4},
     {"gemv q4_0", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_0, 1},
     {"gemv q4_0", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_0, 4},
+    {"gemv q4_1", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_1, 1},
+    {"gemv q4_1", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_1, 4},
+    {"gemv q5_0", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_0, 1},
+    {"gemv q5_0", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_0, 4},
+    {"gemv q5_1", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_1, 1},
+    {"gemv q5_1", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_1, 4},
+    {"gemv q4_K", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_K, 1},
+    {"gemv q4_K", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q4_K, 4},
+    {"gemv q5_K", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_K, 1},
+    {"gemv q5_K", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_K, 4},
+    {"gemv q6_K", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q6_K, 1},
+    {"gemv q6_K", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q6_K, 4},
     {"gemm_f32", "one tile, k=256", ROOF_FMA, 0, run_gemm_f32, DT_F32, 0},
     {"gemm_bf16", "one tile, k=256", ROOF_FMA, 0, run_gemm_bf16, DT_BF16, 0},
     {"dot", "n=16384", ROOF_CACHE, F4(2, N), run_dot, DT_F32, 0},
@@ -256,11 +281,26 @@ static void fill_arrays(Lab *l) {
     }
 }
 
+/* Blocks of any integers, with ordinary scales: no kernel takes longer or less for what the integers are. */
+static void fill_blocks(char *y, DType t, size_t bytes) {
+    bool two = t == DT_Q4_1 || t == DT_Q5_1 || t == DT_Q4_K || t == DT_Q5_K;
+    const uint16_t half[2] = {0x2000, 0x2000}; /* 2^-7 */
+    size_t step = (size_t)dtype_info((uint32_t)t)->block_bytes;
+    size_t at = t == DT_Q6_K ? offsetof(BlockQ6_K, d) : 0;
+    for (size_t i = 0; i < bytes; i += 16) {
+        uint32_t w[4];
+        rng_philox(w, 1, 2, i);
+        memcpy(y + i, w, MIN(sizeof w, bytes - i));
+    }
+    for (size_t i = at; i < bytes; i += step) memcpy(y + i, half, two ? 4 : 2);
+}
+
 /* The streamed bytes as ordinary weights of a type: one stretch of 16384 over and over. */
 static void fill_weights(Lab *l, DType t) {
     size_t n = dtype_bytes(t, N);
     rng_normal_fill(l->a[0], N, 1.0f, 1, 0);
-    l->k.from_f32[t](l->big, l->a[0], N);
+    if (dtype_info((uint32_t)t)->is_quantized) fill_blocks(l->big, t, n);
+    else l->k.from_f32[t](l->big, l->a[0], N);
     for (size_t at = n; at + n <= BIG_BYTES; at += n) memcpy(l->big + at, l->big, n);
 }
 
@@ -348,6 +388,7 @@ Status kernel_bench_run(const char *level_name, int n_threads,
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
         KernelBenchRow row;
         if (cases[i].run == run_gemm_bf16 && !l.k.gemm_bf16.tile) continue;
+        if (cases[i].run == run_from_f32 && !l.k.from_f32[cases[i].t]) continue;
         measure(&l, &cases[i], &row);
         on_row(ctx, &row);
     }

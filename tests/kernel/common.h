@@ -110,6 +110,28 @@ static UNUSED float *kt_copy(const float *x, size_t n) {
     return y;
 }
 
+/* Where the f16 scales of a block of a quantized type are; -1: none. */
+static UNUSED void kt_halves(DType t, int at[2]) {
+    at[0] = t == DT_Q6_K ? (int)offsetof(BlockQ6_K, d) : 0;
+    at[1] = t == DT_Q4_1 || t == DT_Q5_1 || t == DT_Q4_K || t == DT_Q5_K ? 2 : -1;
+}
+
+/* n elements as blocks of random bytes. wild: of any scale, infinite ones and NaN too; else positive and
+ * negative ones of about `size`. */
+static UNUSED void kt_blocks(void *y, DType t, size_t n, bool wild, float size) {
+    size_t bytes = dtype_bytes(t, n), step = (size_t)dtype_info((uint32_t)t)->block_bytes;
+    int at[2];
+    char *b = y;
+    kt_halves(t, at);
+    for (size_t i = 0; i < bytes; i++) b[i] = (char)kt_u32();
+    for (size_t i = 0; i < bytes && !wild; i += step) {
+        for (int j = 0; j < 2; j++) {
+            uint16_t h = half_f32_to_f16(kt_uniform(0.5f, 1) * (kt_u32() & 1 ? -size : size));
+            if (at[j] >= 0) memcpy(b + i + at[j], &h, sizeof h);
+        }
+    }
+}
+
 /* Check every canary and unmap all. */
 static UNUSED void kt_free(void) {
     for (int i = 0; i < kt_n_array; i++) {

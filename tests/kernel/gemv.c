@@ -2,7 +2,8 @@
  * Matrix times 1 to 4 vectors: against float64, and the same bits however the work is cut. */
 #include "common.h"
 
-static const DType types[] = {DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0};
+static const DType types[] = {DT_F32,  DT_F16,  DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1,
+                              DT_Q5_0, DT_Q5_1, DT_Q4_K, DT_Q5_K, DT_Q6_K};
 
 typedef struct Case {
     DType t;
@@ -25,11 +26,9 @@ static Case make(DType t, int n, int k, int m) {
     c.row_bytes = dtype_bytes(t, (size_t)k);
     c.wf = kt_normals(all, 0.05f);
     c.w = kt_bytes((size_t)n * c.row_bytes);
-    for (int i = 0; i < n; i++) {
-        size_t row = at((size_t)i, (size_t)k, 0);
-        ref.from_f32[t](c.w + (size_t)i * c.row_bytes, c.wf + row, (size_t)k);
-        ref.to_f32[t](c.wf + row, c.w + (size_t)i * c.row_bytes, (size_t)k);
-    }
+    if (dtype_info(t)->is_quantized) kt_blocks(c.w, t, all, false, 0.01f);
+    else ref.from_f32[t](c.w, c.wf, all);
+    ref.to_f32[t](c.wf, c.w, all);
     /* the last row of x and y has no padding */
     c.x = kt_normals((size_t)(m - 1) * c.ldx + (size_t)k, 1);
     c.y = kt_floats((size_t)(m - 1) * c.ldy + (size_t)n);
@@ -62,12 +61,13 @@ static void each_shape(void (*body)(DType t, int n, int k, int m)) {
     static const int blocks[] = {0, 1, 2, 3, 8, 9, 15, 16, 17, 33, 48};
     for (size_t t = 0; t < COUNT_OF(types); t++) {
         bool quant = dtype_info(types[t])->is_quantized;
-        size_t n_k = quant ? COUNT_OF(blocks) : COUNT_OF(cols);
+        int block = dtype_info(types[t])->block;
+        size_t n_k = !quant ? COUNT_OF(cols) : block == QK ? COUNT_OF(blocks) : 5;
         for (size_t r = 0; r < COUNT_OF(rows); r++) {
             for (size_t i = 0; i < n_k; i++) {
                 for (int m = 1; m <= 4; m++) {
                     kt_start((uint64_t)(t * 1000000 + r * 10000 + i * 10) + (uint64_t)m);
-                    body(types[t], rows[r], quant ? blocks[i] * QK : cols[i], m);
+                    body(types[t], rows[r], quant ? blocks[i] * block : cols[i], m);
                     kt_free();
                 }
             }
@@ -99,6 +99,23 @@ TEST(gemv_long_rows) {
     }
 }
 
+/* Weights in [0.5, 1); of blocks with a minimum all positive, of the others half. */
+static void one_sign(Case *c) {
+    Kern ref = kt_ref();
+    size_t all = (size_t)c->n * (size_t)c->k;
+    int step = dtype_info(c->t)->block_bytes, at[2];
+    kt_halves(c->t, at);
+    for (size_t i = 0; i < all; i++) c->wf[i] = 0.5f + 0.5f * kt_uniform(0, 1);
+    if (!dtype_info(c->t)->is_quantized) ref.from_f32[c->t](c->w, c->wf, all);
+    for (size_t i = 0; dtype_info(c->t)->is_quantized && i < (size_t)c->n * c->row_bytes; i++) {
+        int in = (int)(i % (size_t)step), min = in - at[1];
+        bool k_min = c->t == DT_Q4_K || c->t == DT_Q5_K;
+        if (in == at[0] + 1) c->w[i] = (char)(c->w[i] & 0x7f);
+        if (at[1] >= 0 && min == 1) c->w[i] = (char)(k_min ? c->w[i] | 0x80 : c->w[i] & 0x7f);
+    }
+    ref.to_f32[c->t](c->wf, c->w, all);
+}
+
 /* All positive terms: the running sum is as large as it can be. */
 TEST(gemv_one_sign) {
     for (int l = 0; l < CPU_LEVELS; l++) {
@@ -107,14 +124,7 @@ TEST(gemv_one_sign) {
             kt_start(77);
             Case c = make(types[t], 4, 8192, 1);
             for (int k = 0; k < c.k; k++) c.x[k] = 1.0f + fabsf(c.x[k]);
-            float *ones = kt_floats((size_t)c.k);
-            for (int k = 0; k < c.k; k++) ones[k] = 0.5f + 0.5f * kt_uniform(0, 1);
-            for (int i = 0; i < c.n; i++) {
-                kt.from_f32[c.t](c.w + (size_t)i * c.row_bytes, ones, (size_t)c.k);
-            }
-            for (int i = 0; i < c.n; i++) {
-                kt.to_f32[c.t](c.wf + (size_t)i * (size_t)c.k, c.w, (size_t)c.k);
-            }
+            one_sign(&c);
             check(&c);
             kt_free();
         }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Plain types in both directions and blocks to f32 on AVX2, bit for bit what ref/convert.c does:
  * products and sums that ref rounds twice stay separate instructions, no fused multiply-add. */
+#include "kernel/avx2/unpack.h"
 #include "kernel/avx2/vec.h"
 #include "kernel/internal.h"
 #include "tensor/blocks.h"
@@ -70,19 +71,92 @@ static void q8_0_to_f32(float *y, const void *x, size_t n) {
     }
 }
 
+/* The halves at the head of a block. Powers of two change no digit, so a scale may undo what unpack_f32
+ * multiplies by. */
+static ALWAYS_INLINE __m256 half_at(const char *block, size_t at) {
+    uint16_t h;
+    memcpy(&h, block + at, sizeof h);
+    return _mm256_broadcastss_ps(_mm_cvtph_ps(_mm_cvtsi32_si128(h)));
+}
+
+static ALWAYS_INLINE __m256 over_unit(__m256 scale) {
+    return _mm256_mul_ps(scale, _mm256_set1_ps(UNPACK_UNIT));
+}
+
+/* A block of 32; of two halves the second is added. */
+static ALWAYS_INLINE void blocks_to_f32(float *y, const char *b, size_t n, size_t size,
+                                        __m256i (*unpack)(const char *block), bool two) {
+    for (; n > 0; n -= QK, b += size, y += QK) {
+        __m256 d = over_unit(half_at(b, 0)), m = half_at(b, sizeof(uint16_t));
+        __m256i v = unpack(b);
+#pragma GCC unroll 4
+        for (int i = 0; i < QK / 8; i++) {
+            __m256 w = _mm256_mul_ps(d, unpack_f32(v, i));
+            _mm256_storeu_ps(y + 8 * i, two ? _mm256_add_ps(w, m) : w);
+        }
+    }
+}
+
 static void q4_0_to_f32(float *y, const void *x, size_t n) {
-    const BlockQ4_0 *b = x;
-    const __m128i low = _mm_set1_epi8(15), eight = _mm_set1_epi8(8);
-    for (size_t i = 0; i < n / QK; i++) {
-        __m256 d = _mm256_set1_ps(half_f16_to_f32(b[i].d));
-        __m128i q = _mm_loadu_si128((const __m128i *)b[i].qs);
-        __m128i lo = _mm_sub_epi8(_mm_and_si128(q, low), eight);
-        __m128i hi = _mm_sub_epi8(_mm_and_si128(_mm_srli_epi16(q, 4), low), eight);
-        float *yb = y + i * QK;
-        _mm256_storeu_ps(yb, scaled(lo, d));
-        _mm256_storeu_ps(yb + 8, scaled(_mm_srli_si128(lo, 8), d));
-        _mm256_storeu_ps(yb + 16, scaled(hi, d));
-        _mm256_storeu_ps(yb + 24, scaled(_mm_srli_si128(hi, 8), d));
+    blocks_to_f32(y, x, n, sizeof(BlockQ4_0), unpack_q4_0, false);
+}
+
+static void q4_1_to_f32(float *y, const void *x, size_t n) {
+    blocks_to_f32(y, x, n, sizeof(BlockQ4_1), unpack_q4_1, true);
+}
+
+static void q5_0_to_f32(float *y, const void *x, size_t n) {
+    blocks_to_f32(y, x, n, sizeof(BlockQ5_0), unpack_q5_0, false);
+}
+
+static void q5_1_to_f32(float *y, const void *x, size_t n) {
+    blocks_to_f32(y, x, n, sizeof(BlockQ5_1), unpack_q5_1, true);
+}
+
+/* A block of 256 with scales and minimums for groups of 32. */
+static ALWAYS_INLINE void blocks_k_to_f32(float *y, const char *b, size_t n, size_t size,
+                                          __m256i (*unpack)(const char *block, int i)) {
+    for (; n > 0; n -= QK_K, b += size) {
+        __m256 scale, min;
+        float s[8], m[8];
+        unpack_scales_k(&scale, &min, b);
+        _mm256_storeu_ps(s, over_unit(scale));
+        _mm256_storeu_ps(m, min);
+#pragma GCC unroll 8
+        for (int g = 0; g < QK_K / 32; g++) {
+            __m256i v = unpack(b, g);
+            __m256 sg = _mm256_broadcast_ss(&s[g]), mg = _mm256_broadcast_ss(&m[g]);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++, y += 8) {
+                _mm256_storeu_ps(y, _mm256_sub_ps(_mm256_mul_ps(sg, unpack_f32(v, i)), mg));
+            }
+        }
+    }
+}
+
+static void q4_k_to_f32(float *y, const void *x, size_t n) {
+    blocks_k_to_f32(y, x, n, sizeof(BlockQ4_K), unpack_q4_k);
+}
+
+static void q5_k_to_f32(float *y, const void *x, size_t n) {
+    blocks_k_to_f32(y, x, n, sizeof(BlockQ5_K), unpack_q5_k);
+}
+
+static void q6_k_to_f32(float *y, const void *x, size_t n) {
+    const char *b = x;
+    for (; n > 0; n -= QK_K, b += sizeof(BlockQ6_K)) {
+        float s[QK_K / 16];
+        _mm256_storeu_ps(s, over_unit(unpack_scales_q6_k(b, 0)));
+        _mm256_storeu_ps(s + 8, over_unit(unpack_scales_q6_k(b, 1)));
+#pragma GCC unroll 8
+        for (int g = 0; g < QK_K / 32; g++) {
+            __m256i v = unpack_q6_k(b, g);
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++, y += 8) {
+                __m256 sg = _mm256_broadcast_ss(&s[2 * g + i / 2]);
+                _mm256_storeu_ps(y, _mm256_mul_ps(sg, unpack_f32(v, i)));
+            }
+        }
     }
 }
 
@@ -91,6 +165,12 @@ void kern_avx2_convert(Kern *k) {
     k->to_f32[DT_BF16] = bf16_to_f32;
     k->to_f32[DT_Q8_0] = q8_0_to_f32;
     k->to_f32[DT_Q4_0] = q4_0_to_f32;
+    k->to_f32[DT_Q4_1] = q4_1_to_f32;
+    k->to_f32[DT_Q5_0] = q5_0_to_f32;
+    k->to_f32[DT_Q5_1] = q5_1_to_f32;
+    k->to_f32[DT_Q4_K] = q4_k_to_f32;
+    k->to_f32[DT_Q5_K] = q5_k_to_f32;
+    k->to_f32[DT_Q6_K] = q6_k_to_f32;
     k->from_f32[DT_F16] = f16_from_f32;
     k->from_f32[DT_BF16] = bf16_from_f32;
 }

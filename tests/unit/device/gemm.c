@@ -3,6 +3,8 @@
  * cpu_gemm.c, every weight type in both orientations, bias, adding, wide rows; and the laws that need no
  * reference: no bit depends on the threads, nor on which operand was packed for all. */
 #include "dev.h"
+#include "tensor/blocks.h"
+#include "tensor/half.h"
 
 typedef struct Shape {
     int T, rows, cols;
@@ -16,13 +18,27 @@ typedef struct Mat {
 
 enum { AT = 192 }; /* bytes before a weight */
 
+/* Blocks of random integers whose scales make weights of about 1. */
+static void random_blocks(char *b, DType t, size_t bytes) {
+    bool two = t == DT_Q4_1 || t == DT_Q5_1 || t == DT_Q4_K || t == DT_Q5_K;
+    size_t step = (size_t)dtype_info((uint32_t)t)->block_bytes;
+    size_t at = t == DT_Q6_K ? offsetof(BlockQ6_K, d) : 0;
+    for (size_t i = 0; i < bytes; i++) b[i] = (char)dev_u32();
+    for (size_t i = 0; i < bytes; i += step) {
+        float d = dev_rnd() * (t == DT_Q8_0 ? 0.01f : step > 64 ? 0.002f : 0.1f), m = dev_rnd();
+        uint16_t h[2] = {half_f32_to_f16(d), half_f32_to_f16(step > 64 ? m * 0.02f : m)};
+        memcpy(b + i + at, h, two ? sizeof h : sizeof h[0]);
+    }
+}
+
 static Mat mat_new(Device *d, DType type, int rows, int cols) {
     Kern k;
     size_t n = (size_t)rows * (size_t)cols, bytes = dtype_bytes(type, n);
     float *x = dev_random(n);
     char *raw = dev_alloc(AT + ROUND_UP(bytes, (size_t)4), 1);
     OK_(kern_init(&k, "ref", TERR));
-    k.from_f32[type](raw + AT, x, n);
+    if (dtype_info((uint32_t)type)->is_quantized) random_blocks(raw + AT, type, bytes);
+    else k.from_f32[type](raw + AT, x, n);
     k.to_f32[type](x, raw + AT, n);
     Buf *b = d->ops->buf_new(d, AT + ROUND_UP(bytes, (size_t)4));
     TRUE_(b != NULL);
@@ -241,28 +257,46 @@ TEST(several_rounds) {
     }
 }
 
-static const DType types[] = {DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0};
+static const DType types[] = {DT_F16,  DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q4_1,
+                              DT_Q5_0, DT_Q5_1, DT_Q4_K, DT_Q5_K, DT_Q6_K};
 
-/* Rows are whole blocks of 32; T in each of the three modes, and K over one pass of the core. */
+/* Rows are whole blocks of 32 or 256; T in each of the three modes, rows around the
+ * panels, one block a row, K over one pass of the core. */
+static void each_type(Device *d, bool slow) {
+    static const Shape narrow[] = {{1, 33, 64},   {5, 130, 32},  {8, 7, 320},    {9, 130, 96},
+                                   {50, 31, 544}, {384, 12, 96}, {385, 130, 64}, {390, 9, 1056}};
+    static const Shape wide[] = {{1, 33, 256},  {4, 130, 512},  {9, 257, 256},   {50, 31, 768},
+                                 {384, 7, 512}, {385, 35, 256}, {390, 300, 1280}};
+    for (size_t t = 0; t < COUNT_OF(types); t++) {
+        bool k = dtype_info((uint32_t)types[t])->block == QK_K;
+        size_t n = k ? COUNT_OF(wide) : COUNT_OF(narrow);
+        for (size_t i = 0; i < n; i++) {
+            const Shape *s = k ? &wide[i] : &narrow[i];
+            if (slow && s->T * s->rows * s->cols > 6000000) continue;
+            run_all(d, *s, types[t]);
+        }
+    }
+}
+
 TEST(weight_types) {
-    static const Shape some[] = {{1, 33, 64},   {5, 130, 32},  {8, 7, 320},    {9, 130, 96},
-                                 {50, 31, 544}, {384, 12, 96}, {385, 130, 64}, {390, 9, 1056}};
     for (size_t l = 0; l < DEV_LEVELS; l++) {
         if (!dev_has(l)) continue;
         Device *d = dev_new(dev_levels[l], 2);
-        for (size_t t = 0; t < COUNT_OF(types); t++)
-            for (size_t i = 0; i < COUNT_OF(some); i++) run_all(d, some[i], types[t]);
+        each_type(d, l == 0);
         dev_free(d);
     }
 }
 
+/* K or N beyond the shared memory, with whole blocks on both sides of each cut. */
 TEST(weight_types_in_several_rounds) {
     Device *d = dev_new(NULL, 2);
     for (size_t t = 0; t < COUNT_OF(types); t++) {
-        run_linear(d, (Shape){385, 20, 8224}, types[t], false, false);
-        run_linear(d, (Shape){10, 20, 5536}, types[t], true, false);
-        run_linear_t(d, (Shape){385, 8200, 32}, types[t], false);
-        run_linear_t(d, (Shape){12, 5400, 64}, types[t], true);
+        bool k = dtype_info((uint32_t)types[t])->block == QK_K;
+        run_linear(d, (Shape){385, 20, k ? 8448 : 8224}, types[t], false, false);
+        run_linear(d, (Shape){10, 20, k ? 5632 : 5536}, types[t], true, false);
+        run_linear_t(d, (Shape){385, 8200, k ? 256 : 32}, types[t], false);
+        run_linear_t(d, (Shape){12, 5400, k ? 512 : 64}, types[t], true);
+        run_linear_t(d, (Shape){390, 1100, 2048}, types[t], true);
     }
     dev_free(d);
 }
@@ -304,8 +338,8 @@ static float *outputs(Device *d, Shape s, DType type, size_t *n_out) {
 
 TEST(thread_count_changes_no_bit) {
     static const Shape some[] = {
-        {1, 300, 64}, {8, 257, 96}, {50, 300, 288}, {384, 40, 64}, {700, 520, 96}};
-    static const DType both[] = {DT_F32, DT_Q4_0};
+        {1, 300, 256}, {8, 257, 256}, {50, 300, 512}, {384, 40, 256}, {700, 520, 256}};
+    static const DType both[] = {DT_F32, DT_Q6_K};
     for (size_t l = 0; l < DEV_LEVELS; l++)
         for (size_t i = 0; i < COUNT_OF(some) * 2 && dev_has(l); i++) {
             float *first = NULL;
