@@ -19,11 +19,10 @@
 typedef struct FitSteps {
     float first, step;
     int last;
-    bool guard; /* hold values below 0 and above top before rounding, not after */
 } FitSteps;
 
-/* The steps of every type with importance weights. */
-extern const FitSteps kern_fit_weighted;
+/* The steps of every type with importance weights; and without. */
+extern const FitSteps kern_fit_weighted, kern_fit_q4_K, kern_fit_q5_K;
 
 /* Nearest integer, halves to even, as the low bits of v + 1.5 * 2^23: within 2^22 that is rounding, beyond
  * it (infinity and NaN included) it is what the format's reference computes. */

@@ -18,11 +18,13 @@ enum { MAX_COLS = 2048, MAX_ROWS = 40, MAX_N = MAX_COLS * MAX_ROWS };
 typedef size_t (*PeerFn)(int type, const float *x, void *y, int64_t start, int64_t rows,
                          int64_t cols, const float *w);
 
-static const DType types[] = {DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0, DT_Q5_1, DT_Q4_K, DT_Q5_K, DT_Q6_K};
-static const char *const x_kinds[] = {"normal",   "heavy",    "constant", "zeros",     "tiny",
-                                      "subnormal", "huge",     "negative", "positive",  "near",
-                                      "steps",    "one",      "mixed",    "zero_block", "two_values"};
-static const char *const w_kinds[] = {"none", "ones", "random", "zeros_in", "all_zero", "huge", "tiny", "spread"};
+static const DType types[] = {DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0,
+                              DT_Q5_1, DT_Q4_K, DT_Q5_K, DT_Q6_K};
+static const char *const x_kinds[] = {"normal",    "heavy", "constant", "zeros",      "tiny",
+                                      "subnormal", "huge",  "negative", "positive",   "near",
+                                      "steps",     "one",   "mixed",    "zero_block", "two_values"};
+static const char *const w_kinds[] = {"none",     "ones", "random", "zeros_in",
+                                      "all_zero", "huge", "tiny",   "spread"};
 
 static uint64_t seed, drawn;
 
@@ -103,7 +105,8 @@ static void compare(Run *r, DType t, int xk, int wk, size_t rows, size_t cols) {
             continue;
         }
         if (r->n_different++ < 40)
-            printf("DIFFERENT %s %s x=%s w=%s %zux%zu seed %llu: byte %zu of block %zu: %02x, not %02x\n",
+            printf("DIFFERENT %s %s x=%s w=%s %zux%zu seed %llu: byte %zu of block %zu: %02x, not "
+                   "%02x\n",
                    kern_level_name(r->kern[l].level), dtype_name(t), x_kinds[xk], w_kinds[wk], rows,
                    cols, (unsigned long long)seed, at % block, at / block, got[at], want[at]);
     }

@@ -17,25 +17,13 @@
 #include <string.h>
 
 #include "kernel/internal.h"
-#include "kernel/quant_fit.h"
-#include "tensor/blocks.h"
+#include "kernel/quant_pack.h"
 #include "tensor/half.h"
 
-const FitSteps kern_fit_weighted = {.first = -0.9f, .step = 0.05f, .last = 36, .guard = true};
+const FitSteps kern_fit_weighted = {.first = -0.9f, .step = 0.05f, .last = 36};
 
 /* v as an integer when it is within the range of q, else 0. */
 static int to_int_or_0(float v) { return v > -256.0f && v < 256.0f ? (int)v : 0; }
-
-/* ---- storing 32 integers ---- */
-
-static void pack_nibbles(uint8_t qs[QK / 2], const uint8_t *q) {
-    for (int j = 0; j < QK / 2; j++) qs[j] = (uint8_t)((q[j] & 15) | (q[j + QK / 2] & 15) << 4);
-}
-
-static void pack_fifths(uint8_t qh[4], const uint8_t *q) {
-    memset(qh, 0, 4);
-    for (int j = 0; j < QK; j++) qh[j / 8] |= (uint8_t)((q[j] >> 4 & 1) << j % 8);
-}
 
 /* ---- without weights ---- */
 

@@ -71,13 +71,8 @@ typedef struct Affine {
     float scale, min;
 } Affine;
 
-static void affine_round(uint8_t *q, const float *x, int n, int top, float inverse, float min,
-                         bool guard) {
-    for (int i = 0; i < n; i++) {
-        float v = inverse * (x[i] - min);
-        if (guard) q[i] = (uint8_t)(v > 0.0f ? fit_nearest(MIN(v, (float)top)) : 0);
-        else q[i] = (uint8_t)clamp(fit_nearest(v), 0, top);
-    }
+static void affine_round(uint8_t *q, const float *x, int n, int top, float inverse, float min) {
+    for (int i = 0; i < n; i++) q[i] = (uint8_t)clamp(fit_nearest(inverse * (x[i] - min)), 0, top);
 }
 
 static float affine_error(const uint8_t *q, const float *x, const float *w, int n, Affine a) {
@@ -131,12 +126,12 @@ float kern_ref_fit_affine(uint8_t *q, float *min, const float *x, const float *w
     if (range[1] <= range[0]) return 0.0f;
     float max = range[1], inverse = (float)top / (max - range[0]);
     Affine best = {.scale = 1.0f / inverse, .min = range[0]};
-    affine_round(q, x, n, top, inverse, best.min, false);
+    affine_round(q, x, n, top, inverse, best.min);
     float best_error = affine_error(q, x, w, n, best);
     for (int i = 0; i <= s->last; i++) {
         Affine a;
         inverse = (s->first + s->step * (float)i + (float)top) / (max - best.min);
-        affine_round(trial, x, n, top, inverse, best.min, s->guard);
+        affine_round(trial, x, n, top, inverse, best.min);
         if (!affine_solve(&a, trial, x, w, n, sums[0], sums[1])) continue;
         float error = affine_error(trial, x, w, n, a);
         if (!(error < best_error)) continue;

@@ -11,14 +11,11 @@
 #include <string.h>
 
 #include "kernel/internal.h"
-#include "kernel/quant_fit.h"
-#include "tensor/blocks.h"
+#include "kernel/quant_pack.h"
 #include "tensor/half.h"
 
-enum { GROUP = 32, GROUPS = QK_K / GROUP, GROUP6 = 16, GROUPS6 = QK_K / GROUP6 };
-
-static const FitSteps steps4 = {.first = -1.0f, .step = 0.1f, .last = 20};
-static const FitSteps steps5 = {.first = -0.5f, .step = 0.1f, .last = 15};
+const FitSteps kern_fit_q4_K = {.first = -1.0f, .step = 0.1f, .last = 20};
+const FitSteps kern_fit_q5_K = {.first = -0.5f, .step = 0.1f, .last = 15};
 
 static float sum_square(const float *x, int n) {
     float sum = 0.0f;
@@ -44,32 +41,6 @@ static void element_weights(float ew[GROUP], const float *x, const float *w, flo
     for (int i = 0; i < GROUP; i++) ew[i] = w[i] * sqrtf(square + x[i] * x[i]);
 }
 
-/* 6-bit numbers ls, lm of the groups into their places. The upper bits are not masked: the reference does
- * not, and a search may leave 64 or more. */
-static void pack_scales(uint8_t s[12], const uint8_t *ls, const uint8_t *lm) {
-    for (int j = 0; j < 4; j++) {
-        s[j] = (uint8_t)(ls[j] | ls[j + 4] >> 4 << 6);
-        s[j + 4] = (uint8_t)(lm[j] | lm[j + 4] >> 4 << 6);
-        s[j + 8] = (uint8_t)((ls[j + 4] & 15) | (lm[j + 4] & 15) << 4);
-    }
-}
-
-static float greatest(const float *x, int n) {
-    float max = 0.0f;
-    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
-    return max;
-}
-
-/* Integers of the groups' scales as fractions of the greatest, which becomes 63; returns that unit. */
-static float round_scales(uint8_t q[GROUPS], const float *x) {
-    float max = greatest(x, GROUPS), inverse = max > 0.0f ? 63.0f / max : 0.0f;
-    for (int j = 0; j < GROUPS; j++) {
-        uint8_t l = (uint8_t)fit_nearest(inverse * x[j]);
-        q[j] = MIN(l, 63);
-    }
-    return max / 63.0f;
-}
-
 static void requantize(Super *s, const float *x, int top) {
     float d = half_f16_to_f32(s->d), dmin = half_f16_to_f32(s->dmin);
     for (int j = 0; j < GROUPS; j++) {
@@ -91,8 +62,8 @@ static void super_plain(Super *s, const float *x, int top, const FitSteps *steps
         plain_weights(ew, xj);
         scale[j] = kern_ref_fit_affine(s->q + j * GROUP, &min[j], xj, ew, GROUP, top, steps);
     }
-    s->d = half_f32_to_f16(round_scales(ls, scale));
-    s->dmin = half_f32_to_f16(round_scales(lm, min));
+    s->d = half_f32_to_f16(pack_round_scales(ls, scale));
+    s->dmin = half_f32_to_f16(pack_round_scales(lm, min));
     pack_scales(s->scales, ls, lm);
     requantize(s, x, top);
 }
@@ -119,35 +90,27 @@ static void super_weighted(Super *s, const float *x, const float *w, int top, bo
     requantize(s, x, top);
 }
 
-static void pack_nibbles(uint8_t *qs, const uint8_t *q) {
-    for (int i = 0; i < QK_K / 2; i++) {
-        const uint8_t *pair = q + i / GROUP * 2 * GROUP + i % GROUP;
-        qs[i] = (uint8_t)((pair[0] & 15) | (pair[GROUP] & 15) << 4);
-    }
-}
-
 static void q4_K_one(void *y, const float *x, const float *w) {
     BlockQ4_K *b = y;
     Super s;
     if (w) super_weighted(&s, x, w, 15, false);
-    else super_plain(&s, x, 15, &steps4);
+    else super_plain(&s, x, 15, &kern_fit_q4_K);
     b->d = s.d;
     b->dmin = s.dmin;
     memcpy(b->scales, s.scales, sizeof b->scales);
-    pack_nibbles(b->qs, s.q);
+    pack_k_nibbles(b->qs, s.q);
 }
 
 static void q5_K_one(void *y, const float *x, const float *w) {
     BlockQ5_K *b = y;
     Super s;
     if (w) super_weighted(&s, x, w, 31, true);
-    else super_plain(&s, x, 31, &steps5);
+    else super_plain(&s, x, 31, &kern_fit_q5_K);
     b->d = s.d;
     b->dmin = s.dmin;
     memcpy(b->scales, s.scales, sizeof b->scales);
-    pack_nibbles(b->qs, s.q);
-    memset(b->qh, 0, sizeof b->qh);
-    for (int i = 0; i < QK_K; i++) b->qh[i % GROUP] |= (uint8_t)(s.q[i] >> 4 << i / GROUP);
+    pack_k_nibbles(b->qs, s.q);
+    pack_k_fifths(b->qh, s.q);
 }
 
 /* ---- q6_K ---- */
@@ -161,16 +124,6 @@ static float first_greatest(const float *x, int n) {
         max = x[i];
     }
     return max;
-}
-
-static void pack6(BlockQ6_K *b, const uint8_t *q) {
-    for (int h = 0; h < 2; h++, q += 128) {
-        uint8_t *ql = b->ql + 64 * h, *qh = b->qh + 32 * h;
-        for (int i = 0; i < 64; i++) ql[i] = (uint8_t)((q[i] & 15) | (q[i + 64] & 15) << 4);
-        for (int i = 0; i < 32; i++)
-            qh[i] = (uint8_t)(q[i] >> 4 | q[i + 32] >> 4 << 2 | q[i + 64] >> 4 << 4 |
-                              q[i + 96] >> 4 << 6);
-    }
 }
 
 static void requantize6(uint8_t *q, const BlockQ6_K *b, const float *x) {
@@ -201,7 +154,7 @@ static void q6_K_one(void *y, const float *x, const float *w) {
     for (int j = 0; j < GROUPS6; j++)
         b->scales[j] = (int8_t)MIN(127, fit_nearest(inverse * scale[j]));
     requantize6(q, b, x);
-    pack6(b, q);
+    pack_q6(b, q);
 }
 
 /* ---- rows ---- */
