@@ -76,9 +76,12 @@ typedef struct Kern {
 
     /* ---- conversion: n elements, whole blocks ---- */
     void (*to_f32[DT_COUNT])(float *y, const void *x, size_t n); /* EXACT */
-    /* EXACT. f16 and bf16: nearest even. q8_0, q4_0: the published reference rules (see ref/quant.c),
+    /* EXACT. f16 and bf16: nearest even. Blocks: the published reference rules (ref/quant.c, ref/quant_k.c),
      * byte for byte. Finite input. */
     void (*from_f32[DT_COUNT])(void *y, const float *x, size_t n);
+    /* The same for rows of a matrix whose columns differ in importance: w[cols] >= 0, finite, weighs each
+     * column's squared error; NULL: as from_f32. cols is whole blocks. Block types only. EXACT */
+    void (*quant[DT_COUNT])(void *y, const float *x, const float *w, size_t rows, size_t cols);
 
     /* ---- products ---- */
     /* y[j * ldy + i] = dot(row i of W, x row j), i < n, j < m, 1 <= m <= 4; W rows are k elements of the

@@ -56,7 +56,15 @@ static void q4_0_from_f32(void *y, const float *x, size_t n) {
     }
 }
 
+static void q8_0_quant(void *y, const float *x, const float *w, size_t rows, size_t cols) {
+    (void)w; /* the format's reference ignores it */
+    q8_0_from_f32(y, x, rows * cols);
+}
+
 void kern_avx512_quant(Kern *k) {
     k->from_f32[DT_Q8_0] = q8_0_from_f32;
     k->from_f32[DT_Q4_0] = q4_0_from_f32;
+    k->quant[DT_Q8_0] = q8_0_quant;
+    kern_avx512_quant_search(k);
+    kern_avx512_quant_k(k);
 }
