@@ -40,6 +40,8 @@ int32_t tok_n_vocab(const Tokenizer *t);
 int32_t tok_eot(const Tokenizer *t);
 /* Id of the begin-of-text token if the file wants one in front of a prompt, else -1. */
 int32_t tok_bos(const Tokenizer *t);
+/* Id of the end-of-text token if the file wants one behind a prompt, else -1. */
+int32_t tok_eos(const Tokenizer *t);
 /* True for tokens that end generation: end of text, end of turn. */
 bool tok_is_end(const Tokenizer *t, int32_t id);
 TokType tok_type(const Tokenizer *t, int32_t id);
