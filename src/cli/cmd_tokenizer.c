@@ -403,7 +403,7 @@ static const CliSpec show_spec = {
     .max_pos = 1,
 };
 
-/* What show prints. The slices are borrowed from the open file. */
+/* What show prints. The slices are borrowed from the tokenizer. */
 typedef struct Shown {
     Slice model, pattern;
     bool has_file;
@@ -517,20 +517,17 @@ static int show_print_json(const Shown *s, const Tokenizer *t) {
 
 static int show(const ShowCmd *c, const char *path) {
     Err e = {0};
-    Gguf *g = NULL;
     Tokenizer *t = NULL;
-    Shown s = {.pattern = slice_of("default")};
-    Status st = gguf_open(&g, path, &e);
+    Shown s = {0};
+    Status st = tok_open(&t, path, &e);
     if (st == OK) {
-        st = tok_load(&t, g, &e);
-        if (st != OK) err_in(&e, path);
+        s.model = tok_meta_str(t, "tokenizer.ggml.model");
+        s.pattern = tok_meta_str(t, "tokenizer.ggml.pre");
+        if (s.pattern.n == 0) s.pattern = slice_of("default");
     }
-    if (st == OK) st = gguf_get_str(&s.model, g, "tokenizer.ggml.model", &e);
-    if (st == OK) st = gguf_opt_str(&s.pattern, g, "tokenizer.ggml.pre", &e);
     if (st == OK && c->file) st = show_file(&s, t, c->file, &e);
     int rc = st != OK ? cli_fail(&e) : c->json ? show_print_json(&s, t) : show_print(&s, c, t);
     tok_free(t);
-    gguf_close(g);
     return rc;
 }
 

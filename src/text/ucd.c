@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Unicode sets out of utf8proc's tables (version 2.8: Unicode 15.0).
+ * Unicode sets out of utf8proc's tables (version 2.8: Unicode 15.0), and the three stretches that 15.1
+ * assigned: vocabularies are read with it elsewhere.
  */
 #include "text/ucd.h"
 
@@ -37,8 +38,16 @@ static bool is_space(uint32_t cp) {
     return false;
 }
 
+/* The category of what Unicode 15.0 has not assigned. */
+static UcdSet class_15_1(uint32_t cp) {
+    if (cp >= 0x2ebf0 && cp <= 0x2ee5d) return UCD_LO;
+    bool symbol = (cp >= 0x2ffc && cp <= 0x2fff) || cp == 0x31ef;
+    return (UcdSet)1 << (symbol ? UTF8PROC_CATEGORY_SO : UTF8PROC_CATEGORY_CN);
+}
+
 UcdSet ucd_class(uint32_t cp) {
     UcdSet c = (UcdSet)1 << utf8proc_category((utf8proc_int32_t)cp);
+    if (UNLIKELY(c == (UcdSet)1 << UTF8PROC_CATEGORY_CN)) return class_15_1(cp);
     /* white space is made of controls and separators: most code points skip the search */
     if (c & (UCD_Z | 1u << UTF8PROC_CATEGORY_CC) && is_space(cp)) c |= UCD_SPACE;
     return c;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Unicode 15 general categories and white space. Any thread. */
+ * Unicode 15.1 general categories and white space. Any thread. */
 #ifndef INGOT_TEXT_UCD_H
 #define INGOT_TEXT_UCD_H
 

@@ -174,7 +174,7 @@ size_t tok__scan_space_len(const char *p, size_t n);
 size_t tok__scan_spaces(const char *p, size_t n, size_t i);
 size_t tok__scan_space_each(const char *p, size_t n, size_t i);
 
-/* A scan function by its name here, without tok__scan_; NULL if there is none. */
+/* A scan function by name, for passes that are written down; NULL if there is none. */
 TokScanFn tok__scan_find(const char *name);
 
 /* What becomes of a match. */
@@ -270,7 +270,8 @@ bool tok__fragments_next(Fragments *f, Fragment *out);
 
 /* ---- vocab.c: the tokenizer itself ---- */
 
-enum { TOK_LSTRIP = 1, TOK_RSTRIP = 2 };
+/* TOK_NAMED: special in what is written out, whatever its type; it stays text to merges. */
+enum { TOK_LSTRIP = 1, TOK_RSTRIP = 2, TOK_NAMED = 4 };
 
 /* What is put in front of a text before it is cut. */
 typedef enum Prefix { PREFIX_NONE, PREFIX_SPACE, PREFIX_SPACE_IF_NONE } Prefix;
@@ -284,14 +285,13 @@ struct Tokenizer {
     bool odd;          /* symbols may be left over that are no tokens of text */
     bool prefix_first; /* only at the very beginning */
     Prefix prefix;
-    UtfForm form;  /* of the text before it is cut */
-    Syms sym;      /* sym.text[0..n_vocab) are the tokens' texts */
-    Slice *piece;  /* owned [n_vocab] */
-    uint8_t *type; /* owned [n_vocab] TokType */
-    uint8_t
-        *strip;   /* owned [n_vocab] of TOK_LSTRIP, TOK_RSTRIP: white space a special token eats */
-    bool *is_end; /* owned [n_vocab] */
-    bool *whole;  /* owned [n_vocab]: a chunk of exactly these bytes encodes to this token */
+    UtfForm form;   /* of the text before it is cut */
+    Syms sym;       /* sym.text[0..n_vocab) are the tokens' texts */
+    Slice *piece;   /* owned [n_vocab] */
+    uint8_t *type;  /* owned [n_vocab] TokType */
+    uint8_t *flags; /* owned [n_vocab] of TOK_LSTRIP, TOK_RSTRIP (white space it eats), TOK_NAMED */
+    bool *is_end;   /* owned [n_vocab] */
+    bool *whole;    /* owned [n_vocab]: a chunk of exactly these bytes encodes to this token */
     IdMap by_piece; /* tokens of text only */
     MergeMap merges;
     int32_t start[256];   /* the symbol that a byte or an ASCII character begins as */
@@ -311,6 +311,12 @@ static inline bool tok__is_text(const Tokenizer *t, int32_t id) {
            (t->type[id] == TOK_BYTE && !t->chars);
 }
 
+/* True for tokens that are cut out of a text before the rest is encoded. */
+static inline bool tok__is_special(const Tokenizer *t, int32_t id) {
+    return t->type[id] == TOK_CONTROL || t->type[id] == TOK_UNKNOWN ||
+           t->type[id] == TOK_USER_DEFINED || t->flags[id] & TOK_NAMED;
+}
+
 #define TOK_KEY(x) "tokenizer.ggml." x
 #define TOK_OWN(x) "tokenizer.ingot." x
 
@@ -328,6 +334,46 @@ MUST_CHECK Status tok__read_merges(Tokenizer *t, const Gguf *g, Err *e);
 
 /* Begin, end, unknown; types of well-known tokens; what eats white space; the special tokens. */
 MUST_CHECK Status tok__read_roles(Tokenizer *t, const Gguf *g, bool add_bos, Err *e);
+
+/* ---- meta.c: metadata in memory ---- */
+
+/* Sticky failure. */
+typedef struct Meta {
+    StrBuf b;
+    uint64_t n_kv;
+} Meta;
+void tok__meta_begin(Meta *m);
+void tok__meta_deinit(Meta *m);
+void tok__meta_str(Meta *m, const char *key, Slice v);
+void tok__meta_u32(Meta *m, const char *key, uint32_t v);
+void tok__meta_bool(Meta *m, const char *key, bool v);
+/* Exactly n elements have to follow. */
+void tok__meta_arr(Meta *m, const char *key, GgufType type, size_t n);
+void tok__meta_put_str(Meta *m, Slice s);
+void tok__meta_put_i32(Meta *m, int32_t v);
+void tok__meta_put_f32(Meta *m, float v);
+/* Close it and load a tokenizer from it. */
+MUST_CHECK Status tok__meta_load(Tokenizer **out, Meta *m, Err *e);
+
+/* ---- hf_split.c: how a tokenizer.json cuts ---- */
+
+typedef struct Json Json;
+
+/* The passes as read_split (vocab.c) reads them, and what stands around them. */
+typedef struct HfCut {
+    StrBuf split[TOK_MAX_PASSES]; /* owned */
+    int n_split;
+    bool bytes;        /* ByteLevel is among them */
+    bool chars;        /* a space is written as U+2581 */
+    bool prefix_first; /* with prefix */
+    const char *form;  /* a normal form, or NULL */
+    Prefix prefix;
+} HfCut;
+
+MUST_CHECK Status tok__hf_cut_read(HfCut *c, const Json *root, Err *e);
+void tok__hf_cut_deinit(HfCut *c);
+/* The name under which other programs know these passes; NULL if there is none. */
+const char *tok__hf_cut_name(const HfCut *c, bool whole_words);
 
 /* ---- bpe_encode.c: one chunk -> ids ---- */
 

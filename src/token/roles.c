@@ -72,28 +72,33 @@ static const struct {
     {"<|middle|>", CONTROL},
 };
 
-static bool has(const Tokenizer *t, const char *name) { return tok_find(t, slice_of(name)) >= 0; }
+static int32_t named(const Tokenizer *t, const char *name) { return tok_find(t, slice_of(name)); }
+static bool has(const Tokenizer *t, const char *name) { return named(t, name) >= 0; }
 
-static void set_type(Tokenizer *t, const char *name, TokType type, bool is_end) {
-    int32_t id = tok_find(t, slice_of(name));
+static void set_type(Tokenizer *t, const char *name, TokType type) {
+    int32_t id = named(t, name);
     if (id < 0) return;
     t->type[id] = (uint8_t)type;
-    t->is_end[id] = is_end;
+    t->flags[id] &= (uint8_t)~TOK_NAMED;
+    t->is_end[id] = false;
 }
 
+/* In a file that says what each token is, a name ends text only where it is a control token. */
 static void read_known(Tokenizer *t) {
     static const char *const shown[] = {"<|channel|>", "<|message|>", "<|start|>", "<|constrain|>"};
-    for (size_t i = 0; i < COUNT_OF(known); i++)
-        set_type(t, known[i].name, TOK_CONTROL, known[i].flags & ENDS);
-    for (size_t i = 0; i < COUNT_OF(shown); i++) {
-        int32_t id = tok_find(t, slice_of(shown[i]));
-        if (id >= 0) t->type[id] = TOK_USER_DEFINED;
+    bool exact = t->leftmost;
+    for (size_t i = 0; i < COUNT_OF(known); i++) {
+        int32_t id = named(t, known[i].name);
+        if (id < 0 || (exact && t->type[id] != TOK_CONTROL)) continue;
+        if (t->type[id] != TOK_CONTROL) t->flags[id] |= TOK_NAMED;
+        t->is_end[id] = known[i].flags & ENDS;
     }
+    for (size_t i = 0; i < COUNT_OF(shown) && !exact; i++) set_type(t, shown[i], TOK_USER_DEFINED);
     /* here <|end|> closes a message, not the answer */
     bool harmony = has(t, "<|return|>") && has(t, "<|call|>");
     if (harmony || (has(t, "<|calls|>") && has(t, "<|flush|>")))
-        set_type(t, "<|end|>", TOK_USER_DEFINED, false);
-    if (has(t, "<|tool_response>")) set_type(t, "</s>", TOK_NORMAL, false);
+        set_type(t, "<|end|>", TOK_USER_DEFINED);
+    if (has(t, "<|tool_response>")) set_type(t, "</s>", TOK_NORMAL);
 }
 
 /* ---- ids ---- */
@@ -153,19 +158,14 @@ static bool mentions(Slice s, const char *word) {
     return false;
 }
 
-static bool is_special(const Tokenizer *t, int32_t id) {
-    return t->type[id] == TOK_CONTROL || t->type[id] == TOK_UNKNOWN ||
-           t->type[id] == TOK_USER_DEFINED;
-}
-
 /* Phi-3's special tokens eat the white space behind them, with three exceptions. */
 static void strip_phi3(Tokenizer *t) {
     static const char *const not_these[] = {"<unk>", "<s>", "<|endoftext|>"};
     for (int32_t id = 0; id < t->n_vocab; id++)
-        if (is_special(t, id)) t->strip[id] = TOK_RSTRIP;
+        if (tok__is_special(t, id)) t->flags[id] = TOK_RSTRIP;
     for (size_t i = 0; i < COUNT_OF(not_these); i++) {
         int32_t id = tok_find(t, slice_of(not_these[i]));
-        if (id >= 0) t->strip[id] = 0;
+        if (id >= 0) t->flags[id] = 0;
     }
 }
 
@@ -180,7 +180,7 @@ static Status read_strip_list(Tokenizer *t, const Gguf *g, const char *key, uint
             return err_set(e, ERR_FORMAT, "%s: id %g, the last token is %ld", key, id,
                            (long)t->n_vocab - 1);
         }
-        t->strip[(int32_t)id] |= flag;
+        t->flags[(int32_t)id] |= flag;
     }
     return OK;
 }
@@ -193,7 +193,7 @@ static Status keep_rstrip(Tokenizer *t, Err *e) {
     int32_t *ids = arena_new_n(&t->mem, int32_t, (size_t)t->n_vocab), n = 0;
     if (!ids) return tok__no_memory(e);
     for (int32_t id = 0; id < t->n_vocab; id++)
-        if (t->strip[id] & TOK_RSTRIP) ids[n++] = id;
+        if (t->flags[id] & TOK_RSTRIP) ids[n++] = id;
     kv += t->n_kv++;
     *kv = (GgufKv){.key = slice_of(TOK_OWN("rstrip")), .type = GGUF_ARR};
     kv->v.arr.type = GGUF_I32;
@@ -209,7 +209,7 @@ static Status read_strips(Tokenizer *t, const Gguf *g, Err *e) {
     TRY(read_strip_list(t, g, TOK_OWN("lstrip"), TOK_LSTRIP, e));
     TRY(read_strip_list(t, g, TOK_OWN("rstrip"), TOK_RSTRIP, e));
     int32_t mask = tok_find(t, slice_of("<mask>"));
-    if (mask >= 0 && mentions(pre, "jina-v2-")) t->strip[mask] |= TOK_LSTRIP;
+    if (mask >= 0 && mentions(pre, "jina-v2-")) t->flags[mask] |= TOK_LSTRIP;
     bool phi3 = mentions(name, "phi-3") || mentions(name, "phi3");
     if (!phi3 || gguf_find(g, TOK_OWN("rstrip"))) return OK;
     strip_phi3(t);
@@ -219,7 +219,7 @@ static Status read_strips(Tokenizer *t, const Gguf *g, Err *e) {
 static Status read_specials(Tokenizer *t, Err *e) {
     for (int32_t i = 0; i < t->n_vocab; i++) {
         Slice text = t->sym.text[i];
-        if (!is_special(t, i) || tok_find(t, text) != i) continue;
+        if (!tok__is_special(t, i) || tok_find(t, text) != i) continue;
         if (text.n > TOK_MAX_SPECIAL) {
             return err_set(e, ERR_FORMAT,
                            TOK_KEY("tokens") ": special token %ld has %zu bytes, limit %d", (long)i,

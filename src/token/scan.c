@@ -87,10 +87,18 @@ static size_t space_end(const char *p, size_t n) {
     return i == n || last == 0 ? i : last;
 }
 
-/* 's 't 're 've 'm 'll 'd ; fold: in any case of letters. 0 if p does not start with one. */
-static size_t contraction(const char *p, size_t n, bool fold) {
+/* How letters of a contraction are compared. */
+typedef enum Fold {
+    FOLD_NONE,
+    FOLD_ASCII,
+    FOLD_UNICODE /* the long s is an s */
+} Fold;
+
+/* 's 't 're 've 'm 'll 'd . 0 if p does not start with one. */
+static size_t contraction(const char *p, size_t n, Fold fold) {
     char bit = fold ? 0x20 : 0;
     if (n < 2 || p[0] != '\'') return 0;
+    if (fold == FOLD_UNICODE && n >= 3 && !memcmp(p + 1, "\xc5\xbf", 2)) return 3;
     char a = (char)(p[1] | bit);
     if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
     if (n < 3) return 0;
@@ -103,7 +111,7 @@ static inline size_t gpt2_end(const char *p, size_t n) {
     Class c = class_at(p + skip, n - skip, &len, false);
     if (c == SPACE) return space_end(p, n);
     if (c == OTHER && !skip) {
-        size_t end = contraction(p, n, false);
+        size_t end = contraction(p, n, FOLD_NONE);
         if (end) return end;
     }
     return run_end(p, n, skip + len, c, false);
@@ -129,9 +137,9 @@ static size_t others_end(const char *p, size_t n, size_t i, bool m, bool slash) 
     return i;
 }
 
-static ALWAYS_INLINE size_t cl100k_end(const char *p, size_t n, int max_digits, bool m) {
+static ALWAYS_INLINE size_t cl100k_end(const char *p, size_t n, int max_digits, bool m, Fold fold) {
     size_t len, len2 = 0;
-    size_t end = contraction(p, n, true);
+    size_t end = contraction(p, n, fold);
     if (end) return end;
     Class c = class_at(p, n, &len, m);
     if (c == LETTER) return run_end(p, n, len, LETTER, m);
@@ -145,13 +153,24 @@ static ALWAYS_INLINE size_t cl100k_end(const char *p, size_t n, int max_digits, 
 
 /* up to three numbers together; each alone; the same and marks are letters */
 size_t tok__scan_llama3(const char *p, size_t n, size_t i) {
-    return i + cl100k_end(p + i, n - i, 3, false);
+    return i + cl100k_end(p + i, n - i, 3, false, FOLD_ASCII);
 }
 size_t tok__scan_qwen2(const char *p, size_t n, size_t i) {
-    return i + cl100k_end(p + i, n - i, 1, false);
+    return i + cl100k_end(p + i, n - i, 1, false, FOLD_ASCII);
 }
 size_t tok__scan_qwen35(const char *p, size_t n, size_t i) {
-    return i + cl100k_end(p + i, n - i, 1, true);
+    return i + cl100k_end(p + i, n - i, 1, true, FOLD_ASCII);
+}
+
+/* the same where the pattern says (?i:'s) */
+static size_t scan_llama3_fold(const char *p, size_t n, size_t i) {
+    return i + cl100k_end(p + i, n - i, 3, false, FOLD_UNICODE);
+}
+static size_t scan_qwen2_fold(const char *p, size_t n, size_t i) {
+    return i + cl100k_end(p + i, n - i, 1, false, FOLD_UNICODE);
+}
+static size_t scan_qwen35_fold(const char *p, size_t n, size_t i) {
+    return i + cl100k_end(p + i, n - i, 1, true, FOLD_UNICODE);
 }
 
 /* ---- the family of o200k: words end where a capital follows a small letter ---- */
@@ -195,7 +214,7 @@ static inline size_t word_end(const char *p, size_t n, bool m) {
 
 static ALWAYS_INLINE size_t o200k_end(const char *p, size_t n, int max_digits, bool cut, bool m) {
     size_t len, len2 = 0, end = word_end(p, n, m);
-    if (end) return cut ? end + contraction(p + end, n - end, true) : end;
+    if (end) return cut ? end + contraction(p + end, n - end, FOLD_ASCII) : end;
     Class c = class_at(p, n, &len, false);
     if (c == NUMBER) return run_end_max(p, n, len, NUMBER, max_digits - 1);
     if (c == OTHER) return others_end(p, n, len, false, true);
@@ -306,10 +325,13 @@ TokScanFn tok__scan_find(const char *name) {
         const char *name;
         TokScanFn fn;
     } rows[] = {
-        {"gpt2", tok__scan_gpt2},   {"llama3", tok__scan_llama3},
-        {"qwen2", tok__scan_qwen2}, {"qwen35", tok__scan_qwen35},
-        {"digit", tok__scan_digit}, {"digits_3", tok__scan_digits_3},
-        {"lines", tok__scan_lines}, {"space_each", tok__scan_space_each},
+        {"gpt2", tok__scan_gpt2},
+        {"llama3_fold", scan_llama3_fold},
+        {"qwen2_fold", scan_qwen2_fold},
+        {"qwen35_fold", scan_qwen35_fold},
+        {"digit", tok__scan_digit},
+        {"digits_3", tok__scan_digits_3},
+        {"space_each", tok__scan_space_each},
     };
     for (size_t i = 0; i < COUNT_OF(rows); i++) {
         if (!strcmp(rows[i].name, name)) return rows[i].fn;

@@ -62,16 +62,16 @@ static bool meets_another(const Specials *s, Slice text) {
 
 void tok__specials_close(Specials *s, const Tokenizer *t) {
     for (int32_t id = 0; id < t->n_vocab && s->n && !s->overlap; id++) {
-        bool in = t->type[id] == TOK_CONTROL || t->type[id] == TOK_UNKNOWN ||
-                  t->type[id] == TOK_USER_DEFINED;
-        s->overlap = t->strip[id] & TOK_LSTRIP || (in && meets_another(s, t->sym.text[id]));
+        bool in = tok__is_special(t, id);
+        s->overlap = t->flags[id] & TOK_LSTRIP || (in && meets_another(s, t->sym.text[id]));
     }
 }
 
 /* ---- finding ---- */
 
 static bool counts(const Fragments *f, int32_t id) {
-    return id >= 0 && (f->control || f->t->type[id] == TOK_USER_DEFINED);
+    if (id < 0 || f->control) return id >= 0;
+    return f->t->type[id] == TOK_USER_DEFINED && !(f->t->flags[id] & TOK_NAMED);
 }
 
 /* The longest special token at the start of text, or -1. */
@@ -98,7 +98,7 @@ static size_t space_at(const Tokenizer *t, const char *p, size_t n) {
 
 /* Without the white space that token id eats on the left of it, at the end of text. */
 static Slice trim_before(const Tokenizer *t, Slice text, int32_t id) {
-    while (t->strip[id] & TOK_LSTRIP && text.n > 0) {
+    while (t->flags[id] & TOK_LSTRIP && text.n > 0) {
         size_t b = text.n - 1;
         while (b > 0 && ((uint8_t)text.p[b] & 0xc0) == 0x80) b--;
         if (space_at(t, text.p + b, text.n - b) != text.n - b) break;
@@ -110,7 +110,7 @@ static Slice trim_before(const Tokenizer *t, Slice text, int32_t id) {
 /* Where text goes on after token id, which ended at pos. */
 static size_t skip_after(const Tokenizer *t, Slice text, size_t pos, int32_t id) {
     size_t len;
-    while (t->strip[id] & TOK_RSTRIP && (len = space_at(t, text.p + pos, text.n - pos))) pos += len;
+    while (t->flags[id] & TOK_RSTRIP && (len = space_at(t, text.p + pos, text.n - pos))) pos += len;
     return pos;
 }
 

@@ -49,6 +49,11 @@ const GgufKv *tok__own_kv(const Tokenizer *t, const char *key) {
     return NULL;
 }
 
+Slice tok_meta_str(const Tokenizer *t, const char *key) {
+    const GgufKv *kv = tok__own_kv(t, key);
+    return kv && kv->type == GGUF_STR ? kv->v.s : (Slice){"", 0};
+}
+
 void tok_save(const Tokenizer *t, GgufW *w) {
     for (size_t i = 0; i < t->n_kv; i++) gguf_w_kv(w, &t->kv[i]);
 }
@@ -180,10 +185,10 @@ static Status alloc_tables(Tokenizer *t, Err *e) {
     size_t n = (size_t)t->n_vocab;
     t->piece = mem_new_n(Slice, n);
     t->type = mem_new_n(uint8_t, n);
-    t->strip = mem_new_n(uint8_t, n);
+    t->flags = mem_new_n(uint8_t, n);
     t->is_end = mem_new_n(bool, n);
     t->whole = mem_new_n(bool, n);
-    bool ok = t->piece && t->type && t->strip && t->is_end && t->whole &&
+    bool ok = t->piece && t->type && t->flags && t->is_end && t->whole &&
               tok__syms_init(&t->sym, n + 256) && tok__idmap_init(&t->by_piece, t->piece, n);
     return ok ? OK : tok__no_memory(e);
 }
@@ -279,7 +284,7 @@ void tok_free(Tokenizer *t) {
     tok__idmap_deinit(&t->by_piece);
     mem_free(t->piece);
     mem_free(t->type);
-    mem_free(t->strip);
+    mem_free(t->flags);
     mem_free(t->is_end);
     mem_free(t->whole);
     mem_free(t->kv);

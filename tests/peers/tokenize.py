@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tokenize.py INGOT VOCAB.gguf [--pre all|NAME,...] [--n 2000] [--seed 1] [--special] [--text FILE]
+"""tokenize.py INGOT VOCAB.gguf|pairs [--pre all|NAME,...] [--n 2000] [--seed 1] [--special] [--text FILE]
 
 Token ids of ingot and of llama.cpp on the same texts, one line per pre-tokenizer; exit 1 if any differ.
-The vocabulary is used as it is, or with its tokenizer.ggml.pre rewritten to each NAME. Texts are made
+The vocabulary is used as it is, or with its tokenizer.ggml.pre rewritten to each NAME; "pairs" is one in
+which any two bytes merge, so that a piece that ends elsewhere always shows in the ids. Texts are made
 at random: languages, code, emoji, marks, controls, code points of all planes, long runs; --text adds the
 lines of a file and their neighbourhoods. libllama comes out of the npm package node-llama-cpp, which
 NODE_PATH has to hold."""
@@ -58,6 +59,22 @@ def read_metadata(path):
 
 def string(s):
     return struct.pack("<Q", len(s)) + s
+
+
+def pairs_metadata():
+    visible = [b for b in range(256) if 33 <= b <= 126 or 161 <= b <= 172 or b >= 174]
+    hidden = [b for b in range(256) if b not in visible]
+    one = [chr(b if b in visible else 256 + hidden.index(b)).encode() for b in range(256)]
+    pairs = [(a, b) for a in one for b in one]
+    random.Random(1).shuffle(pairs)
+
+    def strings(v):
+        return struct.pack("<IIQ", 9, 8, len(v)) + b"".join(map(string, v))
+    tokens = one + [a + b for a, b in pairs]
+    return {b"tokenizer.ggml.model": struct.pack("<I", 8) + string(b"gpt2"), b"tokenizer.ggml.tokens": strings(tokens),
+            b"tokenizer.ggml.merges": strings([a + b" " + b for a, b in pairs]),
+            b"tokenizer.ggml.bos_token_id": struct.pack("<II", 4, 0),
+            b"tokenizer.ggml.eos_token_id": struct.pack("<II", 4, 0)}
 
 
 def write_metadata(path, kv):
@@ -203,7 +220,7 @@ def main():
     a.add_argument("--text")
     a.add_argument("--show", type=int, default=3)
     o = a.parse_args()
-    llama, kv, bad = Llama(), read_metadata(o.vocab), 0
+    llama, kv, bad = Llama(), pairs_metadata() if o.vocab == "pairs" else read_metadata(o.vocab), 0
     kv.setdefault(b"general.architecture", struct.pack("<I", 8) + string(b"llama"))
     texts = make_texts(o.n, o.seed, o.text)
     names = PRE if o.pre == "all" else o.pre.split(",") if o.pre else [None]

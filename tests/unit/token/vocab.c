@@ -216,12 +216,18 @@ TEST(vocab_merges_make_no_control_tokens) {
     check_one(&s, "ab", 2, 'a');
 }
 
-TEST(vocab_known_names_are_control_tokens) {
+/* Special where special tokens are looked for, and else text like any other. */
+TEST(vocab_known_names_are_special) {
     VocabSpec s = {.tokens = {"<|im_end|>", "<fim_prefix>", "<|end|>"}};
     Tokenizer *t = load(&s);
-    EQ(tok_type(t, 256), TOK_CONTROL);
-    EQ(tok_type(t, 257), TOK_CONTROL);
+    TokBuf ids = {0};
+    EQ(tok_type(t, 256), TOK_NORMAL);
     TRUE_(tok_is_end(t, 256) && !tok_is_end(t, 257) && tok_is_end(t, 258));
+    OK_(tok_encode(t, slice_of("<fim_prefix>"), true, &ids, TERR));
+    EQ(ids.n, 1);
+    OK_(tok_encode(t, slice_of("<fim_prefix>"), false, &ids, TERR));
+    EQ(ids.n, 13);
+    tokbuf_deinit(&ids);
     tok_free(t);
     s.tokens[0] = "<|return|>";
     s.tokens[1] = "<|call|>";
