@@ -179,7 +179,7 @@ static int train_main(int argc, char **argv) {
 /* ---- encode ---- */
 
 typedef struct EncodeCmd {
-    bool special, json;
+    bool special, json, null;
 } EncodeCmd;
 
 static const OptSpec encode_opts[] = {
@@ -187,6 +187,8 @@ static const OptSpec encode_opts[] = {
      "special tokens written out in the text become their ids"},
     {"json", 0, OPT_BOOL, offsetof(EncodeCmd, json), NULL, 0, 0, NULL, NULL,
      "print {\"ids\": [...], \"n\": N}"},
+    {"null", '0', OPT_BOOL, offsetof(EncodeCmd, null), NULL, 0, 0, NULL, NULL,
+     "many texts, each ended by a zero byte: one line of output for each"},
 };
 
 static const CliSpec encode_spec = {
@@ -225,13 +227,32 @@ static int print_ids(const TokBuf *ids, bool json) {
     return rc;
 }
 
-static Status encode_text(TokBuf *ids, const char *model, const char *arg, bool special, Err *e) {
+/* One text, or with --null all texts up to their zero bytes. */
+static Status encode_all(const Tokenizer *t, const EncodeCmd *c, Slice text, int *rc, Err *e) {
+    TokBuf ids = {0};
+    Status st = OK;
+    *rc = 0;
+    for (bool more = true; more && st == OK && *rc == 0;) {
+        const char *zero = c->null && text.n ? memchr(text.p, 0, text.n) : NULL;
+        size_t n = zero ? (size_t)(zero - text.p) : text.n;
+        ids.n = 0;
+        st = tok_encode(t, (Slice){text.p, n}, c->special, &ids, e);
+        if (st == OK) *rc = print_ids(&ids, c->json);
+        text.p += n + !!zero;
+        text.n -= n + !!zero;
+        more = zero && text.n > 0;
+    }
+    tokbuf_deinit(&ids);
+    return st;
+}
+
+static Status encode_text(const EncodeCmd *c, const char *model, const char *arg, int *rc, Err *e) {
     Tokenizer *t = NULL;
     StrBuf in = {0};
     Status st = data_tokenizer_load(&t, model, e);
     if (st == OK && !strcmp(arg, "-")) st = io_read_file(&in, "-", STDIN_MAX, e);
     Slice text = strcmp(arg, "-") ? slice_of(arg) : (Slice){sb_str(&in), in.n};
-    if (st == OK) st = tok_encode(t, text, special, ids, e);
+    if (st == OK) st = encode_all(t, c, text, rc, e);
     sb_deinit(&in);
     tok_free(t);
     return st;
@@ -241,13 +262,11 @@ static int encode_main(int argc, char **argv) {
     Err e = {0};
     EncodeCmd c = {0};
     CliArgs a;
-    TokBuf ids = {0};
     int rc = cli_parse(&a, &encode_spec, &c, argc, argv);
     if (rc < 0) {
-        Status st = encode_text(&ids, a.pos.v[0], a.pos.n > 1 ? a.pos.v[1] : "-", c.special, &e);
-        rc = st == OK ? print_ids(&ids, c.json) : cli_fail(&e);
+        Status st = encode_text(&c, a.pos.v[0], a.pos.n > 1 ? a.pos.v[1] : "-", &rc, &e);
+        if (st != OK) rc = cli_fail(&e);
     }
-    tokbuf_deinit(&ids);
     cli_args_deinit(&a);
     return rc;
 }
@@ -384,7 +403,7 @@ static const CliSpec show_spec = {
     .max_pos = 1,
 };
 
-/* What show prints. The slices are borrowed from the open file. */
+/* What show prints. The slices are borrowed from the tokenizer. */
 typedef struct Shown {
     Slice model, pattern;
     bool has_file;
@@ -498,20 +517,17 @@ static int show_print_json(const Shown *s, const Tokenizer *t) {
 
 static int show(const ShowCmd *c, const char *path) {
     Err e = {0};
-    Gguf *g = NULL;
     Tokenizer *t = NULL;
-    Shown s = {.pattern = slice_of("default")};
-    Status st = gguf_open(&g, path, &e);
+    Shown s = {0};
+    Status st = tok_open(&t, path, &e);
     if (st == OK) {
-        st = tok_load(&t, g, &e);
-        if (st != OK) err_in(&e, path);
+        s.model = tok_meta_str(t, "tokenizer.ggml.model");
+        s.pattern = tok_meta_str(t, "tokenizer.ggml.pre");
+        if (s.pattern.n == 0) s.pattern = slice_of("default");
     }
-    if (st == OK) st = gguf_get_str(&s.model, g, "tokenizer.ggml.model", &e);
-    if (st == OK) st = gguf_opt_str(&s.pattern, g, "tokenizer.ggml.pre", &e);
     if (st == OK && c->file) st = show_file(&s, t, c->file, &e);
     int rc = st != OK ? cli_fail(&e) : c->json ? show_print_json(&s, t) : show_print(&s, c, t);
     tok_free(t);
-    gguf_close(g);
     return rc;
 }
 

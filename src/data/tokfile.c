@@ -4,12 +4,7 @@
 #include "data/internal.h"
 
 Status data_tokenizer_load(Tokenizer **out, const char *path, Err *e) {
-    Gguf *g = NULL;
-    Err own = {0};
-    TRY(gguf_open(&g, path, e));
-    Status st = tok_load(out, g, &own);
-    gguf_close(g);
-    return st == OK ? OK : err_set(e, st, "%s: %s", path, own.msg);
+    return tok_open(out, path, e);
 }
 
 Status data_tokenizer_save(const Tokenizer *t, const char *path, Err *e) {

@@ -22,6 +22,11 @@ const Json *json_get(const Json *obj, const char *key);
 size_t json_len(const Json *j);
 /* Element i of an array, borrowed; NULL past the end or if arr is no array. */
 const Json *json_at(const Json *arr, size_t i);
+/* Walk the members of an object in the order of the text: *it starts as NULL; false at the end or if obj is
+ * no object. All is borrowed. */
+bool json_next(const Json *obj, void **it, Slice *key, const Json **value);
+/* An integer from min to max, else -1 (min >= 0). */
+int64_t json_int_or(const Json *j, int64_t min, int64_t max);
 /* Bytes of a string value, borrowed; empty if it is none. May hold NUL bytes. */
 Slice json_str(const Json *j);
 /* Typed members: an absent or null one leaves *out as it was and is OK; another type or a value out of

@@ -82,6 +82,17 @@ size_t json_len(const Json *j) {
 
 const Json *json_at(const Json *arr, size_t i) { return wrap(json_array_get(node(arr), i)); }
 
+bool json_next(const Json *obj, void **it, Slice *key, const Json **value) {
+    if (!json_is_object(obj)) return false;
+    /* jansson walks only what may be changed; nothing is */
+    json_t *o = (json_t *)(uintptr_t)obj;
+    *it = *it ? json_object_iter_next(o, *it) : json_object_iter(o);
+    if (!*it) return false;
+    *key = slice_of(json_object_iter_key(*it));
+    *value = wrap(json_object_iter_value(*it));
+    return true;
+}
+
 Slice json_str(const Json *j) {
     if (!json_is_str(j)) return (Slice){"", 0};
     return (Slice){json_string_value(node(j)), json_string_length(node(j))};
@@ -115,6 +126,11 @@ static bool read_int(int64_t *out, const json_t *v) {
     if (d != floor(d) || fabs(d) > 0x1p53) return false;
     *out = (int64_t)d;
     return true;
+}
+
+int64_t json_int_or(const Json *j, int64_t min, int64_t max) {
+    int64_t v = -1;
+    return j && read_int(&v, node(j)) && v >= min && v <= max ? v : -1;
 }
 
 Status json_opt_int(int64_t *out, const Json *obj, const char *key, int64_t min, int64_t max,

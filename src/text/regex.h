@@ -15,7 +15,7 @@ enum {
 };
 
 /* Before compiling, \s \p{L} \p{N} \p{M} \p{P} \p{S} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} (and negations, also
- * inside classes) are replaced by the ranges of Unicode 15, since PCRE2's own tables are older and its \s
+ * inside classes) are replaced by the ranges of Unicode 15.1, since PCRE2's own tables are older and its \s
  * differs from the tokenizers'. \d, \w and \b follow PCRE2's Unicode properties; $ is the very end.
  * ERR_ARG names the offset of a syntax error in `pattern`; the set operations of other engines ([a&&b],
  * [a[b]]) are such errors. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Rewrites \s \S \p{L} \P{Lu} \pN ... of a pattern as ranges of Unicode 15, inside and outside of
+ * Rewrites \s \S \p{L} \P{Lu} \pN ... of a pattern as ranges of Unicode 15.1, inside and outside of
  * classes: `\p{Zs}` becomes `[\x{20}\x{a0}...]`, `[^\s\p{L}]` keeps its brackets. Everything else is
  * copied, so PCRE2 judges the syntax; what is tracked here is only escapes, \Q..\E, (?#..) and whether
  * a class is open. Comments of the (?x) mode are not recognised: they must not hold a bracket.

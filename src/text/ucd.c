@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Unicode sets out of utf8proc's tables (version 2.8: Unicode 15.0).
+ * Unicode sets out of utf8proc's tables (version 2.8: Unicode 15.0), and the three stretches that 15.1
+ * assigned: vocabularies are read with it elsewhere.
  */
 #include "text/ucd.h"
+
+#include "text/utf8.h"
 
 #include <utf8proc.h>
 
@@ -35,8 +38,16 @@ static bool is_space(uint32_t cp) {
     return false;
 }
 
+/* The category of what Unicode 15.0 has not assigned. */
+static UcdSet class_15_1(uint32_t cp) {
+    if (cp >= 0x2ebf0 && cp <= 0x2ee5d) return UCD_LO;
+    bool symbol = (cp >= 0x2ffc && cp <= 0x2fff) || cp == 0x31ef;
+    return (UcdSet)1 << (symbol ? UTF8PROC_CATEGORY_SO : UTF8PROC_CATEGORY_CN);
+}
+
 UcdSet ucd_class(uint32_t cp) {
     UcdSet c = (UcdSet)1 << utf8proc_category((utf8proc_int32_t)cp);
+    if (UNLIKELY(c == (UcdSet)1 << UTF8PROC_CATEGORY_CN)) return class_15_1(cp);
     /* white space is made of controls and separators: most code points skip the search */
     if (c & (UCD_Z | 1u << UTF8PROC_CATEGORY_CC) && is_space(cp)) c |= UCD_SPACE;
     return c;
@@ -81,4 +92,67 @@ UcdSet ucd_find_set(Slice name) {
     }
     /* other kinds of C are unassigned, private or surrogates: PCRE2 knows them as well */
     return name.p[0] == 'C' && name.n == 1 ? 0 : set;
+}
+
+/* ---- normal forms ---- */
+
+static bool is_ascii(Slice s) {
+    size_t i = 0;
+    while (i < s.n && (uint8_t)s.p[i] < 0x80) i++;
+    return i == s.n;
+}
+
+/* How much of well-formed s to take at once. Marks are sorted pair by pair, so a run of thousands of them,
+ * which no language has, is cut. */
+static size_t part_len(Slice s) {
+    enum { MARKS_MAX = 1000 };
+    uint32_t cp = 0;
+    int marks = 0;
+    for (size_t i = 0; i < s.n;) {
+        i += (size_t)utf8_decode(&cp, s.p + i, s.n - i);
+        marks = cp > 0x7f && utf8proc_get_property((utf8proc_int32_t)cp)->combining_class
+                    ? marks + 1
+                    : 0;
+        if (marks == MARKS_MAX) return i;
+    }
+    return s.n;
+}
+
+/* Well-formed text without endless runs of marks. */
+static Status normalize_part(StrBuf *b, Slice s, utf8proc_option_t how, Err *e) {
+    if (is_ascii(s)) {
+        sb_put(b, s.p, s.n);
+        return sb_check(b, e);
+    }
+    const utf8proc_uint8_t *p = (const utf8proc_uint8_t *)s.p;
+    utf8proc_ssize_t n = utf8proc_decompose(p, (utf8proc_ssize_t)s.n, NULL, 0, how);
+    if (n < 0) return err_set(e, ERR_INTERNAL, "normal form of %zu bytes", s.n);
+    utf8proc_int32_t *cp = mem_new_n(utf8proc_int32_t, (size_t)n + 1);
+    if (!cp) return err_set(e, ERR_NOMEM, "normal form of %zu bytes: out of memory", s.n);
+    n = utf8proc_decompose(p, (utf8proc_ssize_t)s.n, cp, n, how);
+    if (n >= 0 && how & UTF8PROC_COMPOSE) n = utf8proc_normalize_utf32(cp, n, how);
+    char c[4];
+    for (utf8proc_ssize_t i = 0; i < n; i++) sb_put(b, c, (size_t)utf8_encode(c, (uint32_t)cp[i]));
+    mem_free(cp);
+    return sb_check(b, e);
+}
+
+Status ucd_normalize(StrBuf *b, Slice s, UtfForm form, Err *e) {
+    static const int how[] = {0, UTF8PROC_STABLE | UTF8PROC_COMPOSE,
+                              UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
+                              UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
+                              UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
+    while (s.n > 0) {
+        size_t n = utf8_valid_prefix(s);
+        if (n > 0) n = part_len((Slice){s.p, n});
+        if (n > 0 && form != UTF_AS_IS) {
+            TRY(normalize_part(b, (Slice){s.p, n}, (utf8proc_option_t)how[form], e));
+        } else {
+            n += n == 0;
+            sb_put(b, s.p, n);
+        }
+        s.p += n;
+        s.n -= n;
+    }
+    return sb_check(b, e);
 }

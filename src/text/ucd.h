@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Unicode 15 general categories and white space. Any thread. */
+ * Unicode 15.1 general categories and white space. Any thread. */
 #ifndef INGOT_TEXT_UCD_H
 #define INGOT_TEXT_UCD_H
 
@@ -28,6 +28,10 @@ UcdSet ucd_class(uint32_t cp);
 /* Members of `set` (or all others, with negate) as the inside of a PCRE2 class: "\x{41}-\x{5a}...",
  * appended. Surrogates count as whatever is next to them. */
 void ucd_put_ranges(StrBuf *b, UcdSet set, bool negate);
+/* Normal forms of Unicode. */
+typedef enum UtfForm { UTF_AS_IS, UTF_NFC, UTF_NFD, UTF_NFKC, UTF_NFKD } UtfForm;
+/* s in a normal form, appended; ill-formed bytes stay and are borders. ERR_NOMEM. */
+MUST_CHECK Status ucd_normalize(StrBuf *b, Slice s, UtfForm form, Err *e);
 /* The set of a category's short name ("L", "Lu", "L&"); 0 if it is none. */
 UcdSet ucd_find_set(Slice name);
 

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Merging one chunk: the pair of lowest rank first, the leftmost on ties, until no pair has a merge.
+ * Merging one chunk: the pair of lowest rank first, the leftmost on ties, until no pair has a merge. What
+ * is merged are symbols: tokens, texts that only lead to tokens, and characters no token knows (negative).
  * Words are a few bytes long, so a scan over an array of ranks is fastest; a chunk of more than SHORT
  * bytes (a megabyte of one letter is legal) takes a linked list and a heap of (rank, position): at most
  * 3 n pushes, so O(n log n).
  */
+#include "text/utf8.h"
 #include "token/internal.h"
 
 enum { SHORT = 64, NONE = -1 };
 
-/* Long chunks: the symbol that starts at this byte. */
+/* Long chunks. */
 struct BpeSym {
     int32_t id, prev, next; /* next NONE: the last one */
     uint32_t rank;          /* of the pair it starts; TOK_NO_RANK: none, or the symbol is gone */
@@ -21,8 +23,61 @@ void tok__bpe_deinit(BpeScratch *s) {
     mem_free(s->heap);
 }
 
-static void push_all(TokBuf *out, const int32_t *id, size_t n) {
-    for (size_t i = 0; i < n; i++) tokbuf_push(out, id[i]);
+/* ---- symbols ---- */
+
+/* A character that is no symbol of the vocabulary is this one; nothing merges with it. */
+static int32_t sym_of_char(uint32_t cp) { return -2 - (int32_t)cp; }
+
+/* The symbol that begins at p, and its length in bytes. */
+static inline int32_t start_sym(const Tokenizer *t, const char *p, size_t n, size_t *len) {
+    int32_t sym = t->start[(uint8_t)*p];
+    *len = 1;
+    if (!t->chars) return sym;
+    if ((uint8_t)*p < 0x80) return sym >= 0 ? sym : sym_of_char(*p == ' ' ? 0x2581 : (uint8_t)*p);
+    uint32_t cp = 0xfffd;
+    *len = MAX((size_t)utf8_decode(&cp, p, n), (size_t)1);
+    sym = tok__idmap_find(&t->sym.map, (Slice){p, *len});
+    return sym >= 0 ? sym : sym_of_char(cp);
+}
+
+void tok__put_bytes(const Tokenizer *t, Slice s, TokBuf *out) {
+    bool unknown = false;
+    for (size_t i = 0; i < s.n; i++) {
+        int32_t id = t->byte_id[(uint8_t)s.p[i]];
+        if (id >= 0) tokbuf_push(out, id);
+        unknown |= id < 0;
+    }
+    if (unknown && t->unk >= 0) tokbuf_push(out, t->unk);
+}
+
+/* What is left over and no token of text: as bytes. */
+static NOINLINE void put_odd(const Tokenizer *t, int32_t sym, TokBuf *out) {
+    char buf[4];
+    if (sym < 0) {
+        tok__put_bytes(t, (Slice){buf, (size_t)utf8_encode(buf, (uint32_t)(-2 - sym))}, out);
+        return;
+    }
+    Slice s = t->sym.text[sym];
+    if (t->chars) {
+        tok__put_bytes(t, s, out);
+        return;
+    }
+    uint32_t cp;
+    for (size_t i = 0, len; i < s.n; i += len) {
+        len = (size_t)utf8_decode(&cp, s.p + i, s.n - i);
+        int b = len ? tok__char_byte(cp) : -1;
+        if (b < 0) return;
+        buf[0] = (char)b;
+        tok__put_bytes(t, (Slice){buf, 1}, out);
+    }
+}
+
+static inline void put_sym(const Tokenizer *t, int32_t sym, TokBuf *out) {
+    if (LIKELY(!t->odd) || (sym >= 0 && sym < t->n_vocab && tok__is_text(t, sym))) {
+        tokbuf_push(out, sym);
+    } else {
+        put_odd(t, sym, out);
+    }
 }
 
 /* ---- short chunks ---- */
@@ -61,15 +116,16 @@ static void row_merge(const Tokenizer *t, Row *r, int i) {
 
 static void bpe_short(const Tokenizer *t, Slice chunk, TokBuf *out) {
     Row r;
-    r.n = (int)chunk.n;
-    for (int i = 0; i < r.n; i++) r.id[i] = t->byte_id[(uint8_t)chunk.p[i]];
+    r.n = 0;
+    for (size_t i = 0, len; i < chunk.n; i += len)
+        r.id[r.n++] = start_sym(t, chunk.p + i, chunk.n - i, &len);
     for (int i = 0; i + 1 < r.n; i++) row_rank(t, &r, i);
     while (r.n > 1) {
         int i = row_best(&r);
         if (r.rank[i] == TOK_NO_RANK) break;
         row_merge(t, &r, i);
     }
-    push_all(out, r.id, (size_t)r.n);
+    for (int i = 0; i < r.n; i++) put_sym(t, r.id[i], out);
 }
 
 /* ---- long chunks: a binary min-heap of rank << 32 | position ---- */
@@ -127,19 +183,21 @@ static void merge_at(const Tokenizer *t, BpeScratch *s, size_t *n_heap, int32_t 
 
 static bool bpe_long(const Tokenizer *t, BpeScratch *s, Slice chunk, TokBuf *out) {
     if (!reserve(s, chunk.n)) return false;
-    int32_t n = (int32_t)chunk.n;
+    int32_t n = 0;
     size_t n_heap = 0;
-    for (int32_t i = 0; i < n; i++) {
-        int32_t id = t->byte_id[(uint8_t)chunk.p[i]];
-        s->sym[i] = (BpeSym){id, i - 1, i + 1 < n ? i + 1 : NONE, TOK_NO_RANK, -1};
+    for (size_t i = 0, len; i < chunk.n; i += len) {
+        int32_t id = start_sym(t, chunk.p + i, chunk.n - i, &len);
+        s->sym[n] = (BpeSym){id, n - 1, n + 1, TOK_NO_RANK, -1};
+        n++;
     }
+    s->sym[n - 1].next = NONE;
     for (int32_t i = 0; i < n; i++) queue_pair(t, s, &n_heap, i);
     while (n_heap > 0) {
         uint64_t top = heap_pop(s->heap, &n_heap);
         int32_t i = (int32_t)(top & UINT32_MAX);
         if (s->sym[i].rank == (uint32_t)(top >> 32)) merge_at(t, s, &n_heap, i);
     }
-    for (int32_t i = 0; i != NONE; i = s->sym[i].next) tokbuf_push(out, s->sym[i].id);
+    for (int32_t i = 0; i != NONE; i = s->sym[i].next) put_sym(t, s->sym[i].id, out);
     return true;
 }
 

@@ -13,7 +13,13 @@ Status tok_decode(const Tokenizer *t, const int32_t *ids, size_t n, StrBuf *out,
                            i, (long)ids[i], (long)t->n_vocab - 1);
         }
     }
-    for (size_t i = 0; i < n; i++) sb_put(out, t->piece[ids[i]].p, t->piece[ids[i]].n);
+    bool space = t->prefix != PREFIX_NONE; /* encoding put one in front */
+    for (size_t i = 0; i < n; i++) {
+        Slice s = t->piece[ids[i]];
+        size_t skip = space && s.n > 0 && s.p[0] == ' ' ? 1 : 0;
+        sb_put(out, s.p + skip, s.n - skip);
+        space = space && t->type[ids[i]] == TOK_CONTROL;
+    }
     return sb_check(out, e);
 }
 

@@ -21,9 +21,10 @@ typedef struct Cached {
 typedef struct Encoder {
     const Tokenizer *t;
     TokBuf *out;
-    Cached *cache;    /* owned; NULL for a short text */
-    RegexScratch *sc; /* owned; NULL where the pattern is scanned by hand */
+    Cached *cache;                    /* owned; NULL for a short text */
+    RegexScratch *sc[TOK_MAX_PASSES]; /* owned; NULL where a pass is scanned by hand */
     BpeScratch bpe;
+    Arena texts; /* changed before they were cut: the cache points there too */
     bool failed;
 } Encoder;
 
@@ -46,16 +47,13 @@ void tokbuf_deinit(TokBuf *b) {
     *b = (TokBuf){0};
 }
 
-static void encode_bytes(Encoder *x, Slice s) {
-    for (size_t i = 0; i < s.n; i++) tokbuf_push(x->out, x->t->byte_id[(uint8_t)s.p[i]]);
-}
-
 static void encode_new(Encoder *x, Slice chunk) {
+    const Tokenizer *t = x->t;
     int32_t id =
-        chunk.n == 1 ? x->t->byte_id[(uint8_t)chunk.p[0]] : tok__idmap_find(&x->t->by_piece, chunk);
-    if (id >= 0 && x->t->whole[id]) {
+        chunk.n == 1 ? t->single[(uint8_t)chunk.p[0]] : tok__idmap_find(&t->by_piece, chunk);
+    if (id >= 0 && t->whole[id]) {
         tokbuf_push(x->out, id);
-    } else if (!tok__bpe(x->t, &x->bpe, chunk, x->out)) {
+    } else if (!tok__bpe(t, &x->bpe, chunk, x->out)) {
         x->failed = true;
     }
 }
@@ -72,8 +70,12 @@ static void encode_cached(Encoder *x, Slice chunk) {
 }
 
 static void encode_chunk(Encoder *x, Slice chunk) {
-    for (; chunk.n > TOK_MAX_CHUNK; chunk.p += TOK_MAX_CHUNK, chunk.n -= TOK_MAX_CHUNK) {
-        encode_new(x, (Slice){chunk.p, TOK_MAX_CHUNK});
+    while (chunk.n > TOK_MAX_CHUNK) {
+        size_t n = TOK_MAX_CHUNK;
+        while (((uint8_t)chunk.p[n] & 0xc0) == 0x80) n--; /* between characters */
+        encode_new(x, (Slice){chunk.p, n});
+        chunk.p += n;
+        chunk.n -= n;
     }
     if (x->cache && chunk.n <= CACHE_MAX_CHUNK) {
         encode_cached(x, chunk);
@@ -82,46 +84,82 @@ static void encode_chunk(Encoder *x, Slice chunk) {
     }
 }
 
-/* Text without special tokens. */
-static void encode_plain(Encoder *x, Slice text) {
-    Chunks c = {.pre = x->t->pre, .re = x->t->re, .sc = x->sc, .text = text};
+/* text in its normal form and with the space that belongs in front of it. Only what changes is copied. */
+static Status prepare(Encoder *x, Slice *text, bool first, Err *e) {
+    const Tokenizer *t = x->t;
+    StrBuf b = {0};
+    bool space = t->prefix == PREFIX_SPACE ||
+                 (t->prefix == PREFIX_SPACE_IF_NONE && tok__scan_space_len(text->p, text->n) == 0);
+    space = space && (first || !t->prefix_first);
+    if (!space && t->form == UTF_AS_IS) return OK;
+    if (space) sb_putc(&b, ' ');
+    Status st = ucd_normalize(&b, *text, t->form, e);
+    if (st == OK) {
+        *text = (Slice){arena_dup(&x->texts, b.p, b.n), b.n};
+        x->failed = !arena_ok(&x->texts);
+    }
+    sb_deinit(&b);
+    return st;
+}
+
+/* Text without special tokens, not empty. */
+static Status encode_plain(Encoder *x, Slice text, bool first, Err *e) {
+    Chunks c;
     Slice chunk = {0};
+    TRY(prepare(x, &text, first, e));
+    if (x->failed) return OK;
+    tok__chunks_init(&c, x->t->pass, x->t->n_pass, x->sc, text);
     for (ChunkKind k;
          !x->failed && !x->out->failed && (k = tok__chunk_next(&c, &chunk)) != CHUNK_END;) {
         if (k == CHUNK_TEXT) {
             encode_chunk(x, chunk);
         } else {
-            encode_bytes(x, chunk);
+            tok__put_bytes(x->t, chunk, x->out);
         }
     }
+    return OK;
 }
 
-static void encode_all(Encoder *x, Slice text, bool parse_special) {
-    size_t pos = 0, at;
-    int32_t id;
-    while (tok__specials_find(x->t, text, pos, parse_special, &at, &id)) {
-        encode_plain(x, (Slice){text.p + pos, at - pos});
-        tokbuf_push(x->out, id);
-        pos = at + x->t->text[id].n;
-        if (x->failed || x->out->failed) return;
+static Status encode_all(Encoder *x, Slice text, bool parse_special, Err *e) {
+    Fragments f = {.t = x->t, .text = text, .control = parse_special};
+    Fragment part = {.id = -1};
+    Status st = OK;
+    x->failed = !tok__fragments_init(&f);
+    while (st == OK && !x->failed && !x->out->failed && tok__fragments_next(&f, &part)) {
+        if (part.id >= 0) {
+            tokbuf_push(x->out, part.id);
+        } else if (part.text.n > 0) {
+            st = encode_plain(x, part.text, part.text.p == text.p, e);
+        }
     }
-    encode_plain(x, (Slice){text.p + pos, text.n - pos});
+    tok__fragments_deinit(&f);
+    return st;
+}
+
+static Status new_scratches(Encoder *x, Err *e) {
+    for (int i = 0; i < x->t->n_pass; i++) {
+        if (x->t->pass[i].re) TRY(regex_scratch_new(&x->sc[i], x->t->pass[i].re, e));
+    }
+    return OK;
 }
 
 Status tok_encode(const Tokenizer *t, Slice text, bool parse_special, TokBuf *out, Err *e) {
     size_t n_before = out->n;
     Encoder x = {.t = t, .out = out};
     if (text.n == 0) return OK;
-    if (t->re) TRY(regex_scratch_new(&x.sc, t->re, e));
-    if (text.n >= CACHE_MIN_TEXT) {
+    arena_init(&x.texts, 4096);
+    Status st = new_scratches(&x, e);
+    if (st == OK && text.n >= CACHE_MIN_TEXT) {
         x.cache = mem_new_n(Cached, (size_t)1 << CACHE_BITS);
         x.failed = !x.cache;
     }
-    if (!x.failed) encode_all(&x, text, parse_special);
+    if (st == OK && !x.failed) st = encode_all(&x, text, parse_special, e);
+    if (st == OK && (x.failed || out->failed))
+        st = err_set(e, ERR_NOMEM, "tokens of %zu bytes: out of memory", text.n);
+    if (st != OK) out->n = n_before;
+    for (int i = 0; i < t->n_pass; i++) regex_scratch_free(x.sc[i]);
     mem_free(x.cache);
-    regex_scratch_free(x.sc);
+    arena_deinit(&x.texts);
     tok__bpe_deinit(&x.bpe);
-    if (!x.failed && !out->failed) return OK;
-    out->n = n_before;
-    return err_set(e, ERR_NOMEM, "tokens of %zu bytes: out of memory", text.n);
+    return st;
 }

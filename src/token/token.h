@@ -34,12 +34,19 @@ void tokbuf_deinit(TokBuf *b);
 /* From the metadata of a GGUF file. ERR_NOT_FOUND and ERR_FORMAT name the key,
  * ERR_UNSUPPORTED the model or pre-tokenizer. */
 MUST_CHECK Status tok_load(Tokenizer **out, const Gguf *g, Err *e);
+/* From the bytes of a Hugging Face tokenizer.json with a BPE model, and of its tokenizer_config.json (or
+ * nothing). ERR_FORMAT, ERR_ARG; ERR_UNSUPPORTED names the step that is not known here. */
+MUST_CHECK Status tok_load_json(Tokenizer **out, Slice text, Slice config, Err *e);
+/* From a file: GGUF, or NAME.json as above with the tokenizer_config.json beside it if there is one. */
+MUST_CHECK Status tok_open(Tokenizer **out, const char *path, Err *e);
 void tok_free(Tokenizer *t);
 int32_t tok_n_vocab(const Tokenizer *t);
 /* Id of the end-of-text token, or -1. */
 int32_t tok_eot(const Tokenizer *t);
 /* Id of the begin-of-text token if the file wants one in front of a prompt, else -1. */
 int32_t tok_bos(const Tokenizer *t);
+/* Id of the end-of-text token if the file wants one behind a prompt, else -1. */
+int32_t tok_eos(const Tokenizer *t);
 /* True for tokens that end generation: end of text, end of turn. */
 bool tok_is_end(const Tokenizer *t, int32_t id);
 TokType tok_type(const Tokenizer *t, int32_t id);
@@ -70,6 +77,8 @@ void detok_push(Detok *d, int32_t id, StrBuf *out);
 /* Append what is still held, ill-formed bytes as U+FFFD. */
 void detok_finish(Detok *d, StrBuf *out);
 
+/* The value of a string among the tokenizer's metadata, borrowed; empty if there is none. */
+Slice tok_meta_str(const Tokenizer *t, const char *key);
 /* Copy all tokenizer.* metadata of t into a file being written (a model takes its tokenizer along). */
 void tok_save(const Tokenizer *t, GgufW *w);
 

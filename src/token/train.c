@@ -12,7 +12,6 @@ enum { PART_BYTES = 64 << 10, BATCH_BYTES = 4 << 20, MAX_THREADS = 256 };
 
 struct TokTrainer {
     TokTrainOpts o;
-    const PreTok *pre;
     int n_threads;
     Team *team;        /* owned; NULL with one thread */
     WordCounts *words; /* owned [n_threads] */
@@ -28,7 +27,6 @@ static Status no_memory(Err *e) {
 static Status trainer_init(TokTrainer *t, const TokTrainOpts *o, Err *e) {
     t->o = *o;
     t->n_threads = MAX(o->n_threads, 1);
-    t->pre = tok__pretok_find(slice_of("gpt-2"));
     t->words = mem_new_n(WordCounts, (size_t)t->n_threads);
     t->failed = mem_new_n(Status, (size_t)t->n_threads);
     if (!t->words || !t->failed) return no_memory(e);
@@ -65,9 +63,11 @@ void tok_train_free(TokTrainer *t) {
     mem_free(t);
 }
 
-static Status count_text(const TokTrainer *t, WordCounts *w, Slice text, Err *e) {
-    Chunks c = {.pre = t->pre, .text = text};
+static Status count_text(WordCounts *w, Slice text, Err *e) {
+    static const Splitter gpt2 = {.scan = tok__scan_gpt2};
+    Chunks c;
     Slice chunk;
+    tok__chunks_init(&c, &gpt2, 1, NULL, text);
     for (ChunkKind k; (k = tok__chunk_next(&c, &chunk)) != CHUNK_END;) {
         if (k == CHUNK_BYTES || chunk.n < 2) continue; /* nothing in it to merge */
         chunk.n = MIN(chunk.n, (size_t)TOK_MAX_CHUNK);
@@ -80,7 +80,7 @@ static void count_part(void *ctx, int64_t i, int worker) {
     TokTrainer *t = ctx;
     size_t from = i > 0 ? (size_t)t->ends.v[i - 1] : 0;
     Slice part = {t->batch.p + from, (size_t)t->ends.v[i] - from};
-    if (t->failed[worker] == OK) t->failed[worker] = count_text(t, &t->words[worker], part, NULL);
+    if (t->failed[worker] == OK) t->failed[worker] = count_text(&t->words[worker], part, NULL);
 }
 
 /* Count what has been gathered. */
@@ -107,11 +107,11 @@ size_t tok__train_part(Slice doc) {
 }
 
 Status tok_train_add(TokTrainer *t, Slice doc, Err *e) {
-    if (!t->team) return count_text(t, &t->words[0], doc, e);
+    if (!t->team) return count_text(&t->words[0], doc, e);
     while (doc.n > 0) {
         size_t n = tok__train_part(doc);
         if (n > BATCH_BYTES) {
-            TRY(count_text(t, &t->words[0], (Slice){doc.p, n},
+            TRY(count_text(&t->words[0], (Slice){doc.p, n},
                            e)); /* a part without a place to cut it */
         } else {
             sb_put(&t->batch, doc.p, n);

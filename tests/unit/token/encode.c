@@ -149,7 +149,8 @@ TEST(encode_text_is_its_chunks) {
     for (int i = 0; i < 40; i++)
         sb_put(&text, sample + i, sizeof sample - 1 - (size_t)i); /* long: the cache is used */
     OK_(tok_encode(t, (Slice){text.p, text.n}, false, &got, TERR));
-    Chunks c = {.pre = t->pre, .text = {text.p, text.n}};
+    Chunks c;
+    tok__chunks_init(&c, t->pass, t->n_pass, NULL, (Slice){text.p, text.n});
     while (tok__chunk_next(&c, &chunk) == CHUNK_TEXT) TRUE_(tok__bpe(t, &scratch, chunk, &want));
     EQ(got.n, want.n);
     EQ_MEM(got.v, want.v, got.n * sizeof *got.v);
@@ -161,13 +162,15 @@ TEST(encode_text_is_its_chunks) {
     tok_free(t);
 }
 
-/* No row of today runs its pattern: the way through PCRE2 is held to the scanned one. */
+/* The way through PCRE2 is held to the scanned one. */
 TEST(encode_by_pattern_is_encode_by_scan) {
     Tokenizer *t = train(sample, 320);
     TokBuf scanned = {0}, matched = {0};
     Slice s = {sample, sizeof sample - 1};
     OK_(tok_encode(t, s, true, &scanned, TERR));
-    OK_(regex_new(&t->re, t->pre->pattern, TERR));
+    PreTok pre;
+    TRUE_(tok__pretok_find(&pre, slice_of("gpt-2")));
+    OK_(tok__splitter_init(&t->pass[0], &(Pass){pre.pass[0].pattern, NULL}, TERR));
     OK_(tok_encode(t, s, true, &matched, TERR));
     EQ(scanned.n, matched.n);
     EQ_MEM(scanned.v, matched.v, matched.n * sizeof *matched.v);

@@ -24,9 +24,12 @@ typedef struct Naive {
     int n_merges;
 } Naive;
 
+static const Splitter gpt2 = {.scan = tok__scan_gpt2};
+
 static void naive_add(Naive *x, Slice doc) {
-    Chunks c = {.pre = tok__pretok_find(slice_of("gpt-2")), .text = doc};
+    Chunks c;
     Slice s;
+    tok__chunks_init(&c, &gpt2, 1, NULL, doc);
     for (ChunkKind k; (k = tok__chunk_next(&c, &s)) != CHUNK_END;) {
         if (k == CHUNK_BYTES) continue;
         TRUE_(x->n_words < MAX_WORDS && s.n <= MAX_LEN);
@@ -217,14 +220,16 @@ TEST(train_parts_begin_where_chunks_begin) {
     int n_parts = 0;
     random_lines(&doc, 1 << 20, 1);
     Slice left = {doc.p, doc.n}, chunk;
-    Chunks c = {.pre = tok__pretok_find(slice_of("gpt-2")), .text = left};
+    Chunks c, part;
+    size_t pos = 0;
+    tok__chunks_init(&c, &gpt2, 1, NULL, left);
     while (left.n > 0) {
         size_t n = tok__train_part(left);
         size_t end = (size_t)(left.p - doc.p) + n;
-        while (c.pos < end) TRUE_(tok__chunk_next(&c, &chunk) == CHUNK_TEXT);
-        EQ(c.pos, end);
-        Chunks part = {.pre = c.pre,
-                       .text = {left.p, n}}; /* and its last chunk is the same alone */
+        for (; pos < end; pos += chunk.n) TRUE_(tok__chunk_next(&c, &chunk) == CHUNK_TEXT);
+        EQ(pos, end);
+        tok__chunks_init(&part, &gpt2, 1, NULL,
+                         (Slice){left.p, n}); /* and its last chunk is the same alone */
         Slice last = {0};
         while (tok__chunk_next(&part, &last) != CHUNK_END) {}
         TRUE_(slice_eq(last, chunk));
