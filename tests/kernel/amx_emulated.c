@@ -10,6 +10,7 @@ TEST(core_emulated) { SKIP("clang cannot change the target inside a file"); }
 void kern_amx_gemm(Kern *k);
 #include "../../src/kernel/amx/gemm.c"
 #include "device/internal.h"
+#include "tensor/blocks.h"
 
 TEST(core_emulated) {
     if (!machine_can_run_this()) SKIP("no AVX-512 to emulate it on");
@@ -104,6 +105,61 @@ TEST(device_products_on_this_core) {
         float *want = malloc(n * sizeof(float)), *got = malloc(n * sizeof(float));
         run_ops(NULL, T, rows, cols, want, n);
         run_ops(&k.gemm_bf16, T, rows, cols, got, n);
+        for (size_t j = 0; j < n; j++) NEAR(got[j], want[j], 1e-3);
+        free(want);
+        free(got);
+    }
+}
+
+/* Blocks of 256 whose weights bf16 holds exactly: small integers over 32. */
+static Buf *random_blocks(Device *d, DType t, size_t n) {
+    size_t bytes = dtype_bytes(t, n), step = (size_t)dtype_info((uint32_t)t)->block_bytes;
+    static const uint8_t head[16] = {0, 0x28, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1};
+    uint8_t *b = malloc(bytes);
+    for (size_t i = 0; i < bytes; i++) b[i] = (uint8_t)(int)(rnd() * 127);
+    for (size_t i = 0; i < bytes; i += step) {
+        if (t != DT_Q6_K) memcpy(b + i, head, sizeof head); /* d, dmin, scales 1 and minimums 0 */
+        else memset(b + i + offsetof(BlockQ6_K, scales), 1, 16), memcpy(b + i + step - 2, head, 2);
+    }
+    Buf *w = d->ops->buf_new(d, bytes);
+    d->ops->upload(d, buf_at(w, 0), b, bytes);
+    free(b);
+    return w;
+}
+
+static void run_quantized(const GemmCore *core, DType t, int T, float *out) {
+    enum { ROWS = 300, COLS = 1280 };
+    Device *d = device_with(core);
+    seed = 78;
+    size_t n = (size_t)T;
+    Buf *x = random_buf(d, n * COLS), *dy = random_buf(d, n * ROWS);
+    Buf *w = random_blocks(d, t, (size_t)ROWS * COLS),
+        *y = d->ops->buf_new(d, n * (ROWS + COLS) * sizeof(float));
+    Weight wt = {.type = t, .rows = ROWS, .cols = COLS, .buf = w};
+    LinearArgs fwd = {
+        .y = buf_at(y, 0), .ldy = ROWS, .x = buf_at(x, 0), .ldx = COLS, .w = wt, .T = T};
+    LinearTArgs bwd = {
+        .dx = buf_at(y, n * ROWS), .ldx = COLS, .dy = buf_at(dy, 0), .ldy = ROWS, .w = wt, .T = T};
+    d->ops->linear(d, &fwd);
+    d->ops->linear_t(d, &bwd);
+    d->ops->download(d, out, buf_at(y, 0), n * (ROWS + COLS) * sizeof(float));
+    OK_(d->ops->sync(d, TERR));
+    Buf *all[] = {x, dy, w, y};
+    for (size_t i = 0; i < COUNT_OF(all); i++) d->ops->buf_free(d, all[i]);
+    device_free(d);
+}
+
+TEST(device_products_of_blocks_on_this_core) {
+    static const DType types[] = {DT_Q4_K, DT_Q5_K, DT_Q6_K};
+    if (!machine_can_run_this()) SKIP("no AVX-512 to emulate it on");
+    Kern k;
+    kern_amx_gemm(&k);
+    for (size_t i = 0; i < COUNT_OF(types) * 2; i++) {
+        int T = i % 2 ? 390 : 40;
+        size_t n = (size_t)T * (300 + 1280);
+        float *want = malloc(n * sizeof(float)), *got = malloc(n * sizeof(float));
+        run_quantized(NULL, types[i / 2], T, want);
+        run_quantized(&k.gemm_bf16, types[i / 2], T, got);
         for (size_t j = 0; j < n; j++) NEAR(got[j], want[j], 1e-3);
         free(want);
         free(got);

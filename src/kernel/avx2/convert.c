@@ -115,7 +115,7 @@ static void q5_1_to_f32(float *y, const void *x, size_t n) {
 
 /* A block of 256 with scales and minimums for groups of 32. */
 static ALWAYS_INLINE void blocks_k_to_f32(float *y, const char *b, size_t n, size_t size,
-                                          __m256i (*unpack)(const char *block, int i)) {
+                                          __m256i (*unpack)(const char *block, int half, int i)) {
     for (; n > 0; n -= QK_K, b += size) {
         __m256 scale, min;
         float s[8], m[8];
@@ -124,7 +124,7 @@ static ALWAYS_INLINE void blocks_k_to_f32(float *y, const char *b, size_t n, siz
         _mm256_storeu_ps(m, min);
 #pragma GCC unroll 8
         for (int g = 0; g < QK_K / 32; g++) {
-            __m256i v = unpack(b, g);
+            __m256i v = unpack(b, g / 4, g % 4);
             __m256 sg = _mm256_broadcast_ss(&s[g]), mg = _mm256_broadcast_ss(&m[g]);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++, y += 8) {
@@ -150,7 +150,7 @@ static void q6_k_to_f32(float *y, const void *x, size_t n) {
         _mm256_storeu_ps(s + 8, over_unit(unpack_scales_q6_k(b, 1)));
 #pragma GCC unroll 8
         for (int g = 0; g < QK_K / 32; g++) {
-            __m256i v = unpack_q6_k(b, g);
+            __m256i v = unpack_q6_k(b, g / 4, g % 4);
 #pragma GCC unroll 4
             for (int i = 0; i < 4; i++, y += 8) {
                 __m256 sg = _mm256_broadcast_ss(&s[2 * g + i / 2]);

@@ -50,19 +50,21 @@ static ALWAYS_INLINE void run(StreamFn fn, const Gemv *g, size_t first, size_t r
     if (rows > 0) fn(g, &s, R, M);
 }
 
-/* What R streams of equal length leave over is one stream. */
-static ALWAYS_INLINE void sweep(StreamFn fn, const Gemv *g, int R, int M) {
-    size_t n = (size_t)g->n, rows = n / (size_t)R;
-    run(fn, g, 0, rows, R, M);
-    run(fn, g, rows * (size_t)R, n - rows * (size_t)R, 1, M);
-}
-
+/* What R streams of equal length leave over is one stream, for one vector after the other: bits do not depend
+ * on it, and there is less code. */
 static ALWAYS_INLINE void gemv(StreamFn fn, const Gemv *g, int m) {
+    size_t n = (size_t)g->n, R = m <= 2 ? 4 : 2, rows = n / R;
     switch (m) {
-    case 1: sweep(fn, g, 4, 1); break;
-    case 2: sweep(fn, g, 4, 2); break;
-    case 3: sweep(fn, g, 2, 3); break;
-    case 4: sweep(fn, g, 2, 4); break;
+    case 1: run(fn, g, 0, rows, 4, 1); break;
+    case 2: run(fn, g, 0, rows, 4, 2); break;
+    case 3: run(fn, g, 0, rows, 2, 3); break;
+    case 4: run(fn, g, 0, rows, 2, 4); break;
+    }
+    for (size_t j = 0; j < (size_t)m; j++) {
+        Gemv one = *g;
+        one.x += j * g->ldx;
+        one.y += j * g->ldy;
+        run(fn, &one, rows * R, n - rows * R, 1, 1);
     }
 }
 

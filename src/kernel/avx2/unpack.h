@@ -77,28 +77,27 @@ static ALWAYS_INLINE __m256i unpack_q5_1(const char *block) {
     return _mm256_or_si256(unpack_nibbles(block + offsetof(BlockQ5_1, qs)), up);
 }
 
-/* ---- 32 elements of a block of 256, i = 0 .. 7 ---- */
+/* ---- 32 elements of a half of a block of 256, i = 0 .. 3 (a constant) ---- */
 
-static ALWAYS_INLINE __m256i unpack_q4_k(const char *block, int i) {
-    __m256i v = unpack_bytes(block + offsetof(BlockQ4_K, qs) + i / 2 * 32);
+static ALWAYS_INLINE __m256i unpack_q4_k(const char *block, int half, int i) {
+    __m256i v = unpack_bytes(block + offsetof(BlockQ4_K, qs) + half * 64 + i / 2 * 32);
     return i % 2 ? unpack_high(v) : unpack_low(v);
 }
 
-static ALWAYS_INLINE __m256i unpack_q5_k(const char *block, int i) {
-    __m256i v = unpack_bytes(block + offsetof(BlockQ5_K, qs) + i / 2 * 32);
+static ALWAYS_INLINE __m256i unpack_q5_k(const char *block, int half, int i) {
+    __m256i v = unpack_bytes(block + offsetof(BlockQ5_K, qs) + half * 64 + i / 2 * 32);
     __m256i h = unpack_bytes(block + offsetof(BlockQ5_K, qh));
-    h = i < 4 ? _mm256_slli_epi16(h, 4 - i) : _mm256_srli_epi16(h, i - 4);
-    h = _mm256_and_si256(h, _mm256_set1_epi8(16));
+    h = _mm256_srlv_epi32(h, _mm256_set1_epi32(4 * half));
+    h = _mm256_and_si256(_mm256_slli_epi16(h, 4 - i), _mm256_set1_epi8(16));
     return _mm256_or_si256(i % 2 ? unpack_high(v) : unpack_low(v), h);
 }
 
-static ALWAYS_INLINE __m256i unpack_q6_k(const char *block, int i) {
-    int part = i % 4; /* of 128 elements */
-    __m256i v = unpack_bytes(block + offsetof(BlockQ6_K, ql) + i / 4 * 64 + part % 2 * 32);
-    __m256i h = unpack_bytes(block + offsetof(BlockQ6_K, qh) + i / 4 * 32);
-    h = part < 2 ? _mm256_slli_epi16(h, 4 - 2 * part) : _mm256_srli_epi16(h, 2 * part - 4);
+static ALWAYS_INLINE __m256i unpack_q6_k(const char *block, int half, int i) {
+    __m256i v = unpack_bytes(block + offsetof(BlockQ6_K, ql) + half * 64 + i % 2 * 32);
+    __m256i h = unpack_bytes(block + offsetof(BlockQ6_K, qh) + half * 32);
+    h = i < 2 ? _mm256_slli_epi16(h, 4 - 2 * i) : _mm256_srli_epi16(h, 2 * i - 4);
     h = _mm256_and_si256(h, _mm256_set1_epi8(0x30));
-    v = _mm256_or_si256(part < 2 ? unpack_low(v) : unpack_high(v), h);
+    v = _mm256_or_si256(i < 2 ? unpack_low(v) : unpack_high(v), h);
     return _mm256_sub_epi8(v, _mm256_set1_epi8(32));
 }
 

@@ -50,19 +50,21 @@ static ALWAYS_INLINE void run(StreamFn fn, const Gemv *g, size_t first, size_t r
     if (rows > 0) fn(g, &s, R, M);
 }
 
-/* What four streams of equal length leave over is one stream. */
-static ALWAYS_INLINE void sweep(StreamFn fn, const Gemv *g, int M) {
-    size_t n = (size_t)g->n, rows = n / R_MAX;
-    run(fn, g, 0, rows, R_MAX, M);
-    run(fn, g, rows * R_MAX, n - rows * R_MAX, 1, M);
-}
-
+/* What four streams of equal length leave over is one stream, for one vector after the other: bits do not depend
+ * on it, and there is less code. */
 static ALWAYS_INLINE void gemv(StreamFn fn, const Gemv *g, int m) {
+    size_t n = (size_t)g->n, R = R_MAX, rows = n / R;
     switch (m) {
-    case 1: sweep(fn, g, 1); break;
-    case 2: sweep(fn, g, 2); break;
-    case 3: sweep(fn, g, 3); break;
-    case 4: sweep(fn, g, 4); break;
+    case 1: run(fn, g, 0, rows, R_MAX, 1); break;
+    case 2: run(fn, g, 0, rows, R_MAX, 2); break;
+    case 3: run(fn, g, 0, rows, R_MAX, 3); break;
+    case 4: run(fn, g, 0, rows, R_MAX, 4); break;
+    }
+    for (size_t j = 0; j < (size_t)m; j++) {
+        Gemv one = *g;
+        one.x += j * g->ldx;
+        one.y += j * g->ldy;
+        run(fn, &one, rows * R, n - rows * R, 1, 1);
     }
 }
 

@@ -122,9 +122,9 @@ static ALWAYS_INLINE void look_up(__m512 w[2], __m512 table, const char *qs) {
 /* The fifth bit is sixteen times the scale. */
 static ALWAYS_INLINE void add_fifth(__m512 w[2], const char *qh, const float *dm) {
     __mmask32 h = unpack_fifth(qh);
-    __m512 up = _mm512_set1_ps(16 * *dm);
-    w[0] = _mm512_mask_add_ps(w[0], (__mmask16)h, w[0], up);
-    w[1] = _mm512_mask_add_ps(w[1], (__mmask16)(h >> 16), w[1], up);
+    __m512 up = _mm512_set1_ps(16), d = _mm512_set1_ps(*dm);
+    w[0] = _mm512_mask3_fmadd_ps(up, d, w[0], (__mmask16)h);
+    w[1] = _mm512_mask3_fmadd_ps(up, d, w[1], (__mmask16)(h >> 16));
 }
 
 static ALWAYS_INLINE void unpack_q4_0(__m512 w[2], const char *block, const float *dm) {

@@ -9,21 +9,25 @@ enum { STEPS = 4 };
 /* What a type is made of; a constant where it is expanded. */
 typedef struct Kind {
     __m512 (*scales)(const char *block);
-    /* The 64 weights of step i; s are the scales of the block. */
-    void (*unpack)(__m512 w[4], const char *block, const float s[16], int i);
+    /* The 64 weights of step i (a constant) of a half; s are the scales of the block. */
+    void (*unpack)(__m512 w[4], const char *block, const float s[16], int half, int i);
     size_t size;
 } Kind;
 
-/* Step i of the block of each of R streams; x: the 64 elements that belong to it. */
-static ALWAYS_INLINE void step(Kind t, int i, const Gemv *g, const char *block, size_t apart,
-                               const float *x, float s[R_MAX][16], __m512 a[R_MAX][M_MAX], int R,
-                               int M) {
+static ALWAYS_INLINE void scales_make(Kind t, float s[16], const char *block) {
+    _mm512_storeu_ps(s, t.scales(block));
+}
+
+/* Step i of a half of the block of each of R streams; x: the 64 elements that belong to it. */
+static ALWAYS_INLINE void step(Kind t, int half, int i, const Gemv *g, const char *block,
+                               size_t apart, const float *x, float s[R_MAX][16],
+                               __m512 a[R_MAX][M_MAX], int R, int M) {
 #pragma GCC unroll 4
     for (int r = 0; r < R; r++) {
         const char *b = block + (size_t)r * apart;
         __m512 w[4];
-        _mm_prefetch(b + (size_t)i * t.size / STEPS + AHEAD, _MM_HINT_T0);
-        t.unpack(w, b, s[r], i);
+        _mm_prefetch(b + (size_t)(2 * half + i) * t.size / STEPS + AHEAD, _MM_HINT_T0);
+        t.unpack(w, b, s[r], half, i);
 #pragma GCC unroll 4
         for (int j = 0; j < M; j++) {
             const float *xj = x + (size_t)j * g->ldx;
@@ -35,22 +39,35 @@ static ALWAYS_INLINE void step(Kind t, int i, const Gemv *g, const char *block, 
     }
 }
 
+/* One block of each stream: its steps, and between them the scales of the block `ahead` bytes on, a row a step, so
+ * that nothing waits for them there. */
+static ALWAYS_INLINE void block_run(Kind t, const Gemv *g, const char *w, size_t apart,
+                                    size_t ahead, const float *x, float now[R_MAX][16],
+                                    float next[R_MAX][16], __m512 a[R_MAX][M_MAX], int R, int M) {
+    for (int half = 0; half < 2; half++) {
+#pragma GCC unroll 2
+        for (int i = 0; i < STEPS / 2; i++) {
+            int r = half * STEPS / 2 + i;
+            if (r < R) scales_make(t, next[r], w + (size_t)r * apart + ahead);
+            step(t, half, i, g, w, apart, x + 64 * r, now, a, R, M);
+        }
+    }
+}
+
 static ALWAYS_INLINE void blocks(Kind t, const Gemv *g, const Streams *st, int R, int M) {
-    const char *w = st->w;
+    const char *w = st->w, *end = st->w + st->rows * g->row_bytes;
+    float s[2][R_MAX][16];
+    int now = 0;
+#pragma GCC unroll 4
+    for (int r = 0; r < R; r++) {
+        if (g->k > 0) scales_make(t, s[0][r], w + (size_t)r * st->apart);
+    }
     for (size_t row = 0; row < st->rows; row++) {
         __m512 a[R_MAX][M_MAX];
         acc_zero(a, R, M);
-        for (int k = 0; k < g->k; k += QK_K) {
-            float s[R_MAX][16];
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) {
-                _mm512_storeu_ps(s[r], t.scales(w + (size_t)r * st->apart));
-            }
-#pragma GCC unroll 4
-            for (int i = 0; i < STEPS; i++) {
-                step(t, i, g, w, st->apart, g->x + k + 64 * i, s, a, R, M);
-            }
-            w += t.size;
+        for (int k = 0; k < g->k; k += QK_K, now ^= 1, w += t.size) {
+            size_t ahead = w + t.size < end ? t.size : 0;
+            block_run(t, g, w, st->apart, ahead, g->x + k, s[now], s[now ^ 1], a, R, M);
         }
         acc_store(g, st, row, a, R, M);
     }
@@ -70,27 +87,30 @@ static ALWAYS_INLINE void nibbles(__m512 w[4], const char *qs, const float s[16]
     w[3] = _mm512_permutexvar_ps(_mm512_srli_epi32(v1, 4), hi);
 }
 
-static ALWAYS_INLINE void unpack_q4_k(__m512 w[4], const char *block, const float s[16], int i) {
-    nibbles(w, block + offsetof(BlockQ4_K, qs), s, i);
+static ALWAYS_INLINE void unpack_q4_k(__m512 w[4], const char *block, const float s[16], int half,
+                                      int i) {
+    nibbles(w, block + offsetof(BlockQ4_K, qs), s, 2 * half + i);
 }
 
-static ALWAYS_INLINE void unpack_q5_k(__m512 w[4], const char *block, const float s[16], int i) {
+static ALWAYS_INLINE void unpack_q5_k(__m512 w[4], const char *block, const float s[16], int half,
+                                      int i) {
     const char *qh = block + offsetof(BlockQ5_K, qh);
-    nibbles(w, block + offsetof(BlockQ5_K, qs), s, i);
+    nibbles(w, block + offsetof(BlockQ5_K, qs), s, 2 * half + i);
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++) { /* the fifth bit is sixteen times the scale */
-        int g = 2 * i + c / 2;
+        int g = 4 * half + 2 * i + c / 2;
         __mmask16 h = unpack_fifth_k(qh + c % 2 * 16, g);
-        w[c] = _mm512_mask_add_ps(w[c], h, w[c], _mm512_set1_ps(16 * s[g]));
+        w[c] = _mm512_mask3_fmadd_ps(_mm512_set1_ps(16), _mm512_set1_ps(s[g]), w[c], h);
     }
 }
 
-static ALWAYS_INLINE void unpack_q6_k_64(__m512 w[4], const char *block, const float s[16], int i) {
+static ALWAYS_INLINE void unpack_q6_k_64(__m512 w[4], const char *block, const float s[16],
+                                         int half, int i) {
     __m512i v[2];
-    unpack_q6_k(v, block, i / 2);
+    unpack_q6_k(v, block, half);
 #pragma GCC unroll 4
     for (int c = 0; c < 4; c++) {
-        w[c] = _mm512_mul_ps(unpack_quarter(v[i % 2], c), _mm512_set1_ps(s[4 * i + c]));
+        w[c] = _mm512_mul_ps(unpack_quarter(v[i], c), _mm512_set1_ps(s[8 * half + 4 * i + c]));
     }
 }
 static ALWAYS_INLINE void stream_q4_k(const Gemv *g, const Streams *s, int R, int M) {
