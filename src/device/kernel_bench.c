@@ -66,6 +66,9 @@ typedef struct BenchCase {
 static void run_to_f32(Lab *l) { l->k.to_f32[l->t](l->a[0], l->big, N); }
 static void run_from_f32(Lab *l) { l->k.from_f32[l->t](l->big, l->a[1], N); }
 
+/* 16 rows with the importance of their columns. */
+static void run_quant(Lab *l) { l->k.quant[l->t](l->big, l->a[1], l->a[2], 16, N / 16); }
+
 static void run_gemv(Lab *l) {
     int n = (int)(l->streamed / dtype_bytes(l->t, K_GEMV));
     l->k.gemv[l->t](l->y, (size_t)n, l->big, l->a[1], K_GEMV, l->m, n, K_GEMV);
@@ -185,6 +188,14 @@ static const BenchCase cases[] = {
     {"from_f32 q4_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q4_K, 0},
     {"from_f32 q5_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q5_K, 0},
     {"from_f32 q6_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q6_K, 0},
+    {"quant q8_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q8_0, 0},
+    {"quant q4_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_0, 0},
+    {"quant q4_1", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_1, 0},
+    {"quant q5_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_0, 0},
+    {"quant q5_1", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_1, 0},
+    {"quant q4_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_K, 0},
+    {"quant q5_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_K, 0},
+    {"quant q6_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q6_K, 0},
     {"gemv f32", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 1},
     {"gemv f32", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 4},
     {"gemv f16", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F16, 1},
@@ -309,6 +320,7 @@ static void prepare(Lab *l, const BenchCase *c) {
     l->t = c->t;
     l->m = c->m;
     fill_arrays(l);
+    for (size_t i = 0; c->run == run_quant && i < N; i++) l->a[2][i] = fabsf(l->a[2][i]);
     if (other || c->run == run_attn || c->run == run_gemm_f32) fill_weights(l, c->t);
 }
 
