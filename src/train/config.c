@@ -27,7 +27,7 @@ static const OptSpec options[] = {
      "width of a head; 0: n_embd over n_head (llama.cpp reads others of llama, mistral3, qwen3)"},
     {"n_embd", 0, OPT_INT, AT(n_embd), "768", 8, MODEL_MAX_WIDTH, NULL, "N", "width"},
     {"n_ff", 0, OPT_INT, AT(n_ff), "0", 0, 8 * MODEL_MAX_WIDTH, NULL, "N",
-     "MLP width; 0: 4 widths, or 8/3 of one where it is gated (llama, qwen)"},
+     "MLP width; 0: 4 widths, or 8/3 where it is gated (llama, mistral, qwen)"},
     {"tie_embeddings", 0, OPT_BOOL, AT(tie_embeddings), "true", 0, 0, NULL, NULL,
      "head and token embedding are one matrix"},
     {"rope_theta", 0, OPT_FLOAT, AT(rope_theta), "10000", 1, 1e12, NULL, "X",
