@@ -3,6 +3,7 @@
  * limit; nothing is leaked. */
 #include "edit.h"
 
+#include "base/io.h"
 #include "base/mem.h"
 
 typedef struct Case {
@@ -352,6 +353,33 @@ TEST(tensors_of_wrong_shape_or_type) {
          {"blk.0.attn_qkv.bias", "[95, 1]", "[96, 1]"}},
     };
     check_all(cases, COUNT_OF(cases));
+}
+
+/* Divisors of the frequencies that are no numbers, or none to divide by. */
+TEST(rope_factors_out_of_range) {
+    static const float bad[] = {NAN, INFINITY, -1.0f, 0.0f, 1e7f, 1e-7f};
+    Device *d = edit_device();
+    Gguf *g = NULL;
+    StrBuf b = {0};
+    OK_(gguf_open(&g, UNTIED, TERR));
+    const GgufTensor *t = gguf_find_tensor(g, "rope_freqs.weight");
+    size_t at = (size_t)((const uint8_t *)t->data - gguf_map(g).p) + 3 * sizeof(float);
+    gguf_close(g);
+    OK_(io_read_file(&b, UNTIED, 1 << 20, TERR));
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        Model *m = NULL;
+        char words[64];
+        const char *path = edit_path("factors.gguf");
+        memcpy(b.p + at, &bad[i], sizeof(float));
+        FILE *f = fopen(path, "wb");
+        EQ(fwrite(b.p, 1, b.n, f), b.n);
+        fclose(f);
+        snprintf(words, sizeof words, "rope_freqs.weight[3] is %g", (double)bad[i]);
+        FAILS(ERR_FORMAT, model_load(&m, d, path, TERR));
+        if (!strstr(test_err.msg, words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, words);
+    }
+    sb_deinit(&b);
+    device_free(d);
 }
 
 TEST(scaling_out_of_range) {
