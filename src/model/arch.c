@@ -216,6 +216,16 @@ static Status read_vocab(ModelConfig *c, const Gguf *g, Err *e) {
     return OK;
 }
 
+/* Scores that shrink with the position are not computed here. */
+static Status no_temperature(const ModelConfig *c, const Gguf *g, Err *e) {
+    char key[96];
+    double scale = 0.0;
+    TRY(gguf_opt_float(&scale, g, key_of(key, c, "attention.temperature_scale"), -1e6, 1e6, e));
+    return scale == 0.0
+               ? OK
+               : err_set(e, ERR_UNSUPPORTED, "key \"%s\": %g is not supported, want 0", key, scale);
+}
+
 static Status read_arch(ModelConfig *c, const Gguf *g, Err *e) {
     Slice name;
     char names[MODEL_ARCH_NAMES];
@@ -250,6 +260,7 @@ Status model_read_config(ModelConfig *out, const Gguf *g, Err *e) {
     TRY(gguf_opt_float(&eps, g, key_of(key, &c, tail), 1e-12, 0.1, e));
     c.norm_eps = (float)eps;
     if (c.arch->pos == POS_ROPE) TRY(read_rope(&c, g, e));
+    TRY(no_temperature(&c, g, e));
     TRY(read_vocab(&c, g, e));
     c.tied = !gguf_find_tensor(g, "output.weight");
     Err why = {0};

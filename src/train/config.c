@@ -23,9 +23,11 @@ static const OptSpec options[] = {
     {"n_head", 0, OPT_INT, AT(n_head), "12", 1, 1024, NULL, "N", "query heads"},
     {"n_kv_head", 0, OPT_INT, AT(n_kv_head), "0", 0, 1024, NULL, "N",
      "key/value heads; 0: as many as query heads"},
+    {"head_dim", 0, OPT_INT, AT(head_dim), "0", 0, 256, NULL, "N",
+     "width of a head; 0: n_embd over n_head (llama.cpp reads others of llama, mistral3, qwen3)"},
     {"n_embd", 0, OPT_INT, AT(n_embd), "768", 8, MODEL_MAX_WIDTH, NULL, "N", "width"},
     {"n_ff", 0, OPT_INT, AT(n_ff), "0", 0, 8 * MODEL_MAX_WIDTH, NULL, "N",
-     "MLP width; 0: 4 widths, or 8/3 of one where it is gated (llama, qwen)"},
+     "MLP width; 0: 4 widths, or 8/3 where it is gated (llama, mistral, qwen)"},
     {"tie_embeddings", 0, OPT_BOOL, AT(tie_embeddings), "true", 0, 0, NULL, NULL,
      "head and token embedding are one matrix"},
     {"rope_theta", 0, OPT_FLOAT, AT(rope_theta), "10000", 1, 1e12, NULL, "X",
@@ -107,11 +109,12 @@ Status train__model_config(ModelConfig *m, const TrainConfig *c, int n_vocab, Er
                        .rope_base = (float)c->rope_theta,
                        .rope_scale = 1.0f,
                        .tied = c->tie_embeddings};
-    if (m->C % m->nh != 0)
+    m->hd = (int)c->head_dim;
+    if (m->hd == 0 && m->C % m->nh != 0)
         return err_set(e, ERR_ARG, "n_embd %d is not a multiple of n_head %d", m->C, m->nh);
-    m->hd = m->C / m->nh;
+    if (m->hd == 0) m->hd = m->C / m->nh;
     m->n_rot = m->hd / 2;
-    if (m->hd % 8 != 0 || m->hd > 256)
+    if (c->head_dim == 0 && (m->hd % 8 != 0 || m->hd > 256))
         return err_set(e, ERR_ARG,
                        "n_embd %d over n_head %d gives heads of %d, want a multiple of 8 up to 256",
                        m->C, m->nh, m->hd);

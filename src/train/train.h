@@ -26,7 +26,7 @@
 /* The keys of a training configuration; train_options() describes each. */
 typedef struct TrainConfig {
     const char *name, *out_dir, *dataset, *init_from, *arch, *schedule, *dtype, *device, *cpu;
-    int64_t n_layer, n_head, n_kv_head, n_embd, n_ff, block_size, batch_size,
+    int64_t n_layer, n_head, n_kv_head, head_dim, n_embd, n_ff, block_size, batch_size,
         gradient_accumulation_steps;
     int64_t max_iters, lr_decay_iters, warmup_iters, eval_interval, eval_iters, log_interval,
         checkpoint_interval;

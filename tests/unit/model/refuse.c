@@ -3,6 +3,7 @@
  * limit; nothing is leaked. */
 #include "edit.h"
 
+#include "base/io.h"
 #include "base/mem.h"
 
 typedef struct Case {
@@ -354,6 +355,33 @@ TEST(tensors_of_wrong_shape_or_type) {
     check_all(cases, COUNT_OF(cases));
 }
 
+/* Divisors of the frequencies that are no numbers, or none to divide by. */
+TEST(rope_factors_out_of_range) {
+    static const float bad[] = {NAN, INFINITY, -1.0f, 0.0f, 1e7f, 1e-7f};
+    Device *d = edit_device();
+    Gguf *g = NULL;
+    StrBuf b = {0};
+    OK_(gguf_open(&g, UNTIED, TERR));
+    const GgufTensor *t = gguf_find_tensor(g, "rope_freqs.weight");
+    size_t at = (size_t)((const uint8_t *)t->data - gguf_map(g).p) + 3 * sizeof(float);
+    gguf_close(g);
+    OK_(io_read_file(&b, UNTIED, 1 << 20, TERR));
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        Model *m = NULL;
+        char words[64];
+        const char *path = edit_path("factors.gguf");
+        memcpy(b.p + at, &bad[i], sizeof(float));
+        FILE *f = fopen(path, "wb");
+        EQ(fwrite(b.p, 1, b.n, f), b.n);
+        fclose(f);
+        snprintf(words, sizeof words, "rope_freqs.weight[3] is %g", (double)bad[i]);
+        FAILS(ERR_FORMAT, model_load(&m, d, path, TERR));
+        if (!strstr(test_err.msg, words)) FAIL("\"%s\" lacks \"%s\"", test_err.msg, words);
+    }
+    sb_deinit(&b);
+    device_free(d);
+}
+
 TEST(scaling_out_of_range) {
 #define SCALING(tail, how, v) KEY("qwen3.rope.scaling." tail, how, v)
     static const Case cases[] = {
@@ -374,6 +402,10 @@ TEST(scaling_out_of_range) {
          SCALING("original_context_length", SET_U32, 4294967295.0),
          ERR_FORMAT,
          {"original_context_length", "4294967295", "16777216"}},
+        {QWEN3,
+         KEY("qwen3.attention.temperature_scale", SET_F32, 0.1),
+         ERR_UNSUPPORTED,
+         {"attention.temperature_scale", "0.1", "want 0"}},
         {QWEN3, KEY("qwen3.rope.freq_base", SET_F32, 1), ERR_FORMAT, {"freq_base 1", "below 2"}},
         {QWEN3,
          {.key = "qwen3.rope.scaling.type", .kind = SET_STR, .str = "longrope"},

@@ -11,11 +11,12 @@ typedef struct Side {
     Fix f;
 } Side;
 
-static void side_init(Side *s, float value) {
+static void side_init_as(Side *s, float value, int more) {
     ModelConfig c;
     fix_init(&s->f);
     OK_(train__model_config(&c, &s->f.c, 30, TERR));
     c.tied = false;
+    c.more = more;
     OK_(device_cpu_new(&s->d, &(DeviceOpts){.n_threads = 1}, TERR));
     OK_(model_new(&s->m, s->d, &c, TERR));
     OK_(adamw_new(&s->o, s->m, &(AdamwOpts){0.9, 0.95, 1e-8, 0.1, 1.0}, TERR));
@@ -28,6 +29,8 @@ static void side_init(Side *s, float value) {
     }
     free(x);
 }
+
+static void side_init(Side *s, float value) { side_init_as(s, value, 0); }
 
 static void side_free(Side *s) {
     adamw_free(s->o);
@@ -90,6 +93,34 @@ TEST(round_trip) {
         side_free(&a);
         side_free(&b);
     }
+}
+
+/* Biases that the architecture does not ask for are remembered; those it cannot have are not believed. */
+TEST(parts_beyond_the_architecture) {
+    Side a, b;
+    RunState got = {0};
+    ModelConfig c;
+    side_init_as(&a, 0.5f, PART_QKV_BIAS | PART_OUT_BIAS);
+    side_init_as(&b, 0.0f, PART_QKV_BIAS | PART_OUT_BIAS);
+    OK_(ckpt_save(fix_path("c.gguf"), a.m, a.o, &state, a.f.o, TERR));
+    OK_(ckpt_read_config(fix_path("c.gguf"), &c, TERR));
+    EQ(c.more, PART_QKV_BIAS | PART_OUT_BIAS);
+    OK_(ckpt_load(fix_path("c.gguf"), b.m, b.o, &got, b.f.o, TERR));
+    float *x = side_get(&a), *y = side_get(&b);
+    EQ_MEM(x, y, 3 * a.m->n_flat * sizeof *x);
+    free(x);
+    free(y);
+    edit_file(fix_path("d.gguf"), fix_path("c.gguf"),
+              &(Edit){.key = "ingot.parts", .kind = SET_DROP});
+    edit_file(fix_path("e.gguf"), fix_path("d.gguf"),
+              &(Edit){.key = "ingot.parts", .kind = SET_U32, .num = PART_ALL});
+    OK_(ckpt_read_config(fix_path("e.gguf"), &c, TERR));
+    EQ(c.more, PART_QKV_BIAS | PART_OUT_BIAS | PART_MLP_BIAS);
+    edit_file(fix_path("e.gguf"), fix_path("d.gguf"),
+              &(Edit){.key = "ingot.parts", .kind = SET_U32, .num = 1e6});
+    FAILS(ERR_FORMAT, ckpt_read_config(fix_path("e.gguf"), &c, TERR));
+    side_free(&a);
+    side_free(&b);
 }
 
 /* ---- refusals ---- */

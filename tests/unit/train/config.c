@@ -73,7 +73,30 @@ TEST(architecture_by_keys) {
     OK_(train__model_config(&m, &f.c, 300, TERR));
     EQ(m.ff, 384);
     EQ_STR(m.arch->name, "gpt2");
+    fix_set(&f, "arch", "qwen3");
+    fix_set(&f, "head_dim", "64");
+    OK_(train__model_config(&m, &f.c, 300, TERR));
+    EQ(m.hd, 64);
+    EQ(m.n_rot, 32);
+    TRUE_(m.hd * m.nh != m.C);
+    fix_set(&f, "head_dim", "20");
+    FAILS(ERR_ARG, train__model_config(&m, &f.c, 300, TERR));
+    TRUE_(strstr(test_err.msg, "key_length 20 is not a multiple of 8"));
     fix_free(&f);
+}
+
+/* Whatever the table of architectures has can be trained from scratch. */
+TEST(every_architecture_is_a_choice) {
+    int n, at = 0;
+    const OptSpec *o = train_options(&n);
+    while (at < n && strcmp(o[at].key, "arch") != 0) at++;
+    TRUE_(at < n);
+    char all[MODEL_ARCH_NAMES] = "";
+    for (int i = 0; model_arch_at(i); i++) {
+        if (i > 0) strcat(all, "|");
+        strcat(all, model_arch_at(i)->name);
+    }
+    EQ_STR(o[at].choices, all);
 }
 
 TEST(ranges) {

@@ -5,7 +5,9 @@
 #include "train/graph.h"
 
 #include <malloc.h>
+#include <math.h>
 
+#include "base/rng.h"
 #include "fixture.h"
 
 enum { ROWS = 4, T = 24, V = 61 };
@@ -33,7 +35,30 @@ static ModelConfig config_of(const char *arch) {
                      .n_rot = 4,
                      .tied = true};
     if (c.arch->fused_qkv) c.nkv = c.nh;
+    if (model_has(&c, PART_QK_NORM)) c.hd = 16; /* heads wider together than the model */
+    c.more = c.arch->may;
+    if (c.arch->pos == POS_ROPE) {
+        c.n_rot = c.hd / 2;
+        c.rope_scale = 3;
+        c.rope_attn = 0.9f;
+        c.yarn = (YarnSpec){T, 4, 0.5f, 0};
+    }
     return c;
+}
+
+/* Weights far from symmetric, so that every path matters. */
+static void random_weights(Model *m) {
+    for (int i = 0; i < m->n_params; i++) {
+        const Param *p = &m->params[i];
+        size_t n = param_n(p);
+        float *x = malloc(n * sizeof *x),
+              std = p->n_dims == 1 ? 0.2f : 0.7f / sqrtf((float)p->cols);
+        bool norm = strstr(p->name, "norm.weight") != NULL;
+        rng_normal_fill(x, n, std, 11, (uint64_t)i);
+        for (size_t k = 0; k < n && norm; k++) x[k] += 1.0f;
+        m->dev->ops->upload(m->dev, buf_at(m->flat, p->off), x, n * sizeof *x);
+        free(x);
+    }
 }
 
 static void pass_init(Pass *x, const char *arch, GraphOpts o) {
@@ -80,13 +105,12 @@ static double in_pieces(Pass *x, int n_row) {
 }
 
 TEST(gradients_do_not_depend_on_the_micro_batch) {
-    static const char *const archs[] = {"gpt2", "llama"};
-    for (size_t a = 0; a < COUNT_OF(archs); a++) {
+    for (int a = 0; model_arch_at(a); a++) {
         float *want = NULL;
         double loss = 0.0;
         for (int n_row = ROWS; n_row >= 1; n_row /= 2) {
             Pass x;
-            pass_init(&x, archs[a], (GraphOpts){.n_row = n_row, .T = T});
+            pass_init(&x, model_arch_at(a)->name, (GraphOpts){.n_row = n_row, .T = T});
             double got = in_pieces(&x, n_row), norm = 0.0;
             float *g = grads(&x);
             if (!want) {
@@ -103,13 +127,90 @@ TEST(gradients_do_not_depend_on_the_micro_batch) {
     }
 }
 
+/* Each architecture with all it may have: the paged pass of inference gives the logits of the training pass. */
+TEST(both_passes_agree) {
+    static float want[ROWS * T * V];
+    for (int a = 0; model_arch_at(a); a++) {
+        Pass x;
+        int32_t seq[T] = {0}, pos[T], out[T], block = 0;
+        const int32_t *table = &block;
+        const float *logits;
+        pass_init(&x, model_arch_at(a)->name, (GraphOpts){.n_row = ROWS, .T = T});
+        random_weights(x.m);
+        for (int r = 0; r < ROWS; r++)
+            graph_segments(x.ids + r * T, T, -1, x.seg + r * T, x.pos + r * T);
+        GraphBatch b = rows_from(&x, 0, 0);
+        OK_(graph_logits(x.g, &b, want, TERR));
+        for (int t = 0; t < T; t++) pos[t] = out[t] = t;
+        KvStore *kv = x.d->ops->kv_new(x.d, DT_F32, x.m->cfg.n_layer, 1, x.m->cfg.nkv, x.m->cfg.hd);
+        OK_(model_reserve(x.m, T, T, TERR));
+        OK_(model_forward(x.m, kv,
+                          &(Batch){.T = T,
+                                   .tok = x.ids,
+                                   .pos = pos,
+                                   .seq = seq,
+                                   .n_seq = 1,
+                                   .blocks = &table,
+                                   .n_out = T,
+                                   .out = out},
+                          &logits, TERR));
+        for (int i = 0; i < T * V; i++) NEAR(logits[i], want[i], 1e-4);
+        x.d->ops->kv_free(x.d, kv);
+        pass_free(&x);
+    }
+}
+
+/* Loss after a step of length eps along the gradient of one parameter, from the weights w. */
+static double loss_moved(Pass *x, const Param *p, const float *w, const float *g, double eps) {
+    size_t n = param_n(p);
+    float *moved = malloc(n * sizeof *moved);
+    double loss;
+    for (size_t i = 0; i < n; i++) moved[i] = w[i] + (float)eps * g[i];
+    x->d->ops->upload(x->d, buf_at(x->m->flat, p->off), moved, n * sizeof *moved);
+    GraphBatch b = rows_from(x, 0, 0);
+    OK_(graph_eval(x->g, &b, &loss, TERR));
+    free(moved);
+    return loss;
+}
+
+/* Along each parameter's gradient the loss grows as fast as the gradient says. A bias of k may have none: it adds
+ * the same to all scores of a query where nothing is rotated. */
+TEST(gradients_match_finite_differences) {
+    for (int a = 0; model_arch_at(a); a++) {
+        Pass x;
+        double loss;
+        pass_init(&x, model_arch_at(a)->name,
+                  (GraphOpts){.n_row = ROWS, .T = T, .checkpoint = a % 2 == 1});
+        random_weights(x.m);
+        GraphBatch b = rows_from(&x, 0, 0);
+        OK_(graph_step(x.g, &b, 1.0f, &loss, TERR));
+        float *g = grads(&x), *w = calloc(x.m->n_flat, sizeof *w);
+        x.d->ops->download(x.d, w, buf_at(x.m->flat, 0), x.m->n_flat * sizeof *w);
+        for (int i = 0; i < x.m->n_params; i++) {
+            const Param *p = &x.m->params[i];
+            double norm = 0.0;
+            for (size_t k = 0; k < param_n(p); k++)
+                norm += (double)g[p->off + k] * (double)g[p->off + k];
+            norm = sqrt(norm);
+            double step = 3e-3, up = loss_moved(&x, p, w + p->off, g + p->off, step / norm),
+                   down = loss_moved(&x, p, w + p->off, g + p->off, -step / norm);
+            loss_moved(&x, p, w + p->off, g + p->off, 0.0);
+            if (fabs((up - down) / (2 * step) - norm) > 2e-3 * norm + 3e-2)
+                FAIL("%s %s: gradient %g, slope %g", x.m->cfg.arch->name, p->name, norm,
+                     (up - down) / (2 * step));
+        }
+        free(g);
+        free(w);
+        pass_free(&x);
+    }
+}
+
 TEST(memory_is_what_was_planned) {
-    static const char *const archs[] = {"gpt2", "llama"};
     size_t whole = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; model_arch_at(i / 4); i++) {
         GraphOpts o = {.n_row = 3, .T = T, .checkpoint = i & 1, .dropout = i & 2 ? 0.1f : 0.0f};
         Pass x = {0};
-        ModelConfig c = config_of(archs[i / 4]);
+        ModelConfig c = config_of(model_arch_at(i / 4)->name);
         c.n_layer = 6;
         OK_(device_cpu_new(&x.d, &(DeviceOpts){.n_threads = 1}, TERR));
         OK_(model_new(&x.m, x.d, &c, TERR));
