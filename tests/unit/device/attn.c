@@ -155,7 +155,7 @@ static void step(Paged *x, int T, const int32_t *pos, const int32_t *seq) {
     Batch b = {.T = T, .pos = pos, .seq = seq, .n_seq = c->n_seq, .blocks = x->blocks};
     x->d->ops->rope_kv(x->d, &(RopeKvArgs){.qkv = buf_at(qkv, 0),
                                            .pos = pos,
-                                           .rope = {c->n_rot, c->halves, x->freq},
+                                           .rope = {c->n_rot, c->halves, x->freq, 0},
                                            .T = T,
                                            .nh = c->nh,
                                            .nkv = c->nkv,
@@ -225,7 +225,7 @@ TEST(inverse_rope_undoes_rope) {
         Buf *b = dev_put(d, x, T * W);
         RopeKvArgs a = {.qkv = buf_at(b, 0),
                         .pos = pos,
-                        .rope = {9, halves, freq},
+                        .rope = {9, halves, freq, 0},
                         .T = T,
                         .nh = NH,
                         .nkv = NKV,
