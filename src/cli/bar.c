@@ -8,6 +8,8 @@
  * thread. */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -39,6 +41,25 @@ const char *cli_commas(char buf[32], uint64_t n) {
     }
     buf[k] = 0;
     return buf;
+}
+
+Status cli_size(size_t *out, const char *what, const char *text, Err *e) {
+    static const char units[] = "KMGT";
+    char *end = NULL;
+    double v = strtod(text, &end);
+    const char *unit = end != text && *end ? strchr(units, *end & ~32) : NULL;
+    if (unit) {
+        v *= ldexp(1.0, 10 * (int)(unit - units + 1));
+        end++;
+        if (*end == 'i') end++;
+        if (*end == 'B' || *end == 'b') end++;
+    }
+    if (end == text || *end || !(v >= 1.0 && v <= 0x1p50))
+        return err_set(e, ERR_ARG,
+                       "%s: \"%s\" is not a size from 1 byte to 1024T, such as 512M or 4G", what,
+                       text);
+    *out = (size_t)v;
+    return OK;
 }
 
 const char *cli_bytes(char buf[32], double bytes) {

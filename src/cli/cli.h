@@ -86,6 +86,8 @@ void cli_bar_count(void *bar, uint64_t done, uint64_t total);
 /* 12345678 -> "12,345,678"; bytes -> "12.3 MB" */
 const char *cli_commas(char buf[32], uint64_t n);
 const char *cli_bytes(char buf[32], double bytes);
+/* Bytes from "4G", "512M", "1.5GB", "100000"; K, M and G are powers of 1024. ERR_ARG names what and the limit. */
+MUST_CHECK Status cli_size(size_t *out, const char *what, const char *text, Err *e);
 /* Flush standard output and report a failed write (a full disk, a closed pipe) as a failure. */
 int cli_flush_stdout(void);
 /* Print a JSON object on a line of its own and flush; an incomplete buffer is a failure. */

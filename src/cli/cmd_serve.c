@@ -14,10 +14,10 @@
 enum { DEFAULT_CTX = 4096 };
 
 typedef struct ServeCmd {
-    const char *host, *kv, *log_level;
+    const char *host, *kv, *kv_memory, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
-    double timeout, grace;
+    double utilization, timeout, grace;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -71,6 +71,20 @@ static const OptSpec opts[] = {
      .def = "f16",
      .choices = "f16|f32",
      .help = "type of the KV cache"},
+    {.key = "kv_cache_memory",
+     .type = OPT_STR,
+     .offset = AT(kv_memory),
+     .metavar = "SIZE",
+     .help = "memory of the KV cache, such as 4G; without it, room for max_seqs full sequences as "
+             "far as "
+             "memory_utilization allows"},
+    {.key = "memory_utilization",
+     .type = OPT_FLOAT,
+     .offset = AT(utilization),
+     .def = "0.9",
+     .min = 0.05,
+     .max = 1,
+     .help = "share of the memory that weights, KV cache and activations may take together"},
     {.key = "prefill_chunk",
      .type = OPT_INT,
      .offset = AT(chunk),
@@ -211,6 +225,16 @@ static void print_ready(const Serving *s) {
 
 /* ---- loading, serving ---- */
 
+/* As large a KV cache as fits into `most` bytes beside the rest of the engine. */
+static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
+    size_t block = model_kv_bytes(&s->m.m->cfg, s->eo.kv_f32 ? DT_F32 : DT_F16, 1), rest = 0;
+    s->eo.n_blocks = 1;
+    TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
+    double left = (most - (double)rest) / (double)block;
+    if (left >= 1) s->eo.n_blocks = (int)MIN(left * 0.999, 1e8);
+    return engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e);
+}
+
 static Status plan(size_t *bytes, Serving *s, Err *e) {
     const ServeCmd *c = s->c;
     char a[32], b[32];
@@ -221,13 +245,20 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .itl_target_ms = (int)c->itl_target,
                          .kv_f32 = strcmp(c->kv, "f32") == 0,
                          .tok = s->m.tok};
+    if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
-    if (*bytes <= mem_limit_bytes()) return OK;
-    return err_set(e, ERR_NOMEM,
-                   "%d sequences of %d tokens take %s, this machine has %s: choose a smaller "
-                   "--max-seqs or --ctx",
-                   s->eo.max_seqs, s->eo.max_ctx, cli_bytes(a, (double)*bytes),
-                   cli_bytes(b, (double)mem_limit_bytes()));
+    double most =
+        c->utilization * (double)mem_limit_bytes() - (double)gguf_file_bytes(s->m.m->file);
+    if ((double)*bytes <= most) return OK;
+    if (!c->kv_memory) {
+        TRY(fit_cache(s, bytes, most, e));
+        if ((double)*bytes <= most) return OK;
+    }
+    return err_set(
+        e, ERR_NOMEM,
+        "%d sequences of %d tokens take %s besides the weights, %s may be taken: choose a "
+        "smaller --max-seqs, --ctx or --kv-cache-memory",
+        s->eo.max_seqs, s->eo.max_ctx, cli_bytes(a, (double)*bytes), cli_bytes(b, most));
 }
 
 static Status load(Serving *s, const char *path, Err *e) {

@@ -26,6 +26,8 @@ static Status check_range(const char *name, int v, int max, Err *e) {
     return err_set(e, ERR_ARG, "%s %d is out of range: 1 to %d", name, v, max);
 }
 
+static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
+
 static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r = *o;
     if (r.max_seqs == 0) r.max_seqs = 8;
@@ -45,15 +47,18 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
                        "max_ctx %d is out of range: 2 to %d, the model's context length", r.max_ctx,
                        c->ctx);
     int64_t full = (int64_t)r.max_seqs * kv_blocks_for(r.max_ctx);
-    if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
+    size_t block_bytes = model_kv_bytes(c, kv_type(&r), 1);
+    if (r.n_blocks == 0 && r.kv_bytes > 0)
+        r.n_blocks = (int)MIN(r.kv_bytes / block_bytes, (size_t)ENGINE_MAX_BLOCKS);
+    else if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
+    if (r.n_blocks == 0)
+        return err_set(e, ERR_ARG, "a KV cache of %zu bytes: one block takes %zu", r.kv_bytes,
+                       block_bytes);
     TRY(check_range("n_blocks", r.n_blocks, ENGINE_MAX_BLOCKS, e));
-    if (r.n_blocks > full) r.n_blocks = (int)full;
     if (r.max_ctx > (int64_t)r.n_blocks * KV_BLOCK_TOK) r.max_ctx = r.n_blocks * KV_BLOCK_TOK;
     *out = r;
     return OK;
 }
-
-static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
 
 static size_t n_ints(const EngineOpts *o) {
     return 3 * (size_t)engine__max_rows(o) + (size_t)o->max_seqs;

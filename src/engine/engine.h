@@ -35,7 +35,8 @@ typedef struct EngineOpts {
     int itl_target_ms; /* a step with streams that are talking should not take longer; default 100 */
     int max_queue;     /* requests waiting beyond those that run; default 256 */
     int64_t max_queue_tok; /* their prompt tokens; default 1,048,576 */
-    int n_blocks;          /* KV blocks of 32 tokens; 0: enough for max_seqs full sequences */
+    int n_blocks;          /* KV blocks of 32 tokens; 0: as kv_bytes says */
+    size_t kv_bytes;       /* of the KV cache; 0: enough for max_seqs full sequences */
     bool kv_f32;           /* KV cache in f32 instead of f16 */
     bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
     bool check;            /* walk the KV pool's invariants after every step (tests) */
