@@ -11,7 +11,7 @@
 #include "device/internal.h"
 
 enum {
-    GEMV_MAX_ROWS = 8,  /* up to here gemv beats packing */
+    GEMV_MAX_ROWS = 16, /* up to here gemv beats packing; half of it beside a core of bf16 */
     SHARE_A_ROWS = 384, /* up to here A is the shared operand */
     BLOCK_ROWS = 96,    /* rows of A a worker packs at a time (B shared), about */
     BLOCK_COLS = 128    /* columns of B a worker packs at a time (A shared), about */
@@ -298,7 +298,7 @@ static Operand operand_of(const Weight *w, bool rows_are_k) {
 
 void cpu__linear(Device *d, const LinearArgs *a) {
     CpuDevice *c = cpu_of(d);
-    if (a->T <= GEMV_MAX_ROWS) {
+    if (a->T <= (c->core->elem == sizeof(float) ? GEMV_MAX_ROWS : GEMV_MAX_ROWS / 2)) {
         Gemv v = {c, a};
         cpu__for(c, (size_t)a->w.rows, BLOCK_COLS, gemv_task, &v);
         return;
