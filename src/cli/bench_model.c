@@ -73,6 +73,7 @@ static Status make_tables(Rig *r, Err *e) {
 static Status set_up(Rig *r, Err *e) {
     DeviceOpts o = {.cpu = r->c->cpu,
                     .n_threads = cli_threads(r->c->threads),
+                    .batch_invariant = r->c->batch_invariant,
                     .bf16 = r->c->dtype && !strcmp(r->c->dtype, "bf16")};
     TRY(device_cpu_new(&r->dev, &o, e));
     TRY(model_load(&r->m, r->dev, r->path, e));
@@ -173,6 +174,7 @@ static int print_json(const Rig *r) {
     jw_int(&w, "streams", r->n_seq);
     jw_int(&w, "threads", cli_threads(r->c->threads));
     jw_cstr(&w, "kv", "f16");
+    jw_bool(&w, "batch_invariant", r->c->batch_invariant);
     jw_int(&w, "pp", r->pp);
     jw_int(&w, "tg", r->tg);
     jw_int(&w, "reps", r->c->reps);

@@ -30,6 +30,8 @@ static const OptSpec opts[] = {
     {"cpu", 0, OPT_CHOICE, AT(cpu), NULL, 0, 0, "ref|avx2|avx512|amx", NULL,
      "highest kernel level to use (default: INGOT_CPU, else the best)"},
     {"threads", 't', OPT_INT, AT(threads), "0", 0, 4096, NULL, "N", "0: all processors"},
+    {"batch_invariant", 0, OPT_BOOL, AT(batch_invariant), NULL, 0, 0, NULL, NULL,
+     "one class of product for few and many rows (what that costs: run without it, too)"},
     {"json", 0, OPT_BOOL, AT(json), NULL, 0, 0, NULL, NULL,
      "print each measurement as a JSON object on a line"},
 };

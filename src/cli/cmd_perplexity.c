@@ -140,7 +140,7 @@ static Status score(Scoring *s, const PplCmd *c, const char *path, Slice text, E
     CliModel m;
     TokBuf ids = {0};
     double t0 = clock_now_s();
-    Status st = cli_model_open(&m, path, cli_threads(c->threads), e);
+    Status st = cli_model_open(&m, path, (DeviceOpts){.n_threads = cli_threads(c->threads)}, e);
     if (st == OK) st = cli_model_encode(&ids, &m, text, false, e);
     cli_bar_init(&s->bar, "perplexity", "windows", 1, c->quiet || c->json);
     if (st == OK) st = score_text(s, c, &m, &ids, e);

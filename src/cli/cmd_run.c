@@ -24,6 +24,7 @@ enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096, POLL_MS = 50 };
 typedef struct RunCmd {
     const char *prompt, *file, *kv;
     int64_t n, top_k, seed, ctx, threads, chunk;
+    bool batch_invariant;
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end;
 } RunCmd;
@@ -111,6 +112,10 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(json),
      .help = "print one JSON object at the end"},
+    {.key = "batch_invariant",
+     .type = OPT_BOOL,
+     .offset = AT(batch_invariant),
+     .help = "the same bits whatever is computed beside a request; prompts take longer"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -387,7 +392,9 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
 
 static Status open_session(RunSession *r, const char *path, Err *e) {
     EngineOpts o;
-    TRY(cli_model_open(&r->m, path, cli_threads(r->c->threads), e));
+    DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
+                    .batch_invariant = r->c->batch_invariant};
+    TRY(cli_model_open(&r->m, path, d, e));
     TRY(plan(&o, r->c, &r->m, e));
     return engine_new(&r->en, r->m.m, &o, e);
 }

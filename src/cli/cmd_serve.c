@@ -17,6 +17,7 @@ typedef struct ServeCmd {
     const char *host, *kv, *kv_memory, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
+    bool batch_invariant;
     double utilization, timeout, grace;
 } ServeCmd;
 
@@ -107,6 +108,10 @@ static const OptSpec opts[] = {
      .max = 1e6,
      .metavar = "SECONDS",
      .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
+    {.key = "batch_invariant",
+     .type = OPT_BOOL,
+     .offset = AT(batch_invariant),
+     .help = "the same bits whatever is computed beside a request; prompts take longer"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -264,7 +269,9 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
 static Status load(Serving *s, const char *path, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
-    TRY(cli_model_open(&s->m, path, cli_threads(s->c->threads), e));
+    DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
+                    .batch_invariant = s->c->batch_invariant};
+    TRY(cli_model_open(&s->m, path, o, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
     print_loaded(s, path, clock_now_s() - t0, bytes);

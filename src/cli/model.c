@@ -9,9 +9,9 @@ static Status load(CliModel *out, const char *path, Err *e) {
     return tok_load(&out->tok, out->m->file, e);
 }
 
-Status cli_model_open(CliModel *out, const char *path, int n_threads, Err *e) {
-    DeviceOpts o = {.cpu = cli_env.cpu, .n_threads = n_threads};
+Status cli_model_open(CliModel *out, const char *path, DeviceOpts o, Err *e) {
     *out = (CliModel){0};
+    o.cpu = cli_env.cpu;
     TRY(device_cpu_new(&out->dev, &o, e));
     Status st = load(out, path, e);
     if (st != OK && e && !strstr(e->msg, path)) err_in(e, path);

@@ -12,8 +12,9 @@ typedef struct CliModel {
     Tokenizer *tok; /* owned */
 } CliModel;
 
-/* Messages name the file. n_threads as cli_threads gives it. cli_model_close is legal after a failure. */
-MUST_CHECK Status cli_model_open(CliModel *out, const char *path, int n_threads, Err *e);
+/* Messages name the file. o: n_threads as cli_threads gives it; cpu is filled in. cli_model_close is legal after
+ * a failure. */
+MUST_CHECK Status cli_model_open(CliModel *out, const char *path, DeviceOpts o, Err *e);
 void cli_model_close(CliModel *m);
 /* Text from -p, or from the file (or "-", standard input) of -f, as tokens after the begin-of-text token
  * where the model has one. ERR_ARG for no text. */

@@ -235,6 +235,9 @@ struct Device {
 typedef struct DeviceOpts {
     const char *cpu; /* kernel level by name; NULL: the best */
     int n_threads;   /* 0: one per processor */
+    bool
+        batch_invariant; /* a row's bits never depend on the rows beside it: one class of product for few and
+                           * many rows, in f32; prompts are slower for it */
     bool bf16; /* products of linear, linear_t, linear_dw in bf16 where the processor has it */
 } DeviceOpts;
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The CPU device: lifetime, memory, and the table of operations. The operations are in cpu_gemm.c (products),
  * cpu_attn.c (paged attention), cpu_attn_train.c (training attention) and cpu_elem.c (all the rest). */
+#include <limits.h>
 #include <stdio.h>
 
 #include "device/internal.h"
@@ -128,6 +129,7 @@ Status device_cpu_new(Device **out, const DeviceOpts *o, Err *e) {
     st = kern_init(&c->kern, o->cpu, e);
     if (st != OK) goto done;
     c->core = o->bf16 && c->kern.gemm_bf16.tile ? &c->kern.gemm_bf16 : &c->kern.gemm_f32;
+    c->gemv_rows = o->batch_invariant ? INT_MAX : cpu__gemv_rows(c->core);
     c->shared = mem_map_alloc(CPU_SHARED_BYTES);
     c->scratch = mem_new_n(CpuScratch, (size_t)team_size(c->team));
     if (!c->shared || !c->scratch) {

@@ -296,9 +296,13 @@ static Operand operand_of(const Weight *w, bool rows_are_k) {
     return b;
 }
 
+int cpu__gemv_rows(const GemmCore *c) {
+    return c->elem == sizeof(float) ? GEMV_MAX_ROWS : GEMV_MAX_ROWS / 2;
+}
+
 void cpu__linear(Device *d, const LinearArgs *a) {
     CpuDevice *c = cpu_of(d);
-    if (a->T <= (c->core->elem == sizeof(float) ? GEMV_MAX_ROWS : GEMV_MAX_ROWS / 2)) {
+    if (a->T <= c->gemv_rows) {
         Gemv v = {c, a};
         cpu__for(c, (size_t)a->w.rows, BLOCK_COLS, gemv_task, &v);
         return;

@@ -41,6 +41,7 @@ typedef struct CpuDevice {
     Device base;
     Kern kern;
     const GemmCore *core; /* of the large products */
+    int gemv_rows;        /* up to so many rows, linear goes through gemv */
     Team *team;
     char *shared;        /* owned, CPU_SHARED_BYTES */
     CpuScratch *scratch; /* owned, one per worker */
@@ -74,6 +75,8 @@ void cpu__attn_train(Device *d, const AttnTrainArgs *a);
 void cpu__attn_bwd(Device *d, const AttnTrainArgs *a);
 size_t cpu__attn_scratch(const GemmCore *c, int T, int hd);
 size_t cpu__gemm_scratch(const GemmCore *c);
+/* Rows up to which gemv beats this core. */
+int cpu__gemv_rows(const GemmCore *c);
 void cpu__fill(Device *d, BufAt dst, float v, size_t n);
 void cpu__add(Device *d, BufAt y, BufAt x, size_t n);
 void cpu__dropout(Device *d, BufAt x, size_t n, const DropSpec *s);

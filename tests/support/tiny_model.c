@@ -22,9 +22,8 @@ static void fill_random(TinyModel *t, uint64_t seed) {
     }
 }
 
-TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint64_t seed) {
+static TinyModel make(const char *arch, int V, int ctx, DeviceOpts o, uint64_t seed) {
     TinyModel t = {0};
-    DeviceOpts o = {.cpu = cpu, .n_threads = 2};
     ModelConfig c = {.arch = model_arch_find(slice_of(arch)),
                      .n_layer = LAYERS,
                      .C = C,
@@ -44,6 +43,15 @@ TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint
     OK_(model_new(&t.m, t.dev, &c, TERR));
     fill_random(&t, seed);
     return t;
+}
+
+TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint64_t seed) {
+    return make(arch, V, ctx, (DeviceOpts){.cpu = cpu, .n_threads = 2}, seed);
+}
+
+TinyModel tiny_model_invariant(const char *arch, int V, int ctx, const char *cpu, uint64_t seed) {
+    return make(arch, V, ctx, (DeviceOpts){.cpu = cpu, .n_threads = 2, .batch_invariant = true},
+                seed);
 }
 
 void tiny_model_free(TinyModel *t) {

@@ -13,6 +13,8 @@ typedef struct TinyModel {
 
 /* arch: "llama" or "gpt2"; V tokens of vocabulary, ctx of context; cpu: kernel level or NULL. */
 TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint64_t seed);
+/* The same on a device whose rows do not depend on each other's number. */
+TinyModel tiny_model_invariant(const char *arch, int V, int ctx, const char *cpu, uint64_t seed);
 void tiny_model_free(TinyModel *t);
 /* Write NaN over the embedding of token id. */
 void tiny_model_poison(TinyModel *t, int32_t id);
