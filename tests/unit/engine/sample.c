@@ -9,7 +9,7 @@
 
 enum { MAX_V = 4096 };
 
-static char scratch[MAX_V * 16];
+static uint64_t scratch[MAX_V * 5];
 
 static SampleOpts opts(double temp, int64_t top_k, double top_p) {
     return (SampleOpts){.temp = temp, .top_k = top_k, .top_p = top_p, .seed = 7};
