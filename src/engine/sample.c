@@ -94,11 +94,8 @@ Scratch sample__scratch(void *mem, int n_vocab) {
 
 /* Best of a row as the model gave it. */
 static Status look(Row *r, const float *x, int n, float *peak, Err *e) {
-    Row seen;
-    TRY(sample__look(&seen, x, n, peak, e));
-    if (seen.best < 0) return err_set(e, ERR_INTERNAL, "all %d logits are -inf", n);
-    *r = seen;
-    return OK;
+    TRY(sample__look(r, x, n, peak, e));
+    return r->best >= 0 ? OK : err_set(e, ERR_INTERNAL, "all %d logits are -inf", n);
 }
 
 /* row = x where the mask allows, else -inf; how many it allows. */
@@ -137,7 +134,6 @@ static bool is_adjusted(const SampleIn *in) {
 static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
     const SampleOpts *o = in->o;
     int n = in->n_vocab;
-    Row seen;
     if (!in->mask) memcpy(s->row, in->logits, (size_t)n * sizeof *s->row);
     else if (copy_masked(s->row, in->logits, n, in->mask) == 0)
         return err_set(e, ERR_ARG, "the token mask allows none of %d tokens", n);
@@ -148,11 +144,10 @@ static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
     }
     add_bias(s->row, n, o->bias, o->n_bias);
     if (in->hist && sample_needs_hist(o)) sample__penalize(s->row, n, in->hist, o);
-    TRY(sample__look(&seen, s->row, n, s->peak, e));
-    if (seen.best < 0)
+    TRY(sample__look(r, s->row, n, s->peak, e));
+    if (r->best < 0)
         return err_set(e, ERR_ARG, "no token is left: mask, bans and logits of -inf exclude all %d",
                        n);
-    *r = seen;
     return OK;
 }
 
@@ -169,7 +164,7 @@ static void fill_top(SampleOut *out, const Row *r, int n_top, double norm, const
 Status sample_score(SampleOut *out, const float *logits, int n_vocab, int32_t id, int n_top,
                     void *scratch, Err *e) {
     Scratch s = sample__scratch(scratch, n_vocab);
-    Row r;
+    Row r = {0};
     TRY(look(&r, logits, n_vocab, s.peak, e));
     double norm = sample__log_sum_exp(logits, n_vocab, r.top);
     *out = (SampleOut){.id = id};
@@ -181,7 +176,7 @@ Status sample_score(SampleOut *out, const float *logits, int n_vocab, int32_t id
 }
 
 Status sample_logprob(double *out, const float *logits, int n_vocab, int32_t id, Err *e) {
-    Row r;
+    Row r = {0};
     TRY(look(&r, logits, n_vocab, NULL, e));
     *out = (double)logits[id] - sample__log_sum_exp(logits, n_vocab, r.top);
     return OK;
@@ -194,7 +189,7 @@ Status sample_pick(SampleOut *out, const SampleIn *in, void *scratch, Err *e) {
     const SampleOpts *o = in->o;
     SampleOut got = {0};
     double norm = 0;
-    Row r;
+    Row r = {0};
     TRY(look(&r, in->logits, in->n_vocab, s.peak, e));
     if (o->logprobs) {
         norm = sample__log_sum_exp(in->logits, in->n_vocab, r.top);
