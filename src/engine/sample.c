@@ -1,264 +1,217 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The sampler. One pass checks the row and finds its best token, which is all that greedy needs. Then
- * candidates come in one of three ways, none of which sorts the vocabulary; a token's weight is
- * exp((logit - best) / temp):
- *   neither limit  every token is a candidate, in id order. Weights are added up by blocks; the draw falls
- *                  into a block, and only that one is walked
- *   top-k          a heap of the k best seen so far, its root the worst of them, sorted at the end
- *   top-p alone    weights are added up by whole units of (best - logit) / temp. The first units that reach
- *                  the mass hold all that can be kept: only their tokens go into a heap, its root the best,
- *                  and leave it until the mass is reached
- * Heaps hold (logit, id) and order equal logits by id, so every choice is defined. */
+ * The sampler from outside: what options may say, and the steps of one token. A row that nothing adjusts is
+ * used where it lies; else it is copied into the scratch first. Greedy needs one pass over the row. */
 #include "engine/sample.h"
 
-#include <float.h>
 #include <math.h>
-#include <stdint.h>
+#include <string.h>
 
 #include "base/rng.h"
-
-enum { SAMPLE_MAX_TEMP = 100, BLOCK = 64, UNITS = 64 };
-
-typedef struct Cand {
-    float logit;
-    int32_t id;
-} Cand;
+#include "engine/sample_internal.h"
 
 /* ---- options ---- */
 
-Status sample_check(const SampleOpts *o, Err *e) {
-    if (!(o->temp >= 0 && o->temp <= SAMPLE_MAX_TEMP))
-        return err_set(e, ERR_ARG, "temperature %g is out of range: 0 to %d", o->temp,
-                       SAMPLE_MAX_TEMP);
-    if (o->top_k < 0 || o->top_k > INT32_MAX)
-        return err_set(e, ERR_ARG, "top_k %lld is out of range: 0 (off) to %d", (long long)o->top_k,
-                       INT32_MAX);
+/* zero_is_off: 0 is fine whatever `least` is. */
+static Status check_num(const char *field, double v, double least, double most, bool zero_is_off,
+                        Err *e) {
+    if ((v >= least && v <= most) || (zero_is_off && v == 0)) return OK;
+    return err_set(e, ERR_ARG, "%s %g is out of range: %s%g to %g", field, v,
+                   zero_is_off ? "0 (off) or " : "", least, most);
+}
+
+static Status check_int(const char *field, int64_t v, int64_t most, Err *e) {
+    if (v >= 0 && v <= most) return OK;
+    return err_set(e, ERR_ARG, "%s %lld is out of range: 0 to %lld", field, (long long)v,
+                   (long long)most);
+}
+
+static Status check_bias(const SampleOpts *o, int n_vocab, Err *e) {
+    TRY(check_int("logit_bias entries", o->n_bias, SAMPLE_MAX_BIAS, e));
+    for (int i = 0; i < o->n_bias; i++) {
+        SampleBias b = o->bias[i];
+        if (b.id < 0 || (n_vocab > 0 && b.id >= n_vocab))
+            return err_set(e, ERR_ARG, "logit_bias: token %d is out of range: 0 to %d", b.id,
+                           n_vocab > 0 ? n_vocab - 1 : INT32_MAX);
+        if (!(b.bias >= -100 && b.bias <= 100))
+            return err_set(e, ERR_ARG, "logit_bias of token %d, %g, is out of range: -100 to 100",
+                           b.id, (double)b.bias);
+        for (int j = 0; j < i; j++)
+            if (o->bias[j].id == b.id)
+                return err_set(e, ERR_ARG, "logit_bias: token %d is there twice", b.id);
+    }
+    return OK;
+}
+
+static Status check_stop_ids(const SampleOpts *o, int n_vocab, Err *e) {
+    TRY(check_int("stop_token_ids entries", o->n_stop_ids, SAMPLE_MAX_STOP_IDS, e));
+    for (int i = 0; i < o->n_stop_ids; i++) {
+        int32_t id = o->stop_ids[i];
+        if (id < 0 || (n_vocab > 0 && id >= n_vocab))
+            return err_set(e, ERR_ARG, "stop_token_ids: token %d is out of range: 0 to %d", id,
+                           n_vocab > 0 ? n_vocab - 1 : INT32_MAX);
+    }
+    return OK;
+}
+
+Status sample_check_vocab(const SampleOpts *o, int n_vocab, Err *e) {
+    TRY(check_num("temperature", o->temp, 0, SAMPLE_MAX_TEMP, false, e));
+    TRY(check_int("top_k", o->top_k, INT32_MAX, e));
     if (!(o->top_p > 0 && o->top_p <= 1))
         return err_set(e, ERR_ARG, "top_p %g is out of range: above 0, at most 1", o->top_p);
+    TRY(check_num("min_p", o->min_p, 0, 1, false, e));
+    TRY(check_num("typical_p", o->typical, 0, 1, false, e));
+    TRY(check_num("repetition_penalty", o->repetition, 0.01, SAMPLE_MAX_REPETITION, true, e));
+    TRY(check_int("repeat_last_n", o->repeat_last_n, INT32_MAX, e));
+    TRY(check_num("presence_penalty", o->presence, -2, 2, false, e));
+    TRY(check_num("frequency_penalty", o->frequency, -2, 2, false, e));
+    TRY(check_bias(o, n_vocab, e));
+    TRY(check_stop_ids(o, n_vocab, e));
+    TRY(check_int("min_tokens", o->min_tokens, INT32_MAX, e));
+    TRY(check_int("top_logprobs", o->top_logprobs, SAMPLE_MAX_TOP, e));
+    if (o->top_logprobs > 0 && !o->logprobs)
+        return err_set(e, ERR_ARG, "top_logprobs %d needs logprobs", (int)o->top_logprobs);
     return OK;
 }
 
-size_t sample_scratch_bytes(int n_vocab) { return (size_t)n_vocab * sizeof(Cand); }
+Status sample_check(const SampleOpts *o, Err *e) { return sample_check_vocab(o, 0, e); }
 
-/* ---- heap: the root is the candidate that comes first in the order `before` ---- */
+/* ---- scratch ---- */
 
-typedef bool (*Before)(Cand a, Cand b);
-
-static bool better(Cand a, Cand b) {
-    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+size_t sample_scratch_bytes(int n_vocab) {
+    size_t n = (size_t)n_vocab, b = (size_t)sample__n_block(n_vocab);
+    return n * sizeof(Cand) + b * sizeof(uint64_t) + (n + b) * sizeof(float);
 }
 
-static bool worse(Cand a, Cand b) { return better(b, a); }
-
-static void sift_down(Cand *h, int n, int i, Before before) {
-    Cand x = h[i];
-    for (;;) {
-        int c = 2 * i + 1;
-        if (c >= n) break;
-        if (c + 1 < n && before(h[c + 1], h[c])) c++;
-        if (!before(h[c], x)) break;
-        h[i] = h[c];
-        i = c;
-    }
-    h[i] = x;
+Scratch sample__scratch(void *mem, int n_vocab) {
+    Scratch s = {.cand = mem};
+    s.sum = (uint64_t *)(s.cand + n_vocab);
+    s.row = (float *)(s.sum + sample__n_block(n_vocab));
+    s.peak = s.row + n_vocab;
+    return s;
 }
 
-static void heapify(Cand *h, int n, Before before) {
-    for (int i = n / 2 - 1; i >= 0; i--) sift_down(h, n, i, before);
+/* ---- the row ---- */
+
+/* Best of a row as the model gave it. */
+static Status look(Row *r, const float *x, int n, float *peak, Err *e) {
+    TRY(sample__look(r, x, n, peak, e));
+    return r->best >= 0 ? OK : err_set(e, ERR_INTERNAL, "all %d logits are -inf", n);
 }
 
-/* Root to the end of h[n]; the heap has n - 1 left. */
-static void pop(Cand *h, int n, Before before) {
-    Cand root = h[0];
-    h[0] = h[n - 1];
-    h[n - 1] = root;
-    sift_down(h, n - 1, 0, before);
-}
-
-/* ---- looking through a row, BLOCK logits at a time ---- */
-
-/* The greatest of x[n], n <= BLOCK; *bad is set if one is NaN or +inf. Lanes, so that it compiles to vector
- * instructions. */
-static float block_max(const float *x, int n, bool *bad) {
-    enum { LANES = 8 };
-    float m[LANES];
-    int odd[LANES] = {0}, i = 0, j;
-    for (j = 0; j < LANES; j++) m[j] = -INFINITY;
-    for (; i + LANES <= n; i += LANES) {
-        for (j = 0; j < LANES; j++) {
-            m[j] = x[i + j] > m[j] ? x[i + j] : m[j];
-            odd[j] |= !(x[i + j] <= FLT_MAX);
+/* row = x where the mask allows, else -inf; how many it allows. */
+static int copy_masked(float *row, const float *x, int n, const uint32_t *mask) {
+    int n_allowed = 0;
+    for (int i = 0; i < n; i += 32) {
+        uint32_t word = mask[i / 32];
+        for (int j = 0; j < MIN(32, n - i); j++, word >>= 1) {
+            row[i + j] = word & 1 ? x[i + j] : -INFINITY;
+            n_allowed += word & 1;
         }
     }
-    for (; i < n; i++) {
-        m[0] = x[i] > m[0] ? x[i] : m[0];
-        odd[0] |= !(x[i] <= FLT_MAX);
-    }
-    for (j = 1; j < LANES; j++) {
-        m[0] = m[j] > m[0] ? m[j] : m[0];
-        odd[0] |= odd[j];
-    }
-    *bad |= odd[0] != 0;
-    return m[0];
+    return n_allowed;
 }
 
-static Status bad_logit(const float *x, int n, Err *e) {
-    int i = 0;
-    while (i < n - 1 && x[i] <= FLT_MAX) i++;
-    return err_set(e, ERR_INTERNAL, "logit of token %d is %g: the model's weights are broken", i,
-                   (double)x[i]);
+static void ban(float *row, int n, const int32_t *ids, int n_ids) {
+    for (int i = 0; i < n_ids; i++)
+        if (ids[i] >= 0 && ids[i] < n) row[ids[i]] = -INFINITY;
 }
 
-/* Lowest id of the greatest logit; ERR_INTERNAL if there is none to speak of. */
-static Status find_best(int32_t *id, const float *x, int n, Err *e) {
-    float best = -INFINITY;
-    bool bad = false;
-    int at = 0;
-    for (int i = 0; i < n; i += BLOCK) {
-        float m = block_max(x + i, MIN(BLOCK, n - i), &bad);
-        if (m <= best) continue;
-        best = m;
-        at = i;
+static void add_bias(float *row, int n, const SampleBias *b, int n_bias) {
+    for (int i = 0; i < n_bias; i++)
+        if (b[i].id >= 0 && b[i].id < n)
+            row[b[i].id] = sample__as_logit((double)row[b[i].id] + (double)b[i].bias);
+}
+
+static bool is_short(const SampleIn *in) { return in->n_out < in->o->min_tokens; }
+
+static bool is_adjusted(const SampleIn *in) {
+    const SampleOpts *o = in->o;
+    return in->mask || in->n_ban > 0 || o->n_bias > 0 || (in->hist && sample_needs_hist(o)) ||
+           (is_short(in) && in->n_end_ids + o->n_stop_ids > 0);
+}
+
+/* Steps 1 to 3: r becomes the adjusted copy. */
+static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
+    const SampleOpts *o = in->o;
+    int n = in->n_vocab;
+    if (!in->mask) memcpy(s->row, in->logits, (size_t)n * sizeof *s->row);
+    else if (copy_masked(s->row, in->logits, n, in->mask) == 0)
+        return err_set(e, ERR_ARG, "the token mask allows none of %d tokens", n);
+    ban(s->row, n, in->ban, in->n_ban);
+    if (is_short(in)) {
+        ban(s->row, n, in->end_ids, in->n_end_ids);
+        ban(s->row, n, o->stop_ids, o->n_stop_ids);
     }
-    if (bad) return bad_logit(x, n, e);
-    if (best == -INFINITY) return err_set(e, ERR_INTERNAL, "all %d logits are -inf", n);
-    while (x[at] != best) at++;
-    *id = at;
+    add_bias(s->row, n, o->bias, o->n_bias);
+    if (in->hist && sample_needs_hist(o)) sample__penalize(s->row, n, in->hist, o);
+    TRY(sample__look(r, s->row, n, s->peak, e));
+    if (r->best < 0)
+        return err_set(e, ERR_ARG, "no token is left: mask, bans and logits of -inf exclude all %d",
+                       n);
     return OK;
 }
 
-/* ---- candidates ---- */
+/* ---- log-probabilities ---- */
 
-/* The k best, best first, in c[k]. */
-static void take_top_k(Cand *c, const float *x, int n, int k) {
-    bool bad = false;
-    for (int i = 0; i < k; i++) c[i] = (Cand){x[i], i};
-    heapify(c, k, worse);
-    for (int i = k, end; i < n; i = end) {
-        end = MIN(i + BLOCK, n);
-        if (block_max(x + i, end - i, &bad) <= c[0].logit) continue;
-        for (; i < end; i++) {
-            if (x[i] <= c[0].logit) continue; /* of equals the earlier stays */
-            c[0] = (Cand){x[i], i};
-            sift_down(c, k, 0, worse);
-        }
+static void fill_top(SampleOut *out, const Row *r, int n_top, double norm, const Scratch *s) {
+    out->n_top = MIN(n_top, r->n);
+    if (out->n_top <= 0) return;
+    sample__best(r, out->n_top, s);
+    for (int i = 0; i < out->n_top; i++)
+        out->top[i] = (SampleTop){s->cand[i].id, (double)s->cand[i].logit - norm};
+}
+
+Status sample_score(SampleOut *out, const float *logits, int n_vocab, int32_t id, int n_top,
+                    void *scratch, Err *e) {
+    Scratch s = sample__scratch(scratch, n_vocab);
+    Row r = {0};
+    TRY(look(&r, logits, n_vocab, s.peak, e));
+    double norm = sample__log_sum_exp(logits, n_vocab, r.top);
+    *out = (SampleOut){.id = id};
+    fill_top(out, &r, MIN(n_top, SAMPLE_MAX_TOP), norm, &s);
+    if (id < 0) return OK;
+    out->logprob = (double)logits[id] - norm;
+    out->rank = sample__rank(logits, n_vocab, id);
+    return OK;
+}
+
+Status sample_logprob(double *out, const float *logits, int n_vocab, int32_t id, Err *e) {
+    Row r = {0};
+    TRY(look(&r, logits, n_vocab, NULL, e));
+    *out = (double)logits[id] - sample__log_sum_exp(logits, n_vocab, r.top);
+    return OK;
+}
+
+/* ---- one token ---- */
+
+Status sample_pick(SampleOut *out, const SampleIn *in, void *scratch, Err *e) {
+    Scratch s = sample__scratch(scratch, in->n_vocab);
+    const SampleOpts *o = in->o;
+    SampleOut got = {0};
+    double norm = 0;
+    Row r = {0};
+    TRY(look(&r, in->logits, in->n_vocab, s.peak, e));
+    if (o->logprobs) {
+        norm = sample__log_sum_exp(in->logits, in->n_vocab, r.top);
+        fill_top(&got, &r, (int)o->top_logprobs, norm, &s);
     }
-    for (int m = k; m > 1; m--) pop(c, m, worse);
-}
-
-static double weight(float logit, float best, double temp) {
-    return exp(((double)logit - (double)best) / temp);
-}
-
-/* How many of c[n], best first, reach `want` of mass; *kept is what they hold. */
-static int cut(double *kept, const Cand *c, int n, float best, double temp, double want) {
-    double sum = 0;
-    int m = 0;
-    while (m < n && (m == 0 || sum < want)) sum += weight(c[m++].logit, best, temp);
-    *kept = sum;
-    return m;
-}
-
-/* Tokens that may be among the best that reach share top_p, in id order in c; *want is that mass. */
-static int gather_top_p(double *want, Cand *c, const float *x, int n, float best,
-                        const SampleOpts *o) {
-    double unit[UNITS] = {0}, total = 0, sum = 0;
-    int m = 0, last = -1;
-    for (int i = 0; i < n; i++) {
-        double d = ((double)best - (double)x[i]) / o->temp;
-        unit[d < UNITS - 1 ? (int)d : UNITS - 1] += exp(-d);
+    if (is_adjusted(in)) TRY(adjust(&r, in, &s, e));
+    got.id = r.best;
+    if (o->temp > 0)
+        got.id = sample__draw(&r, o, rng_uniform(rng_key(o->seed, "sample"), 0, in->pos), &s);
+    if (o->logprobs) {
+        got.logprob = (double)in->logits[got.id] - norm;
+        got.rank = sample__rank(in->logits, in->n_vocab, got.id);
     }
-    for (int k = 0; k < UNITS; k++) total += unit[k];
-    *want = o->top_p * total;
-    while (last < UNITS - 1 && sum <= *want) sum += unit[++last];
-    double least =
-        last < UNITS - 1 ? (double)best - (last + 2) * o->temp : -HUGE_VAL; /* one to spare */
-    for (int i = 0; i < n; i++)
-        if ((double)x[i] >= least) c[m++] = (Cand){x[i], i};
-    return m;
-}
-
-/* The best of c[n] that reach `want`, which then stand at the end of c, best last. */
-static int heap_cut(double *kept, Cand *c, int n, float best, double temp, double want) {
-    double sum = 0;
-    int m = 0;
-    heapify(c, n, better);
-    while (m < n && (m == 0 || sum < want)) {
-        sum += weight(c[0].logit, best, temp);
-        pop(c, n - m, better);
-        m++;
-    }
-    *kept = sum;
-    return m;
-}
-
-/* ---- the draw ---- */
-
-/* Walk c by `step` over m candidates to where `at` of the mass lies. One without mass is never chosen. */
-static int32_t walk(const Cand *c, int step, int m, float best, double temp, double at) {
-    int32_t id = c->id;
-    double acc = 0;
-    for (int j = 0; j < m; j++, c += step) {
-        double w = weight(c->logit, best, temp);
-        if (w > 0) id = c->id;
-        acc += w;
-        if (acc > at) break;
-    }
-    return id;
-}
-
-/* Every token is a candidate: sums of blocks in `sums`, then a walk through the block that u falls into. */
-static int32_t draw_any(const float *x, int n, float best, double temp, double u, double *sums) {
-    double total = 0, before = 0;
-    int b = 0, last = 0, n_block = (n + BLOCK - 1) / BLOCK;
-    for (int k = 0; k < n_block; k++) {
-        sums[k] = 0;
-        for (int i = k * BLOCK; i < MIN(n, (k + 1) * BLOCK); i++)
-            sums[k] += weight(x[i], best, temp);
-        total += sums[k];
-        if (sums[k] > 0) last = k;
-    }
-    while (b < last && before + sums[b] <= u * total) before += sums[b++];
-    int32_t id = b * BLOCK;
-    for (int i = id; i < MIN(n, (b + 1) * BLOCK); i++) {
-        double w = weight(x[i], best, temp);
-        if (w > 0) id = i;
-        before += w;
-        if (before > u * total) break;
-    }
-    return id;
-}
-
-static int32_t draw_top_k(const float *x, int n, float best, const SampleOpts *o, double u,
-                          Cand *c) {
-    double sum = 0;
-    int m = (int)o->top_k;
-    take_top_k(c, x, n, m);
-    cut(&sum, c, m, best, o->temp, (double)INFINITY);
-    if (o->top_p < 1) m = cut(&sum, c, m, best, o->temp, o->top_p * sum);
-    return walk(c, 1, m, best, o->temp, u * sum);
-}
-
-static int32_t draw_top_p(const float *x, int n, float best, const SampleOpts *o, double u,
-                          Cand *c) {
-    double want = 0, sum = 0;
-    int m = gather_top_p(&want, c, x, n, best, o);
-    int kept = heap_cut(&sum, c, m, best, o->temp, want);
-    return walk(c + m - 1, -1, kept, best, o->temp, u * sum);
+    *out = got;
+    return OK;
 }
 
 Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOpts *o, uint64_t pos,
                    void *scratch, Err *e) {
-    int32_t best = 0;
-    TRY(find_best(&best, logits, n_vocab, e));
-    if (o->temp > 0) {
-        double u = rng_uniform(rng_key(o->seed, "sample"), 0, pos);
-        float top = logits[best];
-        if (o->top_k > 0 && o->top_k < n_vocab)
-            best = draw_top_k(logits, n_vocab, top, o, u, scratch);
-        else if (o->top_p < 1) best = draw_top_p(logits, n_vocab, top, o, u, scratch);
-        else best = draw_any(logits, n_vocab, top, o->temp, u, scratch);
-    }
-    *id = best;
+    SampleIn in = {.logits = logits, .n_vocab = n_vocab, .o = o, .pos = pos};
+    SampleOut out;
+    TRY(sample_pick(&out, &in, scratch, e));
+    *id = out.id;
     return OK;
 }
