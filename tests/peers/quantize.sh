@@ -38,7 +38,7 @@ for model; do
         if [ -e "$imatrix" ]; then compare "$model" $type --imatrix "$imatrix"; fi
     done
     compare "$model" q4_K_M --tensor-type 'ffn_(up|gate)=q5_K' --tensor-type 'blk\.[0-2]\.attn_V=q8_0'
-    compare "$model" q4_K_M --output-tensor-type q8_0 --token-embedding-type q5_K
+    compare "$model" q4_K_M --output-tensor-type q8_0 --token-embedding-type q5_1
     compare "$model" q5_K_S --leave-output-tensor
     compare "$model" q8_0 --tensor-type attn_q=q4_0 --token-embedding-type f16
     echo "$((same - before)) files the same  $model"
