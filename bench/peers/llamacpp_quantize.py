@@ -5,7 +5,8 @@ byte-exact quantizer is compared with. Python's standard library only; README.md
 
   export NODE_PATH=DIR/node_modules
   llamacpp_quantize.py file IN.gguf OUT.gguf q4_K_M [--pure] [--allow-requantize]
-                       [--leave-output-tensor] [--threads N]
+                       [--leave-output-tensor] [--imatrix M.gguf] [--tensor-type PATTERN=TYPE]...
+                       [--output-tensor-type T] [--token-embedding-type T] [--threads N]
   llamacpp_quantize.py rows IN.f32 OUT.bin q4_K --cols 256 [--weights W.f32]
 
 `rows` reads raw little-endian float32 rows of --cols values and writes blocks; --weights holds the
@@ -16,6 +17,7 @@ import ctypes
 import glob
 import os
 import platform
+import struct
 import sys
 
 FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q4_1": 3, "q8_0": 7, "q5_0": 8, "q5_1": 9, "q2_K": 10,
@@ -32,7 +34,104 @@ class QuantizeParams(ctypes.Structure):
                 ("allow_requantize", ctypes.c_bool), ("quantize_output_tensor", ctypes.c_bool),
                 ("only_copy", ctypes.c_bool), ("pure", ctypes.c_bool),
                 ("keep_split", ctypes.c_bool), ("dry_run", ctypes.c_bool),
+                ("imatrix", ctypes.c_void_p), ("kv_overrides", ctypes.c_void_p),
+                ("tensor_types", ctypes.c_void_p), ("prune_layers", ctypes.c_void_p),
                 ("rest", ctypes.c_uint64 * 32)]
+
+
+class Importance(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_char_p), ("data", ctypes.POINTER(ctypes.c_float)),
+                ("size", ctypes.c_size_t)]
+
+
+class TensorType(ctypes.Structure):
+    _fields_ = [("pattern", ctypes.c_char_p), ("type", ctypes.c_int32)]
+
+
+class KvOverride(ctypes.Structure):
+    """Strings and integers share the bytes of `value`."""
+    _fields_ = [("tag", ctypes.c_int32), ("key", ctypes.c_char * 128), ("value", ctypes.c_uint64 * 16)]
+
+
+KV_INT, KV_STR = 0, 3
+
+
+class Gguf:
+    """Metadata and f32 tensors of a small file."""
+    SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<B", 10: "<Q",
+               11: "<q", 12: "<d"}
+
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.b = f.read()
+        self.p = 24
+        n_tensors, n_kv = struct.unpack_from("<QQ", self.b, 8)
+        self.kv = {}
+        for _ in range(n_kv):
+            key, kind = self.string(), self.number("<I")
+            self.kv[key] = self.value(kind)
+        infos = []
+        for _ in range(n_tensors):
+            name, n_dims = self.string(), self.number("<I")
+            ne = [self.number("<Q") for _ in range(n_dims)]
+            infos.append((name, ne, self.number("<I"), self.number("<Q")))
+        base = -(-self.p // 32) * 32
+        self.tensors = {}
+        for name, ne, _, at in infos:
+            n = 1
+            for x in ne:
+                n *= x
+            self.tensors[name] = (ne, (ctypes.c_float * n).from_buffer_copy(self.b, base + at))
+
+    def number(self, fmt):
+        v = struct.unpack_from(fmt, self.b, self.p)[0]
+        self.p += struct.calcsize(fmt)
+        return v
+
+    def string(self):
+        n = self.number("<Q")
+        self.p += n
+        return self.b[self.p - n:self.p]
+
+    def value(self, kind):
+        if kind == 8:
+            return self.string()
+        if kind == 9:
+            of, n = self.number("<I"), self.number("<Q")
+            return [self.value(of) for _ in range(n)]
+        return self.number(self.SCALARS[kind])
+
+
+def add_importance(params, path, keep):
+    """Means from a file's sums and counts, and the metadata that llama.cpp's program adds."""
+    g, entries = Gguf(path), []
+    for name, (ne, sums) in g.tensors.items():
+        if not name.endswith(b".in_sum2"):
+            continue
+        base = name[:-len(b".in_sum2")]
+        counts = g.tensors[base + b".counts"][1]
+        for i in range(len(sums)):
+            c = counts[i // ne[0]]
+            sums[i] = ctypes.c_float(sums[i] / c).value if c > 0 else 1.0
+        entries.append(Importance(base, sums, len(sums)))
+        keep.append(sums)
+    table = (Importance * (len(entries) + 1))(*entries)
+    facts = [(b"file", KV_STR, path.encode()), (b"dataset", KV_STR, g.kv[b"imatrix.datasets"][0]),
+             (b"entries_count", KV_INT, len(entries)), (b"chunks_count", KV_INT, g.kv[b"imatrix.chunk_count"])]
+    over = (KvOverride * (len(facts) + 1))()
+    for o, (key, tag, v) in zip(over, facts):
+        o.tag, o.key = tag, b"quantize.imatrix." + key
+        raw = v[:127] if tag == KV_STR else struct.pack("<q", v)
+        ctypes.memmove(o.value, raw + bytes(128 - len(raw)), 128)
+    keep += [table, over]
+    params.imatrix, params.kv_overrides = ctypes.addressof(table), ctypes.addressof(over)
+
+
+def add_tensor_types(params, words, keep):
+    rows = [w.rsplit("=", 1) for w in words]
+    table = (TensorType * (len(rows) + 1))(*[TensorType(p.lower().encode(), ROW_TYPES[t]) for p, t in rows])
+    keep.append(table)
+    params.tensor_types = ctypes.addressof(table)
 
 
 def folder():
@@ -63,6 +162,15 @@ def quantize_file(a):
     params.nthread, params.ftype = a.threads, FILE_TYPES[a.type]
     params.pure, params.allow_requantize = a.pure, a.allow_requantize
     params.quantize_output_tensor = not a.leave_output_tensor
+    keep = []  # what params points to
+    if a.output_tensor_type:
+        params.output_tensor_type = ROW_TYPES[a.output_tensor_type]
+    if a.token_embedding_type:
+        params.token_embedding_type = ROW_TYPES[a.token_embedding_type]
+    if a.imatrix:
+        add_importance(params, a.imatrix, keep)
+    if a.tensor_type:
+        add_tensor_types(params, a.tensor_type, keep)
     llama.llama_model_quantize.restype = ctypes.c_uint32
     return llama.llama_model_quantize(a.src.encode(), a.dst.encode(), ctypes.byref(params))
 
@@ -108,6 +216,10 @@ def main():
     file.add_argument("--pure", action="store_true", help="one type for every matrix")
     file.add_argument("--allow-requantize", action="store_true")
     file.add_argument("--leave-output-tensor", action="store_true")
+    file.add_argument("--imatrix", help="a GGUF file of sums and counts")
+    file.add_argument("--tensor-type", action="append", metavar="PATTERN=TYPE")
+    file.add_argument("--output-tensor-type", choices=ROW_TYPES)
+    file.add_argument("--token-embedding-type", choices=ROW_TYPES)
     file.add_argument("--threads", type=int, default=os.cpu_count())
     rows.add_argument("--cols", type=int, required=True)
     rows.add_argument("--weights", help="float32 importance of each column")

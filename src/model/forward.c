@@ -91,8 +91,13 @@ typedef struct Pass {
     const Batch *b;
 } Pass;
 
+static void observe(const Pass *p, const Weight *w, BufAt x, size_t ldx, int T) {
+    if (p->m->observer) p->m->observer(p->m->observer_ctx, w, x, ldx, T);
+}
+
 static void run_linear(const Pass *p, const Linear *l, BufAt x, size_t ldx, BufAt y, size_t ldy,
                        bool add) {
+    observe(p, &l->w, x, ldx, p->b->T);
     p->ops->linear(p->dev, &(LinearArgs){.y = y,
                                          .ldy = ldy,
                                          .x = x,
@@ -180,6 +185,7 @@ static void run_head(const Pass *p) {
         p->ops->copy(p->dev, buf_add(w->h, (size_t)i * C), buf_add(w->x, (size_t)p->b->out[i] * C),
                      C);
     run_norm(p, w->out, w->h, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
+    observe(p, &p->m->output, w->out, C, p->b->n_out);
     p->ops->linear(p->dev, &(LinearArgs){.y = w->logits,
                                          .ldy = V,
                                          .x = w->out,

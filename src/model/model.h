@@ -154,6 +154,10 @@ typedef struct LayerWeights {
 
 typedef struct ModelWork ModelWork; /* activations of a forward pass */
 
+/* Told of each product in model_forward before it is made: w times the T rows of w->cols floats at x, which
+ * are on the device and ldx apart. */
+typedef void (*ModelObserver)(void *ctx, const Weight *w, BufAt x, size_t ldx, int T);
+
 typedef struct Model {
     ModelConfig cfg;
     Device *dev;   /* borrowed */
@@ -168,9 +172,11 @@ typedef struct Model {
     LayerWeights *layer; /* owned, [n_layer] */
     float *
         rope_factor; /* owned, [n_rot] divisors of the frequencies (rope_freqs.weight); NULL: none */
-    float *rope_freq; /* owned, [n_rot]: angle per position, scaling and factors applied */
-    float rope_gain;  /* q and k are multiplied by it as they are rotated */
-    ModelWork *work;  /* owned; see model_reserve */
+    float *rope_freq;       /* owned, [n_rot]: angle per position, scaling and factors applied */
+    float rope_gain;        /* q and k are multiplied by it as they are rotated */
+    ModelWork *work;        /* owned; see model_reserve */
+    ModelObserver observer; /* NULL: none */
+    void *observer_ctx;     /* borrowed */
 } Model;
 
 /* Map, check every tensor's name, shape and type, bind. ERR_FORMAT names what is wrong with its limit. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From file to file. A plan fixes order and type of every tensor and is declared to the writer; then each
- * tensor passes through a slab of SLAB elements: the team's tiles expand their part to f32, look for values
- * that are none, and quantize it into the slab, which is written. Blocks never cross a tile (TILE is a
- * multiple of every block and blocks divide rows), so a tensor is one flat run of elements here.
+ * From file to file. A plan (plan.c) fixes order and type of every tensor and is declared to the writer;
+ * then each tensor passes through slabs: the team's tiles expand their part to f32, look for values that
+ * are none, and quantize it into the slab, which is written. Tiles are whole blocks, so without importance
+ * a tensor is one flat run of elements; with importance they are whole rows.
  * The calling thread writes; tiles only touch their own part of the slab. */
 #include <float.h>
 #include <math.h>
@@ -11,52 +11,39 @@
 #include <string.h>
 
 #include "base/io.h"
-#include "base/team.h"
-#include "kernel/kernel.h"
-#include "quant/quant.h"
+#include "quant/internal.h"
+#include "tensor/half.h"
 
-enum { TILE = 1 << 14, SLAB = 1 << 20, COPY_BYTES = 4 << 20 };
-
-typedef struct Item {
-    const GgufTensor *t; /* borrowed from the input */
-    DType type;          /* in the output */
-    uint64_t n_bytes;    /* in the output */
-} Item;
-
-typedef struct Job {
-    const QuantOpts *o;
-    Kern kern;
-    Team *team;
-    Gguf *g;
-    GgufW *w;
-    Item *items; /* owned; in output order */
-    size_t n_items;
-    uint8_t *slab;        /* owned; SLAB elements of the widest output, f16 */
-    float *scratch;       /* owned; [team size][TILE] */
-    uint64_t done, total; /* bytes of input */
-} Job;
+enum { COPY_BYTES = 4 << 20 };
 
 /* One slab of one tensor. */
 typedef struct Slab {
-    Job *j;
-    const Item *item;
+    QuantJob *j;
+    const QuantItem *item;
+    size_t tile;    /* elements */
     uint64_t first; /* element */
     size_t n;
-    float limit; /* greatest magnitude the type can hold */
+    const float *w; /* importance of the columns, or NULL */
+    float limit;    /* greatest magnitude the type can hold */
     _Atomic uint64_t
         bad; /* [atomic] lowest element that is not finite or too large; UINT64_MAX: none */
 } Slab;
 
 /* ---- tiles ---- */
 
-/* Scales are f16, with at most 65504. */
+/* Scales are f16, with at most 65504, times the greatest integers of the type. */
 static float greatest(DType type) {
     switch (type) {
     case DT_F16: return 0x1.ffdffep15f; /* the last that does not round to infinity */
     case DT_Q8_0: return 127 * 65504.0f;
     case DT_Q4_0: return 8 * 65504.0f;
-    case DT_BF16: return 0x1.fefffep127f;
-    default: return 31 * 127 * 65504.0f; /* q6_k: half scale times 8-bit scale times 6-bit number */
+    case DT_Q4_1: return 15 * 65504.0f;
+    case DT_Q5_0: return 16 * 65504.0f;
+    case DT_Q5_1: return 31 * 65504.0f;
+    case DT_Q4_K: return 15 * 63 * 65504.0f;
+    case DT_Q5_K: return 31 * 63 * 65504.0f;
+    case DT_Q6_K: return 32 * 128 * 65504.0f;
+    default: return 0x1.fefffep127f; /* bf16 */
     }
 }
 
@@ -70,6 +57,30 @@ static size_t find_bad(const float *x, size_t n, float limit) {
     return i;
 }
 
+static bool is_finite_f16(const void *p) {
+    uint16_t h;
+    memcpy(&h, p, sizeof h);
+    return (h & 0x7c00) != 0x7c00;
+}
+
+/* Where the f16 numbers of a block stand: one or two in a row. */
+static size_t scales_at(DType type, int *n) {
+    *n = type == DT_Q4_1 || type == DT_Q5_1 || type == DT_Q4_K || type == DT_Q5_K ? 2 : 1;
+    return type == DT_Q6_K ? 208 : 0;
+}
+
+/* First element of the first block whose scale became infinite or NaN; n if there is none. */
+static size_t find_bad_scale(DType type, const uint8_t *y, size_t n) {
+    const DTypeInfo *info = dtype_info(type);
+    int n_scales;
+    size_t at = scales_at(type, &n_scales), block = (size_t)info->block;
+    if (!info->is_quantized) return n;
+    for (size_t i = 0; i < n; i += block, y += info->block_bytes)
+        for (int k = 0; k < n_scales; k++)
+            if (!is_finite_f16(y + at + 2 * (size_t)k)) return i;
+    return n;
+}
+
 static void report_bad(Slab *s, uint64_t element) {
     uint64_t old = atomic_load_explicit(&s->bad, memory_order_relaxed);
     while (element < old &&
@@ -79,31 +90,42 @@ static void report_bad(Slab *s, uint64_t element) {
 
 static void quantize_tile(void *ctx, int64_t tile, int worker) {
     Slab *s = ctx;
-    const Job *j = s->j;
-    size_t at = (size_t)tile * TILE, n = MIN(s->n - at, TILE);
+    const QuantJob *j = s->j;
+    size_t at = (size_t)tile * s->tile, n = MIN(s->n - at, s->tile);
     DType from = s->item->t->type, to = s->item->type;
-    float *x = j->scratch + (size_t)worker * TILE;
+    float *x = j->scratch + (size_t)worker * j->tile_max;
+    uint8_t *y = j->slab + dtype_bytes(to, at);
     const uint8_t *src = (const uint8_t *)s->item->t->data + dtype_bytes(from, s->first + at);
     j->kern.to_f32[from](x, src, n);
-    size_t bad = find_bad(x, n, s->limit);
+    size_t bad = find_bad(x, n, s->limit), cols = (size_t)s->item->t->ne[0];
+    if (bad == n && s->w) j->kern.quant[to](y, x, s->w, n / cols, cols);
+    else if (bad == n) j->kern.from_f32[to](y, x, n);
+    if (bad == n) bad = find_bad_scale(to, y, n);
     if (bad < n) report_bad(s, s->first + at + bad);
-    else j->kern.from_f32[to](j->slab + dtype_bytes(to, at), x, n);
 }
 
 static Status bad_value(const Slab *s, Err *e) {
     const GgufTensor *t = s->item->t;
-    uint64_t i = s->bad;
-    float x;
-    s->j->kern.to_f32[t->type](&x, (const uint8_t *)t->data + dtype_bytes(t->type, i), 1);
+    DType from = t->type, to = s->item->type;
+    uint64_t i = s->bad, start = i - i % (uint64_t)dtype_info(from)->block;
+    float x[256], v;
+    s->j->kern.to_f32[from](x, (const uint8_t *)t->data + dtype_bytes(from, start),
+                            (size_t)dtype_info(from)->block);
+    v = x[i - start];
+    if (fabsf(v) <= s->limit)
+        return err_set(
+            e, ERR_FORMAT,
+            "tensor %.*s: the block at element %llu spans more than the scales of %s hold",
+            (int)t->name.n, t->name.p, (unsigned long long)i, dtype_name(to));
     return err_set(e, ERR_FORMAT, "tensor %.*s: element %llu is %g, the limit of %s is %g",
-                   (int)t->name.n, t->name.p, (unsigned long long)i, (double)x,
-                   dtype_name(s->item->type), (double)s->limit);
+                   (int)t->name.n, t->name.p, (unsigned long long)i, (double)v, dtype_name(to),
+                   (double)s->limit);
 }
 
 /* ---- tensors ---- */
 
 /* n_bytes of input at src are done and not needed any more. */
-static Status tick(Job *j, const uint8_t *src, size_t n_bytes, Err *e) {
+static Status tick(QuantJob *j, const uint8_t *src, size_t n_bytes, Err *e) {
     io_map_release(src, n_bytes);
     j->done += n_bytes;
     if (j->o->progress) j->o->progress(j->o->progress_ctx, j->done, j->total);
@@ -112,25 +134,35 @@ static Status tick(Job *j, const uint8_t *src, size_t n_bytes, Err *e) {
     return OK;
 }
 
-static Status convert(Job *j, const Item *item, Err *e) {
-    const GgufTensor *t = item->t;
-    for (uint64_t at = 0; at < t->n_elem; at += SLAB) {
+static Status convert_slab(Slab *s, Err *e) {
+    const GgufTensor *t = s->item->t;
+    QuantJob *j = s->j;
+    team_run(j->team, (int64_t)((s->n + s->tile - 1) / s->tile), quantize_tile, s);
+    if (s->bad != UINT64_MAX) return bad_value(s, e);
+    TRY(gguf_w_data(j->w, j->slab, dtype_bytes(s->item->type, s->n), e));
+    return tick(j, (const uint8_t *)t->data + dtype_bytes(t->type, s->first),
+                dtype_bytes(t->type, s->n), e);
+}
+
+static Status convert(QuantJob *j, const QuantItem *it, Err *e) {
+    QuantCut cut = quant__cut(it);
+    for (uint64_t at = 0, n; at < it->t->n_elem; at += n) {
+        uint64_t matrix = at / cut.matrix, end = (matrix + 1) * cut.matrix;
+        n = MIN(end - at, cut.slab);
         Slab s = {.j = j,
-                  .item = item,
+                  .item = it,
+                  .tile = cut.tile,
                   .first = at,
-                  .n = (size_t)MIN(t->n_elem - at, SLAB),
-                  .limit = greatest(item->type),
+                  .n = (size_t)n,
+                  .w = it->w ? it->w + matrix * it->t->ne[0] : NULL,
+                  .limit = greatest(it->type),
                   .bad = UINT64_MAX};
-        team_run(j->team, (int64_t)((s.n + TILE - 1) / TILE), quantize_tile, &s);
-        if (s.bad != UINT64_MAX) return bad_value(&s, e);
-        TRY(gguf_w_data(j->w, j->slab, dtype_bytes(item->type, s.n), e));
-        TRY(tick(j, (const uint8_t *)t->data + dtype_bytes(t->type, at), dtype_bytes(t->type, s.n),
-                 e));
+        TRY(convert_slab(&s, e));
     }
     return OK;
 }
 
-static Status copy(Job *j, const GgufTensor *t, Err *e) {
+static Status copy(QuantJob *j, const GgufTensor *t, Err *e) {
     const uint8_t *p = t->data;
     for (uint64_t at = 0, n; at < t->n_bytes; at += n) {
         n = MIN(t->n_bytes - at, COPY_BYTES);
@@ -140,57 +172,19 @@ static Status copy(Job *j, const GgufTensor *t, Err *e) {
     return OK;
 }
 
-static Status write_tensors(Job *j, Err *e) {
+static Status write_tensors(QuantJob *j, Err *e) {
     for (size_t i = 0; i < j->n_items; i++) {
-        const Item *it = &j->items[i];
-        if (it->type == it->t->type) TRY(copy(j, it->t, e));
+        const QuantItem *it = &j->items[i];
+        if (!quant__converts(it)) TRY(copy(j, it->t, e));
         else TRY(convert(j, it, e));
         io_map_release(it->t->data, it->t->n_bytes); /* pages that slabs share */
     }
     return OK;
 }
 
-/* ---- plan ---- */
+/* ---- the file ---- */
 
-static int by_name(const void *a, const void *b) {
-    return quant_compare_names(((const Item *)a)->t->name, ((const Item *)b)->t->name);
-}
-
-static Status check_source(const Job *j, const Item *it, Err *e) {
-    const GgufTensor *t = it->t;
-    if (it->type == t->type) return OK;
-    if (dtype_info(t->type)->is_quantized)
-        return err_set(e, ERR_UNSUPPORTED,
-                       "tensor %.*s is %s already: start from the f32, f16 or bf16 file",
-                       (int)t->name.n, t->name.p, dtype_name(t->type));
-    if (!j->kern.to_f32[t->type] || !j->kern.from_f32[it->type])
-        return err_set(e, ERR_UNSUPPORTED, "tensor %.*s: no conversion from %s to %s",
-                       (int)t->name.n, t->name.p, dtype_name(t->type), dtype_name(it->type));
-    return OK;
-}
-
-static Status plan(Job *j, Err *e) {
-    QuantRules r = {.type = j->o->type,
-                    .pure = j->o->pure,
-                    .has_output = gguf_find_tensor(j->g, "output.weight") != NULL,
-                    .has_q6_k = dtype_info(14) && j->kern.from_f32[14] && j->kern.gemv[14]};
-    j->n_items = gguf_n_tensors(j->g);
-    j->items = mem_new_n(Item, j->n_items);
-    if (!j->items) return err_set(e, ERR_NOMEM, "plan of %zu tensors", j->n_items);
-    for (size_t i = 0; i < j->n_items; i++) {
-        Item *it = &j->items[i];
-        it->t = gguf_tensor_at(j->g, i);
-        it->type = quant_type_for(&r, it->t);
-        it->n_bytes =
-            it->type == it->t->type ? it->t->n_bytes : dtype_bytes(it->type, it->t->n_elem);
-        j->total += it->t->n_bytes;
-        TRY(check_source(j, it, e));
-    }
-    qsort(j->items, j->n_items, sizeof *j->items, by_name);
-    return OK;
-}
-
-static Status check_disk(const Job *j, const char *path, Err *e) {
+static Status check_disk(const QuantJob *j, const char *path, Err *e) {
     uint64_t want = 0, have = 0;
     for (size_t i = 0; i < j->n_items; i++) want += j->items[i].n_bytes;
     TRY(io_disk_free(&have, path, e));
@@ -199,45 +193,45 @@ static Status check_disk(const Job *j, const char *path, Err *e) {
                    (unsigned long long)(want >> 20), (unsigned long long)(have >> 20));
 }
 
-/* Metadata in its order, what is known better here at its end; tensors in theirs. */
-static void declare(Job *j) {
-    static const char version[] = "general.quantization_version", file_type[] = "general.file_type";
-    for (size_t i = 0; i < gguf_n_kv(j->g); i++) {
-        const GgufKv *kv = gguf_kv_at(j->g, i);
-        if (!slice_eq_str(kv->key, version) && !slice_eq_str(kv->key, file_type))
-            gguf_w_kv(j->w, kv);
-    }
-    gguf_w_u32(j->w, version, 2);
-    gguf_w_u32(j->w, file_type, (uint32_t)quant_file_type(j->o->type));
+/* Buffers for the largest tile and slab there are. */
+static Status alloc_buffers(QuantJob *j, Err *e) {
+    size_t slab = 0, n = 0;
     for (size_t i = 0; i < j->n_items; i++) {
-        const Item *it = &j->items[i];
-        gguf_w_tensor(j->w, it->t->name, it->type, it->t->n_dims, it->t->ne);
+        const QuantItem *it = &j->items[i];
+        QuantCut cut = quant__cut(it);
+        if (!quant__converts(it)) continue;
+        j->tile_max = MAX(j->tile_max, (size_t)MIN(cut.tile, it->t->n_elem));
+        slab = MAX(slab, dtype_bytes(it->type, (size_t)MIN(cut.slab, it->t->n_elem)));
     }
-}
-
-/* ---- the file ---- */
-
-static Status open_job(Job *j, const char *in, Err *e) {
-    TRY(gguf_open(&j->g, in, e));
-    TRY(kern_init(&j->kern, j->o->cpu, e));
-    TRY(plan(j, e));
-    TRY(team_new(&j->team, MAX(j->o->n_threads, 1), e));
-    j->slab = mem_alloc_n(SLAB, sizeof(uint16_t));
-    j->scratch = mem_new_n(float, (size_t)team_size(j->team) * TILE);
-    if (!j->slab || !j->scratch) return err_set(e, ERR_NOMEM, "quantizer buffers");
+    if (mem_mul(&n, (size_t)team_size(j->team), MAX(j->tile_max, 1)))
+        j->scratch = mem_alloc_n(n, sizeof(float));
+    j->slab = mem_alloc_n(MAX(slab, 1), 1);
+    if (!j->slab || !j->scratch)
+        return err_set(e, ERR_NOMEM, "quantizer buffers for tiles of %zu elements", j->tile_max);
     return OK;
 }
 
-static Status write_file(Job *j, const char *out, Err *e) {
+static Status write_file(QuantJob *j, const char *out, Err *e) {
     TRY(check_disk(j, out, e));
+    TRY(team_new(&j->team, MAX(j->o->n_threads, 1), e));
+    TRY(alloc_buffers(j, e));
     TRY(gguf_w_new(&j->w, out, GGUF_DEFAULT_ALIGNMENT, true, e));
-    declare(j);
+    quant__declare(j);
     TRY(gguf_w_begin(j->w, e));
     TRY(write_tensors(j, e));
-    return gguf_w_end(j->w, e);
+    TRY(gguf_w_end(j->w, e));
+    return io_file_size(&j->st.file_out, out, e);
 }
 
-static void close_job(Job *j) {
+static Status run_job(QuantJob *j, const char *in, const char *out, Err *e) {
+    TRY(gguf_open(&j->g, in, e));
+    TRY(kern_init(&j->kern, j->o->cpu, e));
+    TRY(quant__plan(j, e));
+    TRY(io_file_size(&j->st.file_in, in, e));
+    return j->o->dry_run ? OK : write_file(j, out, e);
+}
+
+static void close_job(QuantJob *j) {
     gguf_w_free(j->w);
     mem_free(j->slab);
     mem_free(j->scratch);
@@ -246,26 +240,28 @@ static void close_job(Job *j) {
     gguf_close(j->g);
 }
 
-static void count(QuantStats *st, const Job *j) {
-    *st = (QuantStats){.n_tensors = j->n_items, .bytes_in = j->total};
+static void count(QuantJob *j) {
+    QuantStats *st = &j->st;
+    st->n_tensors = j->n_items;
+    st->bytes_in = j->total;
     for (size_t i = 0; i < j->n_items; i++) {
-        st->n_params += j->items[i].t->n_elem;
-        st->bytes_out += j->items[i].n_bytes;
-        st->n_of_type[j->items[i].type]++;
+        const QuantItem *it = &j->items[i];
+        st->n_params += it->t->n_elem;
+        st->bytes_out += it->n_bytes;
+        st->n_of_type[it->type]++;
+        st->n_fallback += it->is_fallback;
+        st->n_weighted += it->w != NULL;
     }
 }
 
 Status quant_file(QuantStats *st, const char *in, const char *out, const QuantOpts *o, Err *e) {
-    Job j = {.o = o};
-    QuantStats s = {0};
-    if (quant_file_type(o->type) < 0 || o->type == DT_F32)
-        return err_set(e, ERR_ARG, "type %s: choose f16, bf16, q8_0 or q4_0", dtype_name(o->type));
-    Status status = open_job(&j, in, e);
-    if (status == OK) status = write_file(&j, out, e);
-    if (status == OK) count(&s, &j);
+    QuantJob j = {.o = o};
+    if (!o->mix) return err_set(e, ERR_ARG, "no type: choose %s", quant_mix_names());
+    Status status = run_job(&j, in, out, e);
+    if (status == OK) {
+        count(&j);
+        *st = j.st;
+    }
     close_job(&j);
-    if (status == OK) status = io_file_size(&s.file_in, in, e);
-    if (status == OK) status = io_file_size(&s.file_out, out, e);
-    if (status == OK) *st = s;
     return status;
 }

@@ -29,7 +29,7 @@ static void make_input(void) {
 
 static void sweep(FaultKind kind) {
     QuantStats st;
-    QuantOpts o = {.type = DT_Q8_0, .n_threads = 2};
+    QuantOpts o = {.mix = quant_mix_find("q8_0"), .n_threads = 2};
     int n_failed = 0;
     make_input();
     OK_(quant_file(&st, in, out, &o, TERR)); /* what is made once and kept is made here */

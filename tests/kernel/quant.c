@@ -2,6 +2,7 @@
  * Conversions: every bit pattern of the 16-bit types, ties and ends of the f32 side, and blocks against
  * the rules written out once more. */
 #include "common.h"
+#include "kernel/quant_inputs.h"
 
 static const char *slot_name(const char *what, DType t) {
     static char name[32];
@@ -239,6 +240,118 @@ TEST(blocks_of_any_bytes_to_f32) {
             ref.to_f32[DT_Q4_0](yr, q4, N * QK);
             kt_same("to_f32 q4_0", y, yr, N * QK * sizeof *y);
             kt_free();
+        }
+    }
+}
+
+/* ---- every block type, with and without importance ---- */
+
+/* Of llama.cpp's bytes, folded to 32 bits; kinds of rows x kinds of weights, see quant_inputs.h. Made by
+ * tests/peers/quant_rows.sh --hashes. */
+static const uint32_t hashes[COUNT_OF(qi_types)][QI_KINDS * QI_WEIGHTS] = {
+    {0x0b870c9a, 0x0b870c9a, 0x0b870c9a, 0x0b870c9a, 0xa117bedc, 0xa117bedc,
+     0xa117bedc, 0xa117bedc, 0x49395eee, 0x49395eee, 0x49395eee, 0x49395eee,
+     0x387740b0, 0x387740b0, 0x387740b0, 0x387740b0, 0xe3bc6547, 0xe3bc6547,
+     0xe3bc6547, 0xe3bc6547, 0x3983e046, 0x3983e046, 0x3983e046, 0x3983e046}, /* q8_0 */
+    {0xcfc0e45d, 0xe2db1f56, 0xd79b2f88, 0x4eb5555c, 0x13c3f97c, 0x52c7d20e,
+     0x615e3b0a, 0x37a5d079, 0x77c0def7, 0xb49831a6, 0x227d32ae, 0xa1cd82a2,
+     0x64da1582, 0x192d37c8, 0xe0c81e08, 0xe104e580, 0xa265e61d, 0x4b3ef48f,
+     0x8db543b2, 0x95962f60, 0xc96310a8, 0xc3c07832, 0x55aaf26f, 0x79e9141e}, /* q4_0 */
+    {0x33827038, 0x7b250fd5, 0x1169ad8d, 0x0a67f45b, 0xbf56e0c9, 0x1a4f9c90,
+     0x3276f6be, 0xed4cce29, 0xcf30ddc2, 0x8da8598f, 0x8da8598f, 0x8da8598f,
+     0x12e18fdd, 0x84abe1f4, 0xbb6c46f3, 0x75b02c70, 0xf3f41be6, 0x3719cd3a,
+     0x76e3560e, 0xc0fb7163, 0xc87cd7e0, 0x2c8d6da6, 0x31987554, 0x6cc64e3f}, /* q4_1 */
+    {0x4b435820, 0xeaa83a7f, 0x6ce48991, 0x9ac4f36b, 0xa7175127, 0x5be64227,
+     0x799746e3, 0x125c22b8, 0x5593a03a, 0x095dbff7, 0x0ae3fd2f, 0x23905bd7,
+     0xb214aab7, 0xa4484db0, 0x80d01e4c, 0x00fdca8f, 0x73a5918d, 0x8c6fe4f1,
+     0x11376141, 0x51e71872, 0x058a1dbd, 0xa4ddc07a, 0xc5ac9d7d, 0xfbd82722}, /* q5_0 */
+    {0x17115c86, 0x90bc2229, 0x980bd6b7, 0x3c0f023b, 0xc280e905, 0xc3c7f935,
+     0xf5dbcc1b, 0x7ce6b930, 0x23497c18, 0x514fe98b, 0xe73df38c, 0x526fc2f8,
+     0xcb388aea, 0x01a846de, 0x29c43039, 0x270aa748, 0x389438be, 0x0845ffdb,
+     0x653222a1, 0x3035539b, 0x43e49f4b, 0x2ac0e142, 0x61cfeb5e, 0x300432fe}, /* q5_1 */
+    {0x8625b6df, 0x0104fe30, 0x52146720, 0xb919da8f, 0x89150a4e, 0x8410d23c,
+     0xec9f1d22, 0x796a7267, 0xf8924805, 0x7788f355, 0xe1b0a45c, 0x9b31a92f,
+     0xf43edfea, 0x23b58a5b, 0x09ee66b5, 0x1e33d51c, 0xe2667292, 0x1cae5222,
+     0x3cd6cdf6, 0xd86c3705, 0x7a4db2f8, 0x16773e29, 0x784fe75d, 0xb3dffb57}, /* q4_K */
+    {0xf3287c20, 0xb0e7cb0f, 0xa666567e, 0x6b70226c, 0xfe88ddbc, 0x72f857ef,
+     0xa029e73a, 0x70047d75, 0xff12b7bb, 0x87969b77, 0xd9a47671, 0xb3fdfa59,
+     0x38b32897, 0x43a194fe, 0x2376df72, 0x33cfeaf3, 0xe26ddc63, 0x638867f0,
+     0x701c1990, 0x71fccc95, 0xd2cfd26d, 0xd74e46c2, 0xa1b0a12c, 0xfcb6c455}, /* q5_K */
+    {0x6e523243, 0xffda80d1, 0xfdca8536, 0xa08e7521, 0xbb101df7, 0x2e1021d0,
+     0x8ba30a82, 0xcd53ce0b, 0xfaaf476e, 0xfaaf476e, 0xc00f32af, 0x3c024f4f,
+     0x523f8c03, 0x571ca221, 0xfd889514, 0x930d630b, 0xab83e83b, 0x64057576,
+     0xd94c7dae, 0x01b1071f, 0x42b2e5b9, 0xbcd41599, 0x25ea6480, 0x6a93403a}, /* q6_K */
+};
+
+TEST(blocks_have_the_published_bytes) {
+    static float x[QI_N], w[QI_COLS];
+    for (int l = 0; l < CPU_LEVELS; l++) {
+        if (!kt_level(l)) continue;
+        for (int i = 0; i < QI_KINDS * QI_WEIGHTS; i++) {
+            const float *pw = i % QI_WEIGHTS ? w : NULL;
+            qi_rows(x, i / QI_WEIGHTS);
+            qi_weights(w, i % QI_WEIGHTS);
+            for (size_t t = 0; t < COUNT_OF(qi_types); t++) {
+                size_t bytes = dtype_bytes(qi_types[t], QI_N);
+                uint8_t *y = kt_bytes(bytes);
+                kt.quant[qi_types[t]](y, x, pw, QI_ROWS, QI_COLS);
+                uint64_t h = qi_hash(y, bytes);
+                if ((uint32_t)(h ^ h >> 32) != hashes[t][i])
+                    FAIL("quant %s, rows %d, weights %d", dtype_name(qi_types[t]), i / QI_WEIGHTS,
+                         i % QI_WEIGHTS);
+                if (!pw) {
+                    kt.from_f32[qi_types[t]](y, x, QI_N);
+                    EQ(qi_hash(y, bytes), h);
+                }
+                kt_free();
+            }
+        }
+    }
+}
+
+/* Rows of every number of blocks, as many as leave lanes empty; arrays that end at a page's end. */
+TEST(any_number_of_rows_and_blocks_is_refs) {
+    Kern ref = kt_ref();
+    for (int l = 1; l < CPU_LEVELS; l++) {
+        if (!kt_level(l)) continue;
+        for (uint64_t seed = 1; seed <= 48; seed++) {
+            kt_start(seed);
+            DType t = qi_types[seed % COUNT_OF(qi_types)];
+            size_t cols = (size_t)(dtype_info(t)->block * kt_int(1, 5)),
+                   rows = (size_t)kt_int(1, 35);
+            float *x = kt_normals(rows * cols, 0.02f), *w = kt_floats(cols);
+            for (size_t i = 0; i < cols; i++) w[i] = kt_uniform(0, 4);
+            size_t bytes = dtype_bytes(t, rows * cols);
+            uint8_t *y = kt_bytes(bytes), *yr = kt_bytes(bytes);
+            kt.quant[t](y, x, w, rows, cols);
+            ref.quant[t](yr, x, w, rows, cols);
+            kt_same("quant", y, yr, bytes);
+            kt.from_f32[t](y, x, rows * cols);
+            ref.from_f32[t](yr, x, rows * cols);
+            kt_same("from_f32", y, yr, bytes);
+            kt_free();
+        }
+    }
+}
+
+/* The decoded values are near, whatever the type: what a block costs in bits bounds its error. */
+TEST(blocks_decode_to_what_they_were) {
+    static const double within[] = {0.007, 0.09, 0.09, 0.045, 0.045, 0.09, 0.045, 0.02};
+    static float x[QI_N], y[QI_N];
+    static uint8_t b[QI_N * 2];
+    qi_rows(x, 0);
+    for (int l = 0; l < CPU_LEVELS; l++) {
+        if (!kt_level(l)) continue;
+        for (size_t t = 0; t < COUNT_OF(qi_types); t++) {
+            double err = 0, sum = 0;
+            kt.from_f32[qi_types[t]](b, x, QI_N);
+            kt.to_f32[qi_types[t]](y, b, QI_N);
+            for (int i = 0; i < QI_N; i++) {
+                err += pow((double)x[i] - (double)y[i], 2);
+                sum += pow((double)x[i], 2);
+            }
+            if (!(sqrt(err / sum) < within[t]))
+                FAIL("%s: relative error %g", dtype_name(qi_types[t]), sqrt(err / sum));
         }
     }
 }

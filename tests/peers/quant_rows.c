@@ -2,7 +2,8 @@
  * Rows of many kinds, quantized by the kernels of every level and by llama.cpp's ggml, byte by byte. Built
  * and run by quant_rows.sh, which says how; not part of `make test`.
  *
- *   quant_rows LIBGGML_BASE.so [SECONDS [SEED]] */
+ *   quant_rows LIBGGML_BASE.so [SECONDS [SEED]]
+ *   quant_rows LIBGGML_BASE.so --hashes     the table of tests/kernel/quant.c, from llama.cpp's bytes */
 #include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include "base/clock.h"
 #include "base/rng.h"
 #include "kernel/kernel.h"
+#include "kernel/quant_inputs.h"
 
 enum { MAX_COLS = 2048, MAX_ROWS = 40, MAX_N = MAX_COLS * MAX_ROWS };
 
@@ -126,12 +128,29 @@ static void one_round(Run *r) {
     }
 }
 
+static int print_hashes(PeerFn peer) {
+    for (size_t t = 0; t < COUNT_OF(qi_types); t++) {
+        printf("    {");
+        for (int i = 0; i < QI_KINDS * QI_WEIGHTS; i++) {
+            int wk = i % QI_WEIGHTS;
+            qi_rows(x, i / QI_WEIGHTS);
+            qi_weights(w, wk);
+            peer((int)qi_types[t], x, want, 0, QI_ROWS, QI_COLS, wk ? w : NULL);
+            uint64_t h = qi_hash(want, dtype_bytes(qi_types[t], QI_N));
+            printf("%s0x%08x", i ? ", " : "", (unsigned)(h ^ h >> 32));
+        }
+        printf("}, /* %s */\n", dtype_name(qi_types[t]));
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
     Run r = {0};
     Err e = {0};
     void *lib = argc > 1 ? dlopen(argv[1], RTLD_NOW) : NULL;
     if (!lib) return fprintf(stderr, "usage: quant_rows LIBGGML_BASE.so [SECONDS [SEED]]\n"), 2;
     *(void **)&r.peer = dlsym(lib, "ggml_quantize_chunk");
+    if (argc > 2 && strcmp(argv[2], "--hashes") == 0) return print_hashes(r.peer);
     for (int l = 0; l < CPU_AMX; l++)
         if (kern_init(&r.kern[r.n_level], kern_level_name((CpuLevel)l), &e) == OK) r.n_level++;
     double seconds = argc > 2 ? atof(argv[2]) : 10, t0 = clock_now_s();

@@ -82,7 +82,7 @@ TEST(q8_0_file) {
     set_paths();
     make_file(path_a, DT_F32);
     QuantStats st;
-    QuantOpts o = {.type = DT_Q8_0};
+    QuantOpts o = {.mix = quant_mix_find("q8_0")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     FALSE_(tmp_left(path_b));
     Gguf *g = open_file(path_b);
@@ -105,7 +105,7 @@ TEST(metadata_comes_along) {
     set_paths();
     make_file(path_a, DT_F32);
     QuantStats st;
-    QuantOpts o = {.type = DT_Q4_0};
+    QuantOpts o = {.mix = quant_mix_find("q4_0")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     Gguf *g = open_file(path_b);
     int64_t v = 0;
@@ -123,7 +123,8 @@ TEST(metadata_comes_along) {
 
 /* Every tensor has the bytes that the plain-C kernel makes of it in one go. */
 TEST(bytes_are_the_reference_kernels) {
-    static const DType types[] = {DT_Q8_0, DT_Q4_0, DT_F16, DT_BF16};
+    static const char *const types[] = {"q8_0",   "q4_0", "q4_1",   "q5_0", "q5_1",
+                                        "q4_K_S", "q6_K", "q5_K_M", "f16",  "bf16"};
     static uint8_t want[N_BIG * 2];
     Kern ref;
     OK_(kern_init(&ref, "ref", TERR));
@@ -131,12 +132,13 @@ TEST(bytes_are_the_reference_kernels) {
     make_file(path_a, DT_F32);
     for (size_t i = 0; i < COUNT_OF(types); i++) {
         QuantStats st;
-        QuantOpts o = {.type = types[i], .pure = true, .n_threads = 2};
+        const QuantMix *mix = quant_mix_find(types[i]);
+        QuantOpts o = {.mix = mix, .pure = true, .n_threads = 2};
         OK_(quant_file(&st, path_a, path_b, &o, TERR));
         Gguf *g = open_file(path_b);
         const GgufTensor *t = gguf_find_tensor(g, "blk.10.ffn_up.weight");
-        EQ(t->type, types[i]);
-        ref.from_f32[types[i]](want, big, N_BIG);
+        EQ(t->type, mix->type);
+        ref.from_f32[mix->type](want, big, N_BIG);
         EQ_MEM(t->data, want, t->n_bytes);
         gguf_close(g);
     }
@@ -156,7 +158,8 @@ TEST(threads_do_not_matter) {
     set_paths();
     make_file(path_a, DT_BF16);
     QuantStats st;
-    QuantOpts one = {.type = DT_Q4_0, .n_threads = 1}, five = {.type = DT_Q4_0, .n_threads = 5};
+    QuantOpts one = {.mix = quant_mix_find("q4_0"), .n_threads = 1},
+              five = {.mix = quant_mix_find("q4_0"), .n_threads = 5};
     OK_(quant_file(&st, path_a, path_b, &one, TERR));
     OK_(quant_file(&st, path_a, path_c, &five, TERR));
     expect_same_file(path_b, path_c);
@@ -171,7 +174,7 @@ TEST(half_sources_pass_through_f32) {
     make_file(path_a, DT_F16);
     for (int i = 0; i < N_BIG; i++) rounded[i] = half_f16_to_f32(half_f32_to_f16(big[i]));
     QuantStats st;
-    QuantOpts o = {.type = DT_BF16};
+    QuantOpts o = {.mix = quant_mix_find("bf16")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     Gguf *g = open_file(path_b);
     ref.from_f32[DT_BF16](want, rounded, N_BIG);
@@ -183,7 +186,7 @@ TEST(same_type_is_copied) {
     set_paths();
     make_file(path_a, DT_F16);
     QuantStats st;
-    QuantOpts o = {.type = DT_F16};
+    QuantOpts o = {.mix = quant_mix_find("f16")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     OK_(quant_file(&st, path_b, path_c, &o, TERR));
     expect_same_file(path_b, path_c);
@@ -194,7 +197,7 @@ TEST(quantized_input_is_refused) {
     set_paths();
     make_file(path_a, DT_F32);
     QuantStats st;
-    QuantOpts o = {.type = DT_Q8_0}, again = {.type = DT_Q4_0};
+    QuantOpts o = {.mix = quant_mix_find("q8_0")}, again = {.mix = quant_mix_find("q4_0")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     FAILS(ERR_UNSUPPORTED, quant_file(&st, path_b, path_c, &again, TERR));
     TRUE_(strstr(test_err.msg, ".weight is q8_0") != NULL);
@@ -204,7 +207,7 @@ TEST(quantized_input_is_refused) {
 TEST(values_that_are_none_are_named) {
     enum { BAD = 1070001 };
     static const float bad[] = {NAN, INFINITY, -INFINITY, 1e20f};
-    static const DType types[] = {DT_Q8_0, DT_Q4_0, DT_F16};
+    static const char *const types[] = {"q8_0", "q4_0", "q4_K_M", "q6_K", "q5_1", "f16"};
     set_paths();
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         big[BAD] = bad[i];
@@ -212,7 +215,7 @@ TEST(values_that_are_none_are_named) {
         make_file(path_a, DT_F32);
         for (size_t k = 0; k < COUNT_OF(types); k++) {
             QuantStats st = {.n_params = 5};
-            QuantOpts o = {.type = types[k], .n_threads = 2};
+            QuantOpts o = {.mix = quant_mix_find(types[k]), .n_threads = 2};
             FAILS(ERR_FORMAT, quant_file(&st, path_a, path_b, &o, TERR));
             TRUE_(strstr(test_err.msg, "token_embd.weight: element 1070001 ") != NULL);
             EQ(st.n_params, 5);
@@ -226,7 +229,7 @@ TEST(largest_values_that_fit) {
     big[5] = 65519.0f;
     make_file(path_a, DT_F32);
     QuantStats st;
-    QuantOpts o = {.type = DT_F16};
+    QuantOpts o = {.mix = quant_mix_find("f16")};
     OK_(quant_file(&st, path_a, path_b, &o, TERR));
     Gguf *g = open_file(path_b);
     EQ(((const uint16_t *)gguf_find_tensor(g, "token_embd.weight")->data)[5], 0x7bff);
@@ -249,7 +252,7 @@ TEST(progress_and_stop) {
     QuantStats st;
     uint64_t seen[2] = {0};
     atomic_int stop = 0;
-    QuantOpts o = {.type = DT_Q8_0,
+    QuantOpts o = {.mix = quant_mix_find("q8_0"),
                    .progress = count_progress,
                    .progress_ctx = seen,
                    .stop = &stop};
@@ -265,7 +268,7 @@ TEST(progress_and_stop) {
 TEST(files_that_are_not_there) {
     set_paths();
     QuantStats st;
-    QuantOpts o = {.type = DT_Q8_0}, none = {.type = DT_F32};
+    QuantOpts o = {.mix = quant_mix_find("q8_0")}, none = {0};
     FAILS(ERR_NOT_FOUND, quant_file(&st, "/no/such.gguf", path_b, &o, TERR));
     make_file(path_a, DT_F32);
     FAILS(ERR_ARG, quant_file(&st, path_a, path_b, &none, TERR));

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the files of quant share. Not for other folders. */
+#ifndef INGOT_QUANT_INTERNAL_H
+#define INGOT_QUANT_INTERNAL_H
+
+#include "base/team.h"
+#include "kernel/kernel.h"
+#include "quant/quant.h"
+
+typedef struct QuantJob {
+    const QuantOpts *o;
+    Kern kern;
+    Team *team;
+    Gguf *g;
+    GgufW *w;
+    QuantItem *items; /* owned; in output order */
+    size_t n_items;
+    uint8_t *slab;        /* owned; the largest slab of any item, in its output type */
+    float *scratch;       /* owned; [team size][tile_max] */
+    size_t tile_max;      /* elements of the largest tile of any item */
+    uint8_t *tile;        /* owned; [team size] blocks of a tile, for `best`; NULL without */
+    double *errors;       /* owned; [tiles of a slab][ERR_PARTS], for `best`; NULL without */
+    uint64_t done, total; /* bytes of input */
+    QuantStats st;
+} QuantJob;
+
+/* A tensor in tiles: one worker's piece, whole blocks and, with importance, whole rows. A slab is as many
+ * tiles as are made before they are written. Neither crosses a matrix of a tensor of several. */
+typedef struct QuantCut {
+    uint64_t matrix; /* elements of one matrix, or of all where they need not be told apart */
+    size_t tile, slab;
+} QuantCut;
+QuantCut quant__cut(const QuantItem *it);
+/* Whether an item's values are computed, not copied. */
+static inline bool quant__converts(const QuantItem *it) { return it->type != it->t->type; }
+
+/* Decide on every tensor: items, their importance, total bytes. Reports through o->plan and o->warn. */
+MUST_CHECK Status quant__plan(QuantJob *j, Err *e);
+/* Metadata and tensors to the writer. */
+void quant__declare(QuantJob *j);
+/* Squared error of n block elements y against x, weighted by w[cols] (NULL: 1) from column `col` on. */
+double quant__error(const Kern *k, DType type, const void *y, const float *x, const float *w,
+                    size_t rows, size_t cols, float *tmp);
+
+#endif
