@@ -36,4 +36,7 @@ int cli_bench_train(const BenchCmd *c);
 int cli_bench_products(const BenchCmd *c);
 int cli_bench_kernels(const BenchCmd *c);
 
+/* ingot tokenizer bench */
+int cli_bench_tokenizer(int argc, char **argv);
+
 #endif

@@ -112,7 +112,7 @@ static Status collect(ImatStats *st, const ImatrixCmd *c, const char *path, Slic
     CliModel m;
     CliBar bar;
     TokBuf ids = {0};
-    Status s = cli_model_open(&m, path, cli_threads(c->threads), e);
+    Status s = cli_model_open(&m, path, (DeviceOpts){.n_threads = cli_threads(c->threads)}, e);
     if (s == OK) s = cli_model_encode(&ids, &m, text, false, e);
     cli_bar_init(&bar, "imatrix", "windows", 1, c->quiet || c->json);
     if (s == OK) {

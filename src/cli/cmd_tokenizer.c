@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ingot tokenizer train | encode | decode | show. Main thread. Not here: the tokenizer itself
+ * ingot tokenizer train | encode | decode | show | bench. Main thread. Not here: the tokenizer itself
  * (token/). */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "cli/bench.h"
 #include "cli/cli.h"
 #include "data/data.h"
 #include "text/json.h"
@@ -548,10 +549,11 @@ int cmd_tokenizer(int argc, char **argv) {
         {"encode", "text to token ids", encode_main},
         {"decode", "token ids to text", decode_main},
         {"show", "what a tokenizer is and how well it compresses", show_main},
+        {"bench", "how fast it is", cli_bench_tokenizer},
     };
     static const CliGroup group = {
         .name = "ingot tokenizer",
-        .about = "Byte-level BPE tokenizers in GGUF files.",
+        .about = "Tokenizers: GGUF files, models too, and tokenizer.json.",
         .cmds = cmds,
         .n_cmds = (int)COUNT_OF(cmds),
     };

@@ -82,33 +82,34 @@ static inline void put_sym(const Tokenizer *t, int32_t sym, TokBuf *out) {
 
 /* ---- short chunks ---- */
 
+/* A symbol, and the pair it starts. */
+typedef struct Cell {
+    uint32_t rank;
+    int32_t id, merged;
+} Cell;
+
 typedef struct Row {
     int n;
-    int32_t id[SHORT];
-    uint32_t rank[SHORT]; /* of the pair (i, i + 1); n - 1 of them */
-    int32_t merged[SHORT];
+    Cell c[SHORT]; /* n - 1 pairs */
 } Row;
 
-static void row_rank(const Tokenizer *t, Row *r, int i) {
-    Merge m = tok__merges_find(&t->merges, r->id[i], r->id[i + 1]);
-    r->rank[i] = m.rank;
-    r->merged[i] = m.id;
+static inline void row_rank(const Tokenizer *t, Row *r, int i) {
+    Merge m = tok__merges_find(&t->merges, r->c[i].id, r->c[i + 1].id);
+    r->c[i].rank = m.rank;
+    r->c[i].merged = m.id;
 }
 
-static int row_best(const Row *r) {
+static inline int row_best(const Row *r) {
     int best = 0;
     for (int i = 1; i < r->n - 1; i++) {
-        if (r->rank[i] < r->rank[best]) best = i;
+        if (r->c[i].rank < r->c[best].rank) best = i;
     }
     return best;
 }
 
-static void row_merge(const Tokenizer *t, Row *r, int i) {
-    r->id[i] = r->merged[i];
-    size_t tail = (size_t)(r->n - i - 2);
-    memmove(r->id + i + 1, r->id + i + 2, tail * sizeof *r->id);
-    memmove(r->rank + i, r->rank + i + 1, tail * sizeof *r->rank);
-    memmove(r->merged + i, r->merged + i + 1, tail * sizeof *r->merged);
+static inline void row_merge(const Tokenizer *t, Row *r, int i) {
+    r->c[i].id = r->c[i].merged;
+    memmove(r->c + i + 1, r->c + i + 2, (size_t)(r->n - i - 2) * sizeof *r->c);
     r->n--;
     if (i > 0) row_rank(t, r, i - 1);
     if (i + 1 < r->n) row_rank(t, r, i);
@@ -118,14 +119,14 @@ static void bpe_short(const Tokenizer *t, Slice chunk, TokBuf *out) {
     Row r;
     r.n = 0;
     for (size_t i = 0, len; i < chunk.n; i += len)
-        r.id[r.n++] = start_sym(t, chunk.p + i, chunk.n - i, &len);
+        r.c[r.n++].id = start_sym(t, chunk.p + i, chunk.n - i, &len);
     for (int i = 0; i + 1 < r.n; i++) row_rank(t, &r, i);
     while (r.n > 1) {
         int i = row_best(&r);
-        if (r.rank[i] == TOK_NO_RANK) break;
+        if (r.c[i].rank == TOK_NO_RANK) break;
         row_merge(t, &r, i);
     }
-    for (int i = 0; i < r.n; i++) put_sym(t, r.id[i], out);
+    for (int i = 0; i < r.n; i++) put_sym(t, r.c[i].id, out);
 }
 
 /* ---- long chunks: a binary min-heap of rank << 32 | position ---- */

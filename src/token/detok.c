@@ -14,12 +14,24 @@ Status tok_decode(const Tokenizer *t, const int32_t *ids, size_t n, StrBuf *out,
         }
     }
     bool space = t->prefix != PREFIX_NONE; /* encoding put one in front */
+    char few[512];
+    size_t n_few = 0;
     for (size_t i = 0; i < n; i++) {
         Slice s = t->piece[ids[i]];
         size_t skip = space && s.n > 0 && s.p[0] == ' ' ? 1 : 0;
-        sb_put(out, s.p + skip, s.n - skip);
         space = space && t->type[ids[i]] == TOK_CONTROL;
+        s = (Slice){s.p + skip, s.n - skip};
+        if (n_few + s.n > sizeof few) {
+            sb_put(out, few, n_few);
+            n_few = 0;
+        }
+        if (s.n > sizeof few) {
+            sb_put(out, s.p, s.n);
+        } else {
+            for (size_t k = 0; k < s.n; k++) few[n_few++] = s.p[k];
+        }
     }
+    sb_put(out, few, n_few);
     return sb_check(out, e);
 }
 

@@ -1,27 +1,40 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Text -> ids: special tokens are cut out, the rest goes chunk by chunk through a cache of recent
- * chunks, the vocabulary (a whole word is most often one token) and at last the merges. The cache needs
- * no copies: it points at the place in this text and in this output where the chunk came up before.
+ * Text -> ids: special tokens are cut out, the rest goes chunk by chunk through two caches of recent
+ * chunks, the vocabulary (a whole word is most often one token) and at last the merges.
  */
 #include "token/internal.h"
 
 enum {
-    CACHE_BITS = 12,
-    CACHE_MIN_TEXT = 4096, /* below, filling the cache costs more than it saves */
-    CACHE_MAX_CHUNK = 64
+    CACHE_MIN_BITS = 8,
+    CACHE_MAX_BITS = 14,
+    CACHE_MIN_TEXT = 1024, /* below, filling the cache costs more than it saves */
+    CACHE_CHUNK = 16,      /* bytes, as two words */
+    CACHE_IDS = 3,
+    FAR_BITS = 12,
+    FAR_MAX_CHUNK = 64
 };
 
-typedef struct Cached {
+/* A short chunk and its ids: nothing else of memory is read where it is met again. */
+typedef struct Near {
+    uint64_t lo, hi; /* its bytes, then zeros */
+    int32_t id[CACHE_IDS];
+    uint8_t n_bytes, n_ids; /* 0: free */
+} Near;
+
+/* A longer chunk, or one of more ids: where in this text and in this output it came up before. */
+typedef struct Far {
     Slice chunk; /* borrowed from the text; empty: free */
     size_t at;   /* of its ids in the output */
     size_t n_ids;
-} Cached;
+} Far;
 
 typedef struct Encoder {
     const Tokenizer *t;
     TokBuf *out;
-    Cached *cache;                    /* owned; NULL for a short text */
+    Near *near; /* owned; NULL for a short text */
+    Far *far;   /* owned; with near */
+    int near_shift;
     RegexScratch *sc[TOK_MAX_PASSES]; /* owned; NULL where a pass is scanned by hand */
     BpeScratch bpe;
     Arena texts; /* changed before they were cut: the cache points there too */
@@ -58,18 +71,60 @@ static void encode_new(Encoder *x, Slice chunk) {
     }
 }
 
-static void encode_cached(Encoder *x, Slice chunk) {
-    Cached *c = &x->cache[tok__hash(chunk, 0) >> (64 - CACHE_BITS)];
+/* Up to 16 bytes as two words; left: bytes that may be read. */
+static inline void load_words(uint64_t w[2], const char *p, size_t n, size_t left) {
+    char buf[CACHE_CHUNK] = {0};
+    if (LIKELY(left >= CACHE_CHUNK)) {
+        memcpy(w, p, CACHE_CHUNK);
+        if (n < 8) w[0] &= ((uint64_t)1 << 8 * n) - 1;
+        if (n <= 8) w[1] = 0;
+        else if (n < 16) w[1] &= ((uint64_t)1 << 8 * (n - 8)) - 1;
+    } else {
+        memcpy(buf, p, n);
+        memcpy(w, buf, CACHE_CHUNK);
+    }
+}
+
+static inline void push_few(TokBuf *out, const int32_t *id, size_t n) {
+    if (LIKELY(out->cap - out->n >= CACHE_IDS)) {
+        memcpy(out->v + out->n, id, CACHE_IDS * sizeof *id);
+        out->n += n;
+        return;
+    }
+    for (size_t i = 0; i < n; i++) tokbuf_push(out, id[i]);
+}
+
+/* A chunk of at most CACHE_CHUNK bytes; left: bytes from its start that may be read. */
+static void encode_near(Encoder *x, Slice chunk, size_t left) {
+    uint64_t w[2];
+    load_words(w, chunk.p, chunk.n, left);
+    uint64_t h = (w[0] ^ w[1] * 0x9e3779b97f4a7c15u) + chunk.n;
+    h = (h ^ h >> 32) * 0xd6e8feb86659fd93u;
+    Near *c = &x->near[h >> x->near_shift];
+    if (LIKELY(c->lo == w[0] && c->hi == w[1] && c->n_bytes == chunk.n)) {
+        push_few(x->out, c->id, c->n_ids);
+        return;
+    }
+    size_t at = x->out->n;
+    encode_new(x, chunk);
+    size_t n = x->out->n - at;
+    if (n == 0 || n > CACHE_IDS || x->out->failed) return;
+    *c = (Near){.lo = w[0], .hi = w[1], .n_bytes = (uint8_t)chunk.n, .n_ids = (uint8_t)n};
+    memcpy(c->id, x->out->v + at, n * sizeof *c->id);
+}
+
+static void encode_far(Encoder *x, Slice chunk) {
+    Far *c = &x->far[tok__hash(chunk, 0) >> (64 - FAR_BITS)];
     if (tok__same(c->chunk, chunk)) {
         for (size_t i = 0; i < c->n_ids; i++) tokbuf_push(x->out, x->out->v[c->at + i]);
         return;
     }
     size_t at = x->out->n;
     encode_new(x, chunk);
-    *c = (Cached){chunk, at, x->out->n - at};
+    *c = (Far){chunk, at, x->out->n - at};
 }
 
-static void encode_chunk(Encoder *x, Slice chunk) {
+static NOINLINE void encode_long(Encoder *x, Slice chunk) {
     while (chunk.n > TOK_MAX_CHUNK) {
         size_t n = TOK_MAX_CHUNK;
         while (((uint8_t)chunk.p[n] & 0xc0) == 0x80) n--; /* between characters */
@@ -77,10 +132,21 @@ static void encode_chunk(Encoder *x, Slice chunk) {
         chunk.p += n;
         chunk.n -= n;
     }
-    if (x->cache && chunk.n <= CACHE_MAX_CHUNK) {
-        encode_cached(x, chunk);
-    } else {
-        encode_new(x, chunk);
+    if (x->far && chunk.n <= FAR_MAX_CHUNK) encode_far(x, chunk);
+    else encode_new(x, chunk);
+}
+
+static inline void encode_chunk(Encoder *x, Slice chunk, size_t left) {
+    if (LIKELY(x->near && chunk.n <= CACHE_CHUNK)) encode_near(x, chunk, left);
+    else encode_long(x, chunk);
+}
+
+/* One pass by hand over well-formed text: the common case, without stages. */
+static void encode_scanned(Encoder *x, Slice text) {
+    TokScanFn scan = x->t->pass[0].scan;
+    for (size_t i = 0, end; i < text.n && !x->failed && !x->out->failed; i = end) {
+        end = scan(text.p, text.n, i);
+        encode_chunk(x, (Slice){text.p + i, end - i}, text.n - i);
     }
 }
 
@@ -108,11 +174,14 @@ static Status encode_plain(Encoder *x, Slice text, bool first, Err *e) {
     Slice chunk = {0};
     TRY(prepare(x, &text, first, e));
     if (x->failed) return OK;
-    tok__chunks_init(&c, x->t->pass, x->t->n_pass, x->sc, text);
+    bool simple = x->t->n_pass == 1 && x->t->pass[0].scan;
+    tok__chunks_init(&c, x->t->pass, simple ? 0 : x->t->n_pass, x->sc, text);
     for (ChunkKind k;
          !x->failed && !x->out->failed && (k = tok__chunk_next(&c, &chunk)) != CHUNK_END;) {
-        if (k == CHUNK_TEXT) {
-            encode_chunk(x, chunk);
+        if (k == CHUNK_TEXT && simple) {
+            encode_scanned(x, chunk);
+        } else if (k == CHUNK_TEXT) {
+            encode_chunk(x, chunk, (size_t)(text.p + text.n - chunk.p));
         } else {
             tok__put_bytes(x->t, chunk, x->out);
         }
@@ -143,22 +212,30 @@ static Status new_scratches(Encoder *x, Err *e) {
     return OK;
 }
 
+/* As large as the text is likely to fill. */
+static void new_caches(Encoder *x, size_t n_bytes) {
+    int bits = CACHE_MIN_BITS;
+    while (bits < CACHE_MAX_BITS && (size_t)16 << bits < n_bytes) bits++;
+    x->near = mem_new_n(Near, (size_t)1 << bits);
+    x->far = mem_new_n(Far, (size_t)1 << FAR_BITS);
+    x->near_shift = 64 - bits;
+    x->failed = !x->near || !x->far;
+}
+
 Status tok_encode(const Tokenizer *t, Slice text, bool parse_special, TokBuf *out, Err *e) {
     size_t n_before = out->n;
     Encoder x = {.t = t, .out = out};
     if (text.n == 0) return OK;
     arena_init(&x.texts, 4096);
     Status st = new_scratches(&x, e);
-    if (st == OK && text.n >= CACHE_MIN_TEXT) {
-        x.cache = mem_new_n(Cached, (size_t)1 << CACHE_BITS);
-        x.failed = !x.cache;
-    }
+    if (st == OK && text.n >= CACHE_MIN_TEXT) new_caches(&x, text.n);
     if (st == OK && !x.failed) st = encode_all(&x, text, parse_special, e);
     if (st == OK && (x.failed || out->failed))
         st = err_set(e, ERR_NOMEM, "tokens of %zu bytes: out of memory", text.n);
     if (st != OK) out->n = n_before;
     for (int i = 0; i < t->n_pass; i++) regex_scratch_free(x.sc[i]);
-    mem_free(x.cache);
+    mem_free(x.near);
+    mem_free(x.far);
     arena_deinit(&x.texts);
     tok__bpe_deinit(&x.bpe);
     return st;

@@ -237,12 +237,13 @@ typedef struct Specials {
     TrieNode *node; /* owned; 0 is the root */
     size_t n, cap;
     bool starts[256];
-    bool overlap; /* one may begin inside of another */
+    int only_start; /* the byte that all of them start with, or -1 */
+    bool overlap;   /* one may begin inside of another */
 } Specials;
 
 MUST_CHECK bool tok__specials_add(Specials *s, Slice text, int32_t id);
 void tok__specials_deinit(Specials *s);
-/* Sets overlap, once all are in. */
+/* Sets only_start and overlap, once all are in. */
 void tok__specials_close(Specials *s, const Tokenizer *t);
 
 /* A piece of a text: a special token, or (id < 0) what lies between two. */

@@ -61,6 +61,12 @@ static bool meets_another(const Specials *s, Slice text) {
 }
 
 void tok__specials_close(Specials *s, const Tokenizer *t) {
+    int n_starts = 0;
+    for (int b = 0; b < 256; b++) {
+        if (s->starts[b]) s->only_start = b;
+        n_starts += s->starts[b];
+    }
+    if (n_starts != 1) s->only_start = -1;
     for (int32_t id = 0; id < t->n_vocab && s->n && !s->overlap; id++) {
         bool in = tok__is_special(t, id);
         s->overlap = t->flags[id] & TOK_LSTRIP || (in && meets_another(s, t->sym.text[id]));
@@ -114,6 +120,16 @@ static size_t skip_after(const Tokenizer *t, Slice text, size_t pos, int32_t id)
     return pos;
 }
 
+/* Where a special token may start, at or after i; most sets start with one and the same byte. */
+static size_t skip_to_start(const Specials *s, Slice text, size_t i) {
+    if (s->only_start >= 0) {
+        const char *at = memchr(text.p + i, s->only_start, text.n - i);
+        return at ? (size_t)(at - text.p) : text.n;
+    }
+    while (i < text.n && !s->starts[(uint8_t)text.p[i]]) i++;
+    return i;
+}
+
 /* Leftmost first: the text up to the next token, then the token. */
 static bool next_leftmost(Fragments *f, Fragment *out) {
     if (f->next >= 0) {
@@ -124,8 +140,10 @@ static bool next_leftmost(Fragments *f, Fragment *out) {
     }
     if (f->pos == f->text.n) return false;
     size_t i = f->pos;
+    if (f->t->specials.n == 0) i = f->text.n;
     for (; i < f->text.n && f->next < 0; i += f->next < 0) {
-        if (!f->t->specials.starts[(uint8_t)f->text.p[i]]) continue;
+        i = skip_to_start(&f->t->specials, f->text, i);
+        if (i == f->text.n) break;
         f->next = longest_at(f, (Slice){f->text.p + i, f->text.n - i});
     }
     out->id = -1;

@@ -54,6 +54,31 @@ TEST(fault_tok_load) {
     blob_free(&image);
 }
 
+TEST(fault_tok_load_scores) {
+    spm_build(&image, &spm_small);
+    sweep("load with scores", step_load, false);
+    blob_free(&image);
+}
+
+/* The JSON library allocates by itself. */
+static Status step_json_vocab(Err *e) {
+    static const char json[] =
+        "{\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":{\"type\":\"Sequence\","
+        "\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":\"a+\"},\"behavior\":"
+        "\"Isolated\"},{\"type\":\"ByteLevel\",\"add_prefix_space\":false}]},\"added_tokens\":[{"
+        "\"id\":3,\"content\":\"  \",\"lstrip\":true}],\"model\":{\"vocab\":{\"a\":0,\"b\":1,"
+        "\"ab\":2},\"merges\":[[\"a\",\"b\"]]}}";
+    Tokenizer *t = NULL;
+    TokBuf ids = {0};
+    Status st = tok_load_json(&t, slice_of(json), (Slice){NULL, 0}, e);
+    if (st == OK) st = tok_encode(t, slice_of("aba\u0308  b"), true, &ids, e);
+    tokbuf_deinit(&ids);
+    tok_free(t);
+    return st;
+}
+
+TEST(fault_tok_json) { sweep("tokenizer.json", step_json_vocab, true); }
+
 static char text[9000];
 
 static Status step_encode(Err *e) {
@@ -72,6 +97,19 @@ TEST(fault_tok_encode) {
     for (size_t i = 0; i < sizeof text; i++)
         text[i] = i < 5000 ? "the cat <|end|>\xff "[i % 17] : 'a';
     sweep("encode", step_encode, false);
+    tok_free(tok);
+}
+
+/* Special tokens that overlap are cut out of a list. */
+TEST(fault_tok_encode_overlapping) {
+    SpmSpec s = spm_small;
+    s.tokens[15] = "  ";
+    s.types[15] = TOK_USER_DEFINED;
+    s.tokens[16] = "   ";
+    s.types[16] = TOK_USER_DEFINED;
+    OK_(spm_build_load(&tok, &s, TERR));
+    for (size_t i = 0; i < sizeof text; i++) text[i] = "the     cat  "[i % 13];
+    sweep("encode, overlapping", step_encode, false);
     tok_free(tok);
 }
 

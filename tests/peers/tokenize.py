@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tokenize.py INGOT VOCAB.gguf|pairs [--pre all|NAME,...] [--n 2000] [--seed 1] [--special] [--text FILE]
+"""tokenize.py INGOT VOCAB.gguf|pairs [--pre all|NAME,...] [--n 2000] [--seed 1] [--special] [--text FILE] [--name MODEL]
 
 Token ids of ingot and of llama.cpp on the same texts, one line per pre-tokenizer; exit 1 if any differ.
 The vocabulary is used as it is, or with its tokenizer.ggml.pre rewritten to each NAME; "pairs" is one in
 which any two bytes merge, so that a piece that ends elsewhere always shows in the ids. Texts are made
 at random: languages, code, emoji, marks, controls, code points of all planes, long runs; --text adds the
-lines of a file and their neighbourhoods. libllama comes out of the npm package node-llama-cpp, which
+lines of a file and parts of it; --name sets general.name, which some rules go by. libllama comes out of the npm package node-llama-cpp, which
 NODE_PATH has to hold."""
 import argparse
 import ctypes as C
@@ -218,10 +218,13 @@ def main():
     a.add_argument("--seed", type=int, default=1)
     a.add_argument("--special", action="store_true")
     a.add_argument("--text")
+    a.add_argument("--name")
     a.add_argument("--show", type=int, default=3)
     o = a.parse_args()
     llama, kv, bad = Llama(), pairs_metadata() if o.vocab == "pairs" else read_metadata(o.vocab), 0
     kv.setdefault(b"general.architecture", struct.pack("<I", 8) + string(b"llama"))
+    if o.name:
+        kv[b"general.name"] = struct.pack("<I", 8) + string(o.name.encode())
     texts = make_texts(o.n, o.seed, o.text)
     names = PRE if o.pre == "all" else o.pre.split(",") if o.pre else [None]
     with tempfile.TemporaryDirectory() as tmp:

@@ -103,6 +103,63 @@ static void *need(void *p) {
     return p;
 }
 
+/* ---- with scores ---- */
+
+#define SP "\u2581"
+
+const SpmSpec spm_small = {
+    .tokens = {SP,          "t",      "h",    "e",      "c",       "a",       "th",     "the",
+               SP "t",      SP "the", "he",   SP "c",   "at",      "cat",     SP "cat", SP SP,
+               SP SP SP SP, "aa",     "aaaa", "\u00e9", "t\u00e9", "<think>", "abd"},
+    .scores = {-50, -51, -52, -53, -54, -55, -1,  -3,  -2,  -4, -5, -6,
+               -7,  -9,  -8,  -10, -11, -12, -12, -60, -13, 0,  -1},
+    .types = {[21] = TOK_USER_DEFINED},
+};
+
+void spm_build(Blob *b, const SpmSpec *s) {
+    uint64_t n_more = count(s->tokens, COUNT_OF(s->tokens)), n = 259 + n_more;
+    blob_head(b, 3, 0, 5 + (s->name != NULL));
+    if (s->name) blob_kv_str(b, "general.name", s->name);
+    blob_kv_str(b, "tokenizer.ggml.model", "llama");
+    blob_key(b, "tokenizer.ggml.tokens", GGUF_ARR);
+    blob_arr(b, GGUF_STR, n);
+    blob_str(b, "<unk>");
+    blob_str(b, "<s>");
+    blob_str(b, "</s>");
+    for (unsigned i = 0; i < 256; i++) {
+        char name[16];
+        snprintf(name, sizeof name, s->no_bytes ? "{0x%02X}" : "<0x%02X>", i);
+        blob_str(b, name);
+    }
+    for (uint64_t i = 0; i < n_more; i++) blob_str(b, s->tokens[i]);
+    blob_key(b, "tokenizer.ggml.scores", GGUF_ARR);
+    blob_arr(b, GGUF_F32, n);
+    for (uint64_t i = 0; i < n; i++) blob_f32(b, i < 259 ? 0 : s->scores[i - 259]);
+    blob_key(b, "tokenizer.ggml.token_type", GGUF_ARR);
+    blob_arr(b, GGUF_I32, n);
+    for (uint64_t i = 0; i < n; i++) {
+        int32_t type = i >= 259 ? s->types[i - 259]
+                       : i > 2  ? TOK_BYTE
+                       : i      ? TOK_CONTROL
+                                : TOK_UNKNOWN;
+        blob_u32(b, type ? (uint32_t)type : TOK_NORMAL);
+    }
+    blob_key(b, "tokenizer.ggml.add_space_prefix", GGUF_BOOL);
+    blob_u8(b, !s->no_prefix);
+    blob_pad(b, GGUF_DEFAULT_ALIGNMENT);
+}
+
+Status spm_build_load(Tokenizer **out, const SpmSpec *s, Err *e) {
+    Blob b = {0};
+    Gguf *g = NULL;
+    spm_build(&b, s);
+    Status st = gguf_open_bytes(&g, b.p, b.n, e);
+    if (st == OK) st = tok_load(out, g, e);
+    gguf_close(g);
+    blob_free(&b);
+    return st;
+}
+
 static void need_ok(Status st, const Err *e) {
     if (st == OK) return;
     fprintf(stderr, "%s\n", e->msg);

@@ -27,6 +27,21 @@ MUST_CHECK Status vocab_build_load(Tokenizer **out, const VocabSpec *s, Err *e);
 /* A vocabulary with merges over "the cat" words and emoji bytes, two control tokens and a user-defined one. */
 extern const VocabSpec vocab_small;
 
+/* A vocabulary with scores: <unk>, <s>, </s>, then the 256 byte tokens (3..258), then these. */
+typedef struct SpmSpec {
+    const char *tokens[32]; /* 259 and up, up to a NULL */
+    float scores[32];
+    int32_t types[32]; /* 0: normal */
+    bool no_bytes;     /* the byte tokens are called otherwise */
+    bool no_prefix;    /* add_space_prefix is false */
+    const char *name;  /* general.name; NULL: none */
+} SpmSpec;
+
+void spm_build(Blob *b, const SpmSpec *s);
+MUST_CHECK Status spm_build_load(Tokenizer **out, const SpmSpec *s, Err *e);
+/* "the cat" and its neighbours; <0x..> for everything else. */
+extern const SpmSpec spm_small;
+
 /* The merges of t as "left right", in order, by way of a saved file at path. Free with vocab_free_list. */
 char **vocab_merges(const Tokenizer *t, const char *path, size_t *n);
 void vocab_free_list(char **list, size_t n);

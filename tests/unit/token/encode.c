@@ -107,6 +107,20 @@ TEST(encode_whole_words_of_llama_ignore_merges) {
     tok_free(t);
 }
 
+/* Where special tokens may overlap the longest comes first, wherever it stands. */
+TEST(encode_longest_special_token_first) {
+    VocabSpec s = {.tokens = {"ab", "bcd", "  ", "    "},
+                   .types = {TOK_USER_DEFINED, TOK_USER_DEFINED, TOK_USER_DEFINED,
+                             TOK_USER_DEFINED}};
+    Tokenizer *t = NULL;
+    OK_(vocab_build_load(&t, &s, TERR));
+    check_ids(t, "abcd", false, "97 257");
+    check_ids(t, "abab", false, "256 256");
+    check_ids(t, "a       b", false, "97 259 258 32 98");
+    check_ids(t, "", false, "");
+    tok_free(t);
+}
+
 /* One chunk through the library and through the definition. */
 static void check_chunk(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk) {
     TokBuf got = {0}, want = {0};
