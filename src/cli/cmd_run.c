@@ -163,12 +163,12 @@ typedef struct Stream {
     double t_first, t_last;
 } Stream;
 
-static void stream_token(void *ctx, int32_t id) {
+static void stream_token(void *ctx, const SampleOut *t) {
     Stream *s = ctx;
     pthread_mutex_lock(&s->mu);
     s->t_last = clock_now_s();
     if (s->n == 0) s->t_first = s->t_last;
-    if (s->n < s->cap) s->ids[s->n++] = id;
+    if (s->n < s->cap) s->ids[s->n++] = t->id;
     pthread_cond_signal(&s->more);
     pthread_mutex_unlock(&s->mu);
 }

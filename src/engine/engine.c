@@ -129,6 +129,7 @@ static void free_parts(Engine *en) {
     mem_free(en->blocks);
     mem_free(en->ints);
     mem_free(en->scratch);
+    mem_free(en->end_ids);
     mem_free(en);
 }
 
@@ -157,6 +158,18 @@ static void copy_block(void *ctx, int32_t dst, int32_t src) {
     en->model->dev->ops->kv_copy(en->model->dev, en->store, dst, src);
 }
 
+static Status list_end_tokens(Engine *en, Err *e) {
+    const Tokenizer *t = en->o.tok;
+    for (int32_t id = 0; t && id < en->n_vocab; id++) en->n_end_ids += tok_is_end(t, id);
+    if (en->n_end_ids == 0) return OK;
+    en->end_ids = mem_new_n(int32_t, (size_t)en->n_end_ids);
+    if (!en->end_ids) return err_set(e, ERR_NOMEM, "engine");
+    int n = 0;
+    for (int32_t id = 0; n < en->n_end_ids; id++)
+        if (tok_is_end(t, id)) en->end_ids[n++] = id;
+    return OK;
+}
+
 /* Everything but the thread. o is complete. */
 static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err *e) {
     en->o = *o;
@@ -164,6 +177,7 @@ static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err
     en->n_vocab = o->tok ? MIN(c->V, tok_n_vocab(o->tok)) : c->V;
     pace_init(&en->pace, 2.0 * (double)model_n_params(c),
               4.0 * (double)c->n_layer * (double)(c->nh * c->hd));
+    TRY(list_end_tokens(en, e));
     TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
     return alloc_tables(en, e);
 }
@@ -222,36 +236,6 @@ void engine_free(Engine *en) {
 
 /* ---- submit, cancel ---- */
 
-static Status check_req(const Engine *en, const EngineReq *r, Err *e) {
-    int max = en->o.max_ctx - 1, V = en->V;
-    if (r->n_prompt < 1) return err_set(e, ERR_ARG, "the prompt is empty");
-    if (r->n_prompt > max)
-        return err_set(e, ERR_ARG, "the prompt has %d tokens, the limit is %d", r->n_prompt, max);
-    if (r->max_new < 1) return err_set(e, ERR_ARG, "max_new %d: at least 1", r->max_new);
-    for (int i = 0; i < r->n_prompt; i++)
-        if (r->prompt[i] < 0 || r->prompt[i] >= V)
-            return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i,
-                           r->prompt[i], V);
-    if (!(r->timeout_s >= 0.0 && r->timeout_s <= 1e9))
-        return err_set(e, ERR_ARG, "timeout %g s is outside 0 to 1e9", r->timeout_s);
-    return sample_check(&r->sample, e);
-}
-
-static Req *new_req(const Engine *en, const EngineReq *r) {
-    int max_tok = r->n_prompt + MIN(r->max_new, en->o.max_ctx - r->n_prompt);
-    Req *q = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
-    if (!q) return NULL;
-    memcpy(q->tok, r->prompt, (size_t)r->n_prompt * sizeof(int32_t));
-    q->in = *r;
-    q->in.prompt = q->tok;
-    q->n_tok = r->n_prompt;
-    q->max_tok = max_tok;
-    if (r->salt) q->root = *r->salt;
-    q->in.salt = NULL;
-    if (r->timeout_s > 0.0) q->deadline = clock_now_s() + r->timeout_s;
-    return q;
-}
-
 /* About when one more request will have left the queue. mu held. */
 static double retry_after(const Engine *en) {
     const Counters *c = &en->count;
@@ -280,8 +264,8 @@ static Status check_queue(const Engine *en, const EngineReq *r, Err *e) {
 }
 
 Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
-    TRY(check_req(en, r, e));
-    Req *q = new_req(en, r);
+    TRY(engine__req_check(en, r, e));
+    Req *q = engine__req_new(en, r);
     if (!q) return err_set(e, ERR_NOMEM, "request of %d tokens", r->n_prompt);
     pthread_mutex_lock(&en->mu);
     Status st = check_queue(en, r, e);
@@ -293,7 +277,7 @@ Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
         q = NULL;
     }
     pthread_mutex_unlock(&en->mu);
-    mem_free(q);
+    engine__req_free(q);
     return st;
 }
 

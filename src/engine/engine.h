@@ -47,16 +47,16 @@ typedef struct EngineReq {
     const int32_t *prompt; /* copied by engine_submit */
     int n_prompt;          /* 1 .. max_ctx - 1 */
     int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
-    SampleOpts sample;
-    bool ignore_end;  /* go on after end tokens */
-    int priority;     /* lower ones first; equal ones first come, first served */
-    double timeout_s; /* from now on, queueing included; 0: none */
-    uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
+    SampleOpts sample;     /* its lists are copied */
+    bool ignore_end;       /* go on after end tokens */
+    int priority;          /* lower ones first; equal ones first come, first served */
+    double timeout_s;      /* from now on, queueing included; 0: none */
+    uint64_t sibling;      /* an earlier request with the same prompt: its KV is shared; 0: none */
     const Sha256
         *salt; /* only requests with the same salt share prefixes (tenants); NULL: none; copied */
     /* Engine thread. Must not block and must not call into the engine, engine_cancel excepted. The end
      * token itself is not given to on_token, unless ignore_end is set. Either may be NULL. */
-    void (*on_token)(void *ctx, int32_t id);
+    void (*on_token)(void *ctx, const SampleOut *t); /* t->id, and what sample.logprobs asked for */
     void (*on_done)(void *ctx, FinishReason why, const Err *e); /* e only with FINISH_ERROR */
     void *ctx;
 } EngineReq;

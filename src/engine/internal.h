@@ -23,6 +23,7 @@ typedef struct Req {
     int n_tok;     /* [engine] tokens known: prompt and generated */
     int n_kv;      /* [engine] of these, those whose K and V are written */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
+    SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     int32_t tok[];       /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
@@ -49,12 +50,14 @@ typedef struct EngineBack {
 } EngineBack;
 
 struct Engine {
-    Model *model;    /* [const] borrowed; called by the engine thread only; NULL with a stand-in */
-    EngineBack back; /* [const] */
-    EngineOpts o;    /* [const] defaults filled in */
-    int V;           /* [const] floats of a row of logits */
-    int n_vocab;     /* [const] tokens that may be sampled */
-    KvStore *store;  /* [const] owned */
+    Model *model;     /* [const] borrowed; called by the engine thread only; NULL with a stand-in */
+    EngineBack back;  /* [const] */
+    EngineOpts o;     /* [const] defaults filled in */
+    int V;            /* [const] floats of a row of logits */
+    int n_vocab;      /* [const] tokens that may be sampled */
+    int32_t *end_ids; /* [const] owned; tokens of the vocabulary that end a text */
+    int n_end_ids;    /* [const] */
+    KvStore *store;   /* [const] owned */
     pthread_t thread;
 
     pthread_mutex_t mu;  /* rank 20; never held over a callback or the model */
@@ -82,6 +85,14 @@ static inline int engine__max_rows(const EngineOpts *o) { return o->max_seqs + o
 /* The same engine over something else that computes: c gives V and ctx. */
 MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
                                    const EngineOpts *o, Err *e);
+
+/* ---- req.c ---- */
+
+/* ERR_ARG for what can never run. */
+MUST_CHECK Status engine__req_check(const Engine *en, const EngineReq *r, Err *e);
+/* A copy with all it borrows; NULL when memory is out. */
+Req *engine__req_new(const Engine *en, const EngineReq *r);
+void engine__req_free(Req *r);
 
 /* ---- queue.c ---- */
 

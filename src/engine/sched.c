@@ -47,7 +47,7 @@ static void count_left(Engine *en) {
 
 void engine__finish(Req *r, FinishReason why, const Err *why_err) {
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
-    mem_free(r);
+    engine__req_free(r);
 }
 
 /* Out of `run`, its blocks let go. */
@@ -254,15 +254,34 @@ static double build_batch(Engine *en) {
 
 /* ---- results ---- */
 
+static bool ends_text(const Engine *en, const Req *r, int32_t id) {
+    for (int i = 0; i < r->in.sample.n_stop_ids; i++)
+        if (r->in.sample.stop_ids[i] == id) return true;
+    return en->o.tok && !r->in.ignore_end && tok_is_end(en->o.tok, id);
+}
+
 /* Give the new token to its request; false when that was its last. */
-static bool take_token(Engine *en, Req *r, int32_t id, FinishReason *why) {
+static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why) {
     *why = FINISH_STOP;
-    if (en->o.tok && !r->in.ignore_end && tok_is_end(en->o.tok, id)) return false;
-    r->tok[r->n_tok++] = id;
+    if (ends_text(en, r, t->id)) return false;
+    r->tok[r->n_tok++] = t->id;
+    if (r->hist) sample_hist_push(r->hist, t->id, true);
     add_u64(&en->count.n_new_tok, 1);
-    if (r->in.on_token) r->in.on_token(r->in.ctx, id);
+    if (r->in.on_token) r->in.on_token(r->in.ctx, t);
     *why = FINISH_LENGTH;
     return r->n_tok < r->max_tok;
+}
+
+static Status pick(SampleOut *out, const Engine *en, const Req *r, const float *row, Err *e) {
+    SampleIn in = {.logits = row,
+                   .n_vocab = en->n_vocab,
+                   .o = &r->in.sample,
+                   .pos = (uint64_t)r->n_tok,
+                   .n_out = r->n_tok - r->in.n_prompt,
+                   .hist = r->hist,
+                   .end_ids = en->end_ids,
+                   .n_end_ids = r->in.ignore_end ? 0 : en->n_end_ids};
+    return sample_pick(out, &in, en->scratch, e);
 }
 
 /* After the model ran: advance request i; false when it is done and gone. */
@@ -270,17 +289,14 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
     Req *r = en->run[i];
     FinishReason why;
     Err err = {0};
-    int32_t id;
+    SampleOut out = {0};
     r->n_kv += r->n_rows;
     r->n_rows = 0;
     if (r->out_row < 0) return true;
     if (!engine__is_dead(r, now, &why)) {
         const float *row = logits + (size_t)r->out_row * (size_t)en->V;
         why = FINISH_ERROR;
-        if (sample_next(&id, row, en->n_vocab, &r->in.sample, (uint64_t)r->n_tok, en->scratch,
-                        &err) == OK &&
-            take_token(en, r, id, &why))
-            return true;
+        if (pick(&out, en, r, row, &err) == OK && take_token(en, r, &out, &why)) return true;
     }
     engine__finish_run(en, i, why, &err);
     return false;

@@ -6,9 +6,9 @@
 
 /* ---- engine thread ---- */
 
-static void on_token(void *ctx, int32_t id) {
+static void on_token(void *ctx, const SampleOut *t) {
     Job *j = ctx;
-    if (j->n_ids < j->max_ids) j->ids[j->n_ids++] = id;
+    if (j->n_ids < j->max_ids) j->ids[j->n_ids++] = t->id;
 }
 
 static void on_done(void *ctx, FinishReason why, const Err *e) {

@@ -14,7 +14,7 @@ static Status submit(void *self, const EngineReq *r, uint64_t *id, Err *e) {
     (void)self;
     (void)e;
     *id = 1;
-    for (int i = 0; i < r->max_new; i++) r->on_token(r->ctx, r->prompt[0]);
+    for (int i = 0; i < r->max_new; i++) r->on_token(r->ctx, &(SampleOut){.id = r->prompt[0]});
     r->on_done(r->ctx, FINISH_LENGTH, NULL);
     return OK;
 }

@@ -33,7 +33,8 @@ typedef struct Sink {
 #define SINK \
     { .mu = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER }
 
-static void on_token(void *ctx, int32_t id) {
+static void on_token(void *ctx, const SampleOut *t) {
+    int32_t id = t->id;
     Sink *s = ctx;
     pthread_mutex_lock(&s->mu);
     s->alloc_at[s->n] = mem_n_alloc();
@@ -638,5 +639,93 @@ TEST(storm_of_submits_and_cancels) {
     EQ(total[FINISH_ERROR] + total[FINISH_STOP], 0);
     expect_idle(en);
     engine_free(en);
+    tiny_model_free(&t);
+}
+
+/* ---- options of the sampler, through the engine ---- */
+
+typedef struct Seen {
+    int32_t id[8];
+    double logprob[8];
+    int n, n_top, rank;
+} Seen;
+
+static void see(void *ctx, const SampleOut *t) {
+    Seen *s = ctx;
+    s->logprob[s->n] = t->logprob;
+    s->n_top = t->n_top;
+    s->rank = t->rank;
+    s->id[s->n++] = t->id;
+}
+
+typedef struct Both {
+    Sink sink; /* first: on_done sees it */
+    Seen seen;
+} Both;
+
+static void both_token(void *ctx, const SampleOut *t) { see(&((Both *)ctx)->seen, t); }
+
+/* Six tokens after a fixed prompt; the lists in o are gone before the engine looks at them. */
+static Both six_tokens(Engine *en, SampleOpts o) {
+    static const int32_t prompt[] = {5, 9, 3, 70, 12};
+    Both b = {.sink = SINK};
+    SampleBias bias[1];
+    int32_t stop[1];
+    if (o.n_bias) bias[0] = o.bias[0];
+    if (o.n_stop_ids) stop[0] = o.stop_ids[0];
+    o.bias = o.n_bias ? bias : NULL;
+    o.stop_ids = o.n_stop_ids ? stop : NULL;
+    o.top_p = 1;
+    EngineReq r = {.prompt = prompt,
+                   .n_prompt = 5,
+                   .max_new = 6,
+                   .sample = o,
+                   .on_token = both_token,
+                   .on_done = on_done,
+                   .ctx = &b};
+    OK_(engine_submit(en, &r, NULL, TERR));
+    bias[0] = (SampleBias){0, 0};
+    stop[0] = 0;
+    wait_done(&b.sink);
+    return b;
+}
+
+TEST(sampler_options_reach_the_sampler) {
+    TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1);
+    float row[V];
+    double want;
+    OK_(model_reserve(t.m, 300, 2, TERR)); /* the model's room, which it keeps */
+    size_t live = mem_live_bytes();
+    Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 2});
+    Both plain = six_tokens(en, (SampleOpts){.logprobs = true, .top_logprobs = 3});
+    int32_t first = plain.seen.id[0];
+    EQ(plain.seen.n, 6);
+    EQ(plain.seen.n_top, 3);
+    EQ(plain.seen.rank, 1);
+    Both b = six_tokens(en, (SampleOpts){.n_stop_ids = 1, .stop_ids = &first});
+    EQ(b.seen.n, 0);
+    EQ(b.sink.why, FINISH_STOP);
+    b = six_tokens(en, (SampleOpts){.n_stop_ids = 1, .stop_ids = &first, .min_tokens = 6});
+    EQ(b.seen.n, 6);
+    for (int i = 0; i < 6; i++) NE(b.seen.id[i], first);
+    b = six_tokens(en, (SampleOpts){.n_bias = 1, .bias = &(SampleBias){42, 100}});
+    for (int i = 0; i < 6; i++) EQ(b.seen.id[i], 42);
+    b = six_tokens(en,
+                   (SampleOpts){.n_bias = 1, .bias = &(SampleBias){42, 100}, .repetition = 100});
+    EQ(b.seen.id[0], 42);
+    NE(b.seen.id[1], 42);
+    FAILS(ERR_ARG, engine_submit(en,
+                                 &(EngineReq){.prompt = &first,
+                                              .n_prompt = 1,
+                                              .max_new = 1,
+                                              .sample = {.top_p = 1,
+                                                         .n_bias = 1,
+                                                         .bias = &(SampleBias){V, 1}}},
+                                 NULL, TERR));
+    engine_free(en);
+    EQ(mem_live_bytes(), live);
+    tiny_model_logits(&t, row, (const int32_t[]){5, 9, 3, 70, 12}, 5);
+    OK_(sample_logprob(&want, row, V, first, TERR));
+    NEAR(plain.seen.logprob[0], want, 1e-3);
     tiny_model_free(&t);
 }

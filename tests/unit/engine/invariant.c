@@ -24,8 +24,9 @@ static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int n_over;
 
-static void on_token(void *ctx, int32_t id) {
+static void on_token(void *ctx, const SampleOut *t) {
     Client *c = ctx;
+    int32_t id = t->id;
     c->ids[c->n++] = id;
 }
 

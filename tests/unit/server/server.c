@@ -47,7 +47,7 @@ static void *run_request(void *ctx) {
     FinishReason why = FINISH_LENGTH;
     FakeMode m = atomic_load(&mode);
     for (int i = 0; m == ECHO_PROMPT && i < r->max_new; i++)
-        r->on_token(r->ctx, f->prompt[i % r->n_prompt]);
+        r->on_token(r->ctx, &(SampleOut){.id = f->prompt[i % r->n_prompt]});
     if (m == HANG) {
         while (!atomic_load(&f->cancelled)) usleep(500);
         why = FINISH_CANCELLED;
@@ -60,7 +60,8 @@ static void *run_request(void *ctx) {
     }
     if (m == BAD_BYTES) {
         why = FINISH_STOP;
-        for (int i = 0; i < r->n_prompt - 1; i++) r->on_token(r->ctx, f->prompt[i]);
+        for (int i = 0; i < r->n_prompt - 1; i++)
+            r->on_token(r->ctx, &(SampleOut){.id = f->prompt[i]});
     }
     r->on_done(r->ctx, why, why == FINISH_ERROR ? &e : NULL);
     return NULL;

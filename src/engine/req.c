@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A request as the engine keeps it: checked and copied by the thread that submits, so that the engine's thread
+ * allocates nothing and depends on nobody's memory. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/internal.h"
+
+Status engine__req_check(const Engine *en, const EngineReq *r, Err *e) {
+    int max = en->o.max_ctx - 1;
+    if (r->n_prompt < 1) return err_set(e, ERR_ARG, "the prompt is empty");
+    if (r->n_prompt > max)
+        return err_set(e, ERR_ARG, "the prompt has %d tokens, the limit is %d", r->n_prompt, max);
+    if (r->max_new < 1) return err_set(e, ERR_ARG, "max_new %d: at least 1", r->max_new);
+    for (int i = 0; i < r->n_prompt; i++)
+        if (r->prompt[i] < 0 || r->prompt[i] >= en->V)
+            return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i,
+                           r->prompt[i], en->V);
+    if (!(r->timeout_s >= 0.0 && r->timeout_s <= 1e9))
+        return err_set(e, ERR_ARG, "timeout %g s is outside 0 to 1e9", r->timeout_s);
+    return sample_check_vocab(&r->sample, en->n_vocab, e);
+}
+
+void engine__req_free(Req *r) {
+    if (!r) return;
+    mem_free((void *)(uintptr_t)r->in.sample.bias);
+    mem_free((void *)(uintptr_t)r->in.sample.stop_ids);
+    mem_free(r->hist);
+    mem_free(r);
+}
+
+/* The lists of the options, and the history. r->in.sample has no lists yet. */
+static bool copy_sampling(Req *r, const SampleOpts *o) {
+    size_t n_bias = (size_t)o->n_bias * sizeof *o->bias;
+    size_t n_stop = (size_t)o->n_stop_ids * sizeof *o->stop_ids;
+    SampleBias *bias = n_bias ? mem_alloc_n(1, n_bias) : NULL;
+    int32_t *stop = n_stop ? mem_alloc_n(1, n_stop) : NULL;
+    r->in.sample.bias = bias;
+    r->in.sample.stop_ids = stop;
+    if ((n_bias && !bias) || (n_stop && !stop)) return false;
+    if (bias) memcpy(bias, o->bias, n_bias);
+    if (stop) memcpy(stop, o->stop_ids, n_stop);
+    if (!sample_needs_hist(o)) return true;
+    void *mem = mem_alloc_n(1, sample_hist_bytes(r->max_tok));
+    if (!mem) return false;
+    r->hist = sample_hist_init(mem, r->max_tok, o->repeat_last_n);
+    for (int i = 0; i < r->in.n_prompt; i++) sample_hist_push(r->hist, r->tok[i], false);
+    return true;
+}
+
+Req *engine__req_new(const Engine *en, const EngineReq *in) {
+    int max_tok = in->n_prompt + MIN(in->max_new, en->o.max_ctx - in->n_prompt);
+    Req *r = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
+    if (!r) return NULL;
+    memcpy(r->tok, in->prompt, (size_t)in->n_prompt * sizeof(int32_t));
+    r->in = *in;
+    r->in.prompt = r->tok;
+    r->in.sample.bias = NULL;
+    r->in.sample.stop_ids = NULL;
+    r->n_tok = in->n_prompt;
+    r->max_tok = max_tok;
+    if (in->salt) r->root = *in->salt;
+    r->in.salt = NULL;
+    if (in->timeout_s > 0.0) r->deadline = clock_now_s() + in->timeout_s;
+    if (copy_sampling(r, &in->sample)) return r;
+    engine__req_free(r);
+    return NULL;
+}
