@@ -98,17 +98,18 @@ static Status look(Row *r, const float *x, int n, float *peak, Err *e) {
     return r->best >= 0 ? OK : err_set(e, ERR_INTERNAL, "all %d logits are -inf", n);
 }
 
-/* row = x where the mask allows, else -inf; how many it allows. */
-static int copy_masked(float *row, const float *x, int n, const uint32_t *mask) {
-    int n_allowed = 0;
+/* row = x where the mask allows, else -inf; whether it allows any. Most words of a mask are all or nothing. */
+static bool copy_masked(float *row, const float *x, int n, const uint32_t *mask) {
+    bool any = false;
     for (int i = 0; i < n; i += 32) {
         uint32_t word = mask[i / 32];
-        for (int j = 0; j < MIN(32, n - i); j++, word >>= 1) {
-            row[i + j] = word & 1 ? x[i + j] : -INFINITY;
-            n_allowed += word & 1;
-        }
+        int len = MIN(32, n - i);
+        if (word == UINT32_MAX) memcpy(row + i, x + i, (size_t)len * sizeof *row);
+        else
+            for (int j = 0; j < len; j++) row[i + j] = word >> j & 1 ? x[i + j] : -INFINITY;
+        any |= (word & (UINT32_MAX >> (32 - len))) != 0;
     }
-    return n_allowed;
+    return any;
 }
 
 static void ban(float *row, int n, const int32_t *ids, int n_ids) {
@@ -135,7 +136,7 @@ static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
     const SampleOpts *o = in->o;
     int n = in->n_vocab;
     if (!in->mask) memcpy(s->row, in->logits, (size_t)n * sizeof *s->row);
-    else if (copy_masked(s->row, in->logits, n, in->mask) == 0)
+    else if (!copy_masked(s->row, in->logits, n, in->mask))
         return err_set(e, ERR_ARG, "the token mask allows none of %d tokens", n);
     ban(s->row, n, in->ban, in->n_ban);
     if (is_short(in)) {
