@@ -11,6 +11,7 @@ void kern_ref_gemv(Kern *k);
 void kern_ref_convert(Kern *k);
 void kern_ref_quant(Kern *k);
 void kern_ref_quant_k(Kern *k);
+void kern_ref_quant_fit(Kern *k);
 void kern_ref_elem(Kern *k);
 void kern_ref_norm(Kern *k);
 void kern_ref_softmax(Kern *k);

@@ -54,6 +54,8 @@ static const KernSlot slots[] = {
     SLOT("quant q4_K", quant[DT_Q4_K], 0),
     SLOT("quant q5_K", quant[DT_Q5_K], 0),
     SLOT("quant q6_K", quant[DT_Q6_K], 0),
+    SLOT("level_error", level_error, 0),
+    SLOT("level_sums", level_sums, 0),
     SLOT("gemv f32", gemv[DT_F32], 2e-6),
     SLOT("gemv f16", gemv[DT_F16], 2e-6),
     SLOT("gemv bf16", gemv[DT_BF16], 2e-6),

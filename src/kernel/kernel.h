@@ -83,6 +83,12 @@ typedef struct Kern {
      * column's squared error; NULL: as from_f32. cols is whole blocks. Block types only. EXACT */
     void (*quant[DT_COUNT])(void *y, const float *x, const float *w, size_t rows, size_t cols);
 
+    /* n values (16 or 32) as x' = s l - min with l the nearest integers in lo..hi (s 0: l 0 held to the range):
+     * sum w (x - x')^2; and sums[5] = w l, w l^2, w l x, w x, w. Added in 16 places, then halves. EXACT */
+    float (*level_error)(const float *x, const float *w, int n, float s, float min, int lo, int hi);
+    void (*level_sums)(float sums[5], const float *x, const float *w, int n, float s, float min,
+                       int lo, int hi);
+
     /* ---- products ---- */
     /* y[j * ldy + i] = dot(row i of W, x row j), i < n, j < m, 1 <= m <= 4; W rows are k elements of the
      * type, contiguous, k whole blocks; x rows at x + j * ldx, f32. REL(2e-6) */

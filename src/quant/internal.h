@@ -7,6 +7,11 @@
 #include "kernel/kernel.h"
 #include "quant/quant.h"
 
+/* Weighted sums over elements: of squares, of squared errors by the reference's rule and by the search. */
+typedef struct QuantError {
+    double square, ref, best;
+} QuantError;
+
 typedef struct QuantJob {
     const QuantOpts *o;
     Kern kern;
@@ -19,7 +24,8 @@ typedef struct QuantJob {
     float *scratch;       /* owned; [team size][tile_max] */
     size_t tile_max;      /* elements of the largest tile of any item */
     uint8_t *tile;        /* owned; [team size] blocks of a tile, for `best`; NULL without */
-    double *errors;       /* owned; [tiles of a slab][ERR_PARTS], for `best`; NULL without */
+    size_t tile_bytes;    /* of them */
+    QuantError *errors;   /* owned; [tiles of a slab], for `best`; NULL without */
     uint64_t done, total; /* bytes of input */
     QuantStats st;
 } QuantJob;
@@ -38,8 +44,9 @@ static inline bool quant__converts(const QuantItem *it) { return it->type != it-
 MUST_CHECK Status quant__plan(QuantJob *j, Err *e);
 /* Metadata and tensors to the writer. */
 void quant__declare(QuantJob *j);
-/* Squared error of n block elements y against x, weighted by w[cols] (NULL: 1) from column `col` on. */
-double quant__error(const Kern *k, DType type, const void *y, const float *x, const float *w,
-                    size_t rows, size_t cols, float *tmp);
+/* Replace blocks y of x by better ones where a harder search finds them (best.c), weighted by w[cols] (NULL:
+ * 1). `other` has room for as many blocks; y holds the reference's. Adds to *e. */
+void quant__improve(const Kern *k, DType type, uint8_t *y, uint8_t *other, const float *x,
+                    const float *w, size_t rows, size_t cols, QuantError *e);
 
 #endif

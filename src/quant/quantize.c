@@ -101,6 +101,11 @@ static void quantize_tile(void *ctx, int64_t tile, int worker) {
     if (bad == n && s->w) j->kern.quant[to](y, x, s->w, n / cols, cols);
     else if (bad == n) j->kern.from_f32[to](y, x, n);
     if (bad == n) bad = find_bad_scale(to, y, n);
+    if (bad == n && j->o->best && dtype_info(to)->is_quantized) {
+        j->errors[tile] = (QuantError){0};
+        quant__improve(&j->kern, to, y, j->tile + (size_t)worker * j->tile_bytes, x, s->w,
+                       s->w ? n / cols : 1, s->w ? cols : n, &j->errors[tile]);
+    }
     if (bad < n) report_bad(s, s->first + at + bad);
 }
 
@@ -134,11 +139,25 @@ static Status tick(QuantJob *j, const uint8_t *src, size_t n_bytes, Err *e) {
     return OK;
 }
 
+/* Tile by tile, so that the sums do not depend on threads. */
+static void add_errors(QuantJob *j, DType type, size_t n_tiles, size_t n_elem) {
+    QuantStats *st = &j->st;
+    if (!j->o->best || !dtype_info(type)->is_quantized) return;
+    st->n_elem[type] += n_elem;
+    for (size_t i = 0; i < n_tiles; i++) {
+        st->square[type] += j->errors[i].square;
+        st->error_ref[type] += j->errors[i].ref;
+        st->error_best[type] += j->errors[i].best;
+    }
+}
+
 static Status convert_slab(Slab *s, Err *e) {
     const GgufTensor *t = s->item->t;
     QuantJob *j = s->j;
-    team_run(j->team, (int64_t)((s->n + s->tile - 1) / s->tile), quantize_tile, s);
+    size_t n_tiles = (s->n + s->tile - 1) / s->tile;
+    team_run(j->team, (int64_t)n_tiles, quantize_tile, s);
     if (s->bad != UINT64_MAX) return bad_value(s, e);
+    add_errors(j, s->item->type, n_tiles, s->n);
     TRY(gguf_w_data(j->w, j->slab, dtype_bytes(s->item->type, s->n), e));
     return tick(j, (const uint8_t *)t->data + dtype_bytes(t->type, s->first),
                 dtype_bytes(t->type, s->n), e);
@@ -194,13 +213,22 @@ static Status check_disk(const QuantJob *j, const char *path, Err *e) {
 }
 
 /* Buffers for the largest tile and slab there are. */
+static Status alloc_best(QuantJob *j, size_t tiles, Err *e) {
+    if (!j->o->best) return OK;
+    j->tile_bytes = dtype_bytes(DT_Q8_0, ROUND_UP(j->tile_max, (size_t)32)); /* the widest blocks */
+    j->errors = mem_new_n(QuantError, tiles);
+    j->tile = mem_alloc_n((size_t)team_size(j->team), MAX(j->tile_bytes, 1));
+    return j->errors && j->tile ? OK : err_set(e, ERR_NOMEM, "buffers of the harder search");
+}
+
 static Status alloc_buffers(QuantJob *j, Err *e) {
-    size_t slab = 0, n = 0;
+    size_t slab = 0, n = 0, tiles = 1;
     for (size_t i = 0; i < j->n_items; i++) {
         const QuantItem *it = &j->items[i];
         QuantCut cut = quant__cut(it);
         if (!quant__converts(it)) continue;
         j->tile_max = MAX(j->tile_max, (size_t)MIN(cut.tile, it->t->n_elem));
+        tiles = MAX(tiles, cut.slab / cut.tile);
         slab = MAX(slab, dtype_bytes(it->type, (size_t)MIN(cut.slab, it->t->n_elem)));
     }
     if (mem_mul(&n, (size_t)team_size(j->team), MAX(j->tile_max, 1)))
@@ -208,7 +236,7 @@ static Status alloc_buffers(QuantJob *j, Err *e) {
     j->slab = mem_alloc_n(MAX(slab, 1), 1);
     if (!j->slab || !j->scratch)
         return err_set(e, ERR_NOMEM, "quantizer buffers for tiles of %zu elements", j->tile_max);
-    return OK;
+    return alloc_best(j, tiles, e);
 }
 
 static Status write_file(QuantJob *j, const char *out, Err *e) {
@@ -235,6 +263,8 @@ static void close_job(QuantJob *j) {
     gguf_w_free(j->w);
     mem_free(j->slab);
     mem_free(j->scratch);
+    mem_free(j->tile);
+    mem_free(j->errors);
     mem_free(j->items);
     team_free(j->team);
     gguf_close(j->g);

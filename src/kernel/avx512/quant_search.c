@@ -30,6 +30,16 @@ static void q5_1_quant(void *y, const float *x, const float *w, size_t rows, siz
 
 static void q5_1_from_f32(void *y, const float *x, size_t n) { lanes_small_flat(y, &q5_1, x, n); }
 
+static float level_error(const float *x, const float *w, int n, float s, float min, int lo,
+                         int hi) {
+    return lanes_level_error(x, w, n, s, min, lo, hi);
+}
+
+static void level_sums(float sums[5], const float *x, const float *w, int n, float s, float min,
+                       int lo, int hi) {
+    lanes_level_sums(sums, x, w, n, s, min, lo, hi);
+}
+
 void kern_avx512_quant_search(Kern *k) {
     k->from_f32[DT_Q4_1] = q4_1_from_f32;
     k->from_f32[DT_Q5_0] = q5_0_from_f32;
@@ -38,4 +48,6 @@ void kern_avx512_quant_search(Kern *k) {
     k->quant[DT_Q4_1] = q4_1_quant;
     k->quant[DT_Q5_0] = q5_0_quant;
     k->quant[DT_Q5_1] = q5_1_quant;
+    k->level_error = level_error;
+    k->level_sums = level_sums;
 }

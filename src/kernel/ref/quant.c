@@ -192,4 +192,5 @@ void kern_ref_quant(Kern *k) {
     k->quant[DT_Q5_0] = q5_0_quant;
     k->quant[DT_Q5_1] = q5_1_quant;
     kern_ref_quant_k(k);
+    kern_ref_quant_fit(k);
 }

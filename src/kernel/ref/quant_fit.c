@@ -207,3 +207,49 @@ float kern_ref_fit_scales(uint8_t *q, const float *x, const float *w, int n) {
     for (int i = 0; i < PASSES && scales_descend(q, &s, x, w, n); i++) {}
     return s.l2 > 0.0f ? s.xl / s.l2 : 0.0f;
 }
+
+/* ---- integers for given scales ---- */
+
+enum { PLACES = 16 };
+
+static float add_places(float t[PLACES]) {
+    for (int half = PLACES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) t[k] += t[k + half];
+    return t[0];
+}
+
+static float nearest_level(float x, float inverse, float min, int lo, int hi) {
+    float v = (x + min) * inverse;
+    v = v > (float)lo ? v : (float)lo;
+    v = v < (float)hi ? v : (float)hi;
+    return (float)fit_nearest(v);
+}
+
+static float level_error(const float *x, const float *w, int n, float s, float min, int lo,
+                         int hi) {
+    float t[PLACES] = {0}, inverse = s != 0.0f ? 1.0f / s : 0.0f;
+    for (int i = 0; i < n; i++) {
+        float diff = s * nearest_level(x[i], inverse, min, lo, hi) - min - x[i];
+        t[i % PLACES] += w[i] * diff * diff;
+    }
+    return add_places(t);
+}
+
+static void level_sums(float sums[5], const float *x, const float *w, int n, float s, float min,
+                       int lo, int hi) {
+    float t[5][PLACES] = {{0}}, inverse = s != 0.0f ? 1.0f / s : 0.0f;
+    for (int i = 0; i < n; i++) {
+        float l = nearest_level(x[i], inverse, min, lo, hi), wl = w[i] * l;
+        t[0][i % PLACES] += wl;
+        t[1][i % PLACES] += wl * l;
+        t[2][i % PLACES] += wl * x[i];
+        t[3][i % PLACES] += w[i] * x[i];
+        t[4][i % PLACES] += w[i];
+    }
+    for (int k = 0; k < 5; k++) sums[k] = add_places(t[k]);
+}
+
+void kern_ref_quant_fit(Kern *k) {
+    k->level_error = level_error;
+    k->level_sums = level_sums;
+}
