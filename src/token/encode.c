@@ -7,7 +7,7 @@
 
 enum {
     CACHE_MIN_BITS = 8,
-    CACHE_MAX_BITS = 14,
+    CACHE_MAX_BITS = 15,
     CACHE_MIN_TEXT = 1024, /* below, filling the cache costs more than it saves */
     CACHE_CHUNK = 16,      /* bytes, as two words */
     CACHE_IDS = 3,
@@ -94,22 +94,35 @@ static inline void push_few(TokBuf *out, const int32_t *id, size_t n) {
     for (size_t i = 0; i < n; i++) tokbuf_push(out, id[i]);
 }
 
-/* A chunk of at most CACHE_CHUNK bytes; left: bytes from its start that may be read. */
-static void encode_near(Encoder *x, Slice chunk, size_t left) {
+/* A chunk of at most CACHE_CHUNK bytes on its way to its slot. */
+typedef struct Probe {
+    Slice chunk;
     uint64_t w[2];
-    load_words(w, chunk.p, chunk.n, left);
-    uint64_t h = (w[0] ^ w[1] * 0x9e3779b97f4a7c15u) + chunk.n;
+    Near *slot;
+} Probe;
+
+/* left: bytes from the start of chunk that may be read. */
+static inline Probe probe(const Encoder *x, Slice chunk, size_t left) {
+    Probe q = {.chunk = chunk};
+    load_words(q.w, chunk.p, chunk.n, left);
+    uint64_t h = (q.w[0] ^ q.w[1] * 0x9e3779b97f4a7c15u) + chunk.n;
     h = (h ^ h >> 32) * 0xd6e8feb86659fd93u;
-    Near *c = &x->near[h >> x->near_shift];
-    if (LIKELY(c->lo == w[0] && c->hi == w[1] && c->n_bytes == chunk.n)) {
+    q.slot = &x->near[h >> x->near_shift];
+    __builtin_prefetch(q.slot);
+    return q;
+}
+
+static inline void encode_near(Encoder *x, const Probe *q) {
+    Near *c = q->slot;
+    if (LIKELY(c->lo == q->w[0] && c->hi == q->w[1] && c->n_bytes == q->chunk.n)) {
         push_few(x->out, c->id, c->n_ids);
         return;
     }
     size_t at = x->out->n;
-    encode_new(x, chunk);
+    encode_new(x, q->chunk);
     size_t n = x->out->n - at;
     if (n == 0 || n > CACHE_IDS || x->out->failed) return;
-    *c = (Near){.lo = w[0], .hi = w[1], .n_bytes = (uint8_t)chunk.n, .n_ids = (uint8_t)n};
+    *c = (Near){.lo = q->w[0], .hi = q->w[1], .n_bytes = (uint8_t)q->chunk.n, .n_ids = (uint8_t)n};
     memcpy(c->id, x->out->v + at, n * sizeof *c->id);
 }
 
@@ -136,18 +149,30 @@ static NOINLINE void encode_long(Encoder *x, Slice chunk) {
     else encode_new(x, chunk);
 }
 
-static inline void encode_chunk(Encoder *x, Slice chunk, size_t left) {
-    if (LIKELY(x->near && chunk.n <= CACHE_CHUNK)) encode_near(x, chunk, left);
-    else encode_long(x, chunk);
+static void encode_chunk(Encoder *x, Slice chunk, size_t left) {
+    if (!x->near || chunk.n > CACHE_CHUNK) {
+        encode_long(x, chunk);
+        return;
+    }
+    Probe q = probe(x, chunk, left);
+    encode_near(x, &q);
 }
 
-/* One pass by hand over well-formed text: the common case, without stages. */
+/* One pass by hand over well-formed text: the common case, without stages. The next chunk is found while
+ * the slot of this one is on its way from memory. */
 static void encode_scanned(Encoder *x, Slice text) {
     TokScanFn scan = x->t->pass[0].scan;
+    Probe waiting = {0};
     for (size_t i = 0, end; i < text.n && !x->failed && !x->out->failed; i = end) {
         end = scan(text.p, text.n, i);
-        encode_chunk(x, (Slice){text.p + i, end - i}, text.n - i);
+        Slice chunk = {text.p + i, end - i};
+        bool near = x->near && chunk.n <= CACHE_CHUNK;
+        Probe next = near ? probe(x, chunk, text.n - i) : (Probe){0};
+        if (waiting.slot) encode_near(x, &waiting);
+        if (!near) encode_long(x, chunk);
+        waiting = next;
     }
+    if (waiting.slot && !x->failed) encode_near(x, &waiting);
 }
 
 /* text in its normal form and with the space that belongs in front of it. Only what changes is copied. */

@@ -70,6 +70,31 @@ static inline size_t run_end(const char *p, size_t n, size_t i, Class c, bool m)
     }
 }
 
+/* How many of eight ASCII characters, the first in the low byte, are letters up to the first that is none. */
+static inline size_t leading_letters(uint64_t x) {
+    const uint64_t ones = 0x0101010101010101u, high = 0x8080808080808080u;
+    uint64_t low = (x & ~high) | 0x20 * ones; /* in small letters; no byte carries into the next */
+    uint64_t from_a = low + (0x80 - 'a') * ones, above_z = low + (0x7f - 'z') * ones;
+    uint64_t other = ~(from_a & ~above_z & ~x) & high;
+    return other ? (size_t)__builtin_ctzll(other) / 8 : 8;
+}
+
+/* run_end of letters: words are short and of any length, so a step of eight is one branch, not eight. */
+static inline size_t letters_end(const char *p, size_t n, size_t i, bool m) {
+    for (size_t len;; i += len) {
+        size_t k = 8;
+        for (uint64_t x; k == 8 && n - i >= 8; i += k) {
+            memcpy(&x, p + i, 8);
+            k = leading_letters(x);
+        }
+        if (k == 8) {
+            while (i < n && byte_class[(uint8_t)p[i]] == LETTER) i++;
+        }
+        if (i == n || byte_class[(uint8_t)p[i]] != WIDE || wide_as(p + i, n - i, &len, m) != LETTER)
+            return i;
+    }
+}
+
 /* The same, but at most max code points. */
 static size_t run_end_max(const char *p, size_t n, size_t i, Class c, int max) {
     size_t len;
@@ -114,7 +139,7 @@ static inline size_t gpt2_end(const char *p, size_t n) {
         size_t end = contraction(p, n, FOLD_NONE);
         if (end) return end;
     }
-    return run_end(p, n, skip + len, c, false);
+    return c == LETTER ? letters_end(p, n, skip + len, false) : run_end(p, n, skip + len, c, false);
 }
 
 size_t tok__scan_gpt2(const char *p, size_t n, size_t i) { return i + gpt2_end(p + i, n - i); }
@@ -142,10 +167,10 @@ static ALWAYS_INLINE size_t cl100k_end(const char *p, size_t n, int max_digits, 
     size_t end = contraction(p, n, fold);
     if (end) return end;
     Class c = class_at(p, n, &len, m);
-    if (c == LETTER) return run_end(p, n, len, LETTER, m);
+    if (c == LETTER) return letters_end(p, n, len, m);
     if (c == NUMBER) return run_end_max(p, n, len, NUMBER, max_digits - 1);
     Class next = len < n ? class_at(p + len, n - len, &len2, m) : SPACE;
-    if (next == LETTER && !is_newline(p[0])) return run_end(p, n, len + len2, LETTER, m);
+    if (next == LETTER && !is_newline(p[0])) return letters_end(p, n, len + len2, m);
     if (c == OTHER) return others_end(p, n, len, m, false);
     if (p[0] == ' ' && next == OTHER) return others_end(p, n, len + len2, m, false);
     return blank_end(p, n);
