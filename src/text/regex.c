@@ -117,6 +117,11 @@ bool regex_find(const Regex *r, RegexScratch *sc, Slice s, size_t from, size_t *
     /* without NO_UTF_CHECK every call would read the whole text again */
     int rc = pcre2_match(r->code, (PCRE2_SPTR)(s.n ? s.p : ""), s.n, from, PCRE2_NO_UTF_CHECK,
                          sc->data, sc->ctx);
+    /* the machine code's stack is small: the interpreter has the whole heap limit */
+    if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
+        rc = pcre2_match(r->code, (PCRE2_SPTR)s.p, s.n, from, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT,
+                         sc->data, sc->ctx);
+    }
     if (rc < 0) return false;
     const size_t *range = pcre2_get_ovector_pointer(sc->data);
     if (range[1] < range[0] || range[0] < from) return false; /* \K within a lookbehind */

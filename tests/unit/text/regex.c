@@ -151,3 +151,20 @@ TEST(regex_code_points_against_table) {
         regex_free(r);
     }
 }
+
+/* A group that repeats takes stack for each turn: no limit of the machine code may show. */
+TEST(regex_long_runs_of_a_group) {
+    enum { N = 20000 };
+    static char text[N + 1];
+    Regex *r = NULL;
+    RegexScratch *sc = NULL;
+    size_t b, e;
+    memset(text, 'a', N);
+    OK_(regex_new(&r, "(?:(?![b-d])\\p{L})+", TERR));
+    OK_(regex_scratch_new(&sc, r, TERR));
+    TRUE_(regex_find(r, sc, (Slice){text, N}, 0, &b, &e));
+    EQ(b, 0);
+    EQ(e, N);
+    regex_scratch_free(sc);
+    regex_free(r);
+}
