@@ -7,7 +7,7 @@
 # and processor time (user and system, all threads), which a busy machine distorts less. The two files are
 # compared. bench/peers/README.md says how to install the other side.
 source "$(dirname "$0")/lib.sh"
-command_line="bench/quantize_vs_llamacpp.sh $*"
+command_line="bench/quantize_vs_llamacpp.sh ${*##*/}"
 model='' type=q4_K_M pairs=2
 while [ $# -gt 0 ]; do
     case $1 in
