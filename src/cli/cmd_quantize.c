@@ -287,7 +287,7 @@ static int quantize(Run *r) {
 
 /* A type of single tensors, in any case; -1 to go on. */
 static int parse_type(DType *out, const char *name, const char *option) {
-    if (!name || dtype_from_name(out, name)) return -1;
+    if (!name || (dtype_from_name(out, name) && *out != DT_F32)) return -1;
     for (uint32_t t = 1; t < DT_COUNT; t++) {
         *out = (DType)t;
         if (dtype_info(t) && strcasecmp(dtype_name((DType)t), name) == 0) return -1;

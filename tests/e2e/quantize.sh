@@ -8,7 +8,7 @@ head -c 3000 "$E2E/lib.sh" >text.txt
 
 expect_ok "$INGOT" quantize --help
 out_has "int8"
-for pair in q8_0:8.5 int8:8.5 q4_0:4.5 int4:4.5 f16:16 bf16:16; do
+for pair in q8_0:8.5 int8:8.5 q4_0:4.5 int4:4.5 q4_1:5 q5_0:5.5 q5_1:6 f16:16 bf16:16; do
     type=${pair%:*}
     expect_ok "$INGOT" quantize model.gguf "$type.gguf" "$type" --pure --json
     python3 - "$WORK/out" "$WORK" "$type" "${pair#*:}" <<'PY' || fail "numbers of $type"
@@ -42,6 +42,27 @@ PY
 expect_ok "$INGOT" quantize f16.gguf from16.gguf q8_0
 expect_ok "$INGOT" quantize model.gguf mixed.gguf q4_0 --json
 out_has '"q[68]_[0k]":1'
+
+# ---- k-types, patterns, plans, the harder search ----
+for type in q4_K_S Q4_K_M q5_k_s q5_K_M q6_K; do
+    expect_ok "$INGOT" quantize model.gguf "$type.gguf" "$type"
+    expect_ok "$INGOT" run "$type.gguf" -p "hello" -n 4 --temp 0 --ids
+done
+expect_ok "$INGOT" quantize model.gguf q4_0 --dry-run --tensor-type 'ffn_.*=q5_1' --tensor-type 'attn_q=Q8_0'
+out_has 'ffn_up.weight .* f32 +-> q5_1'
+out_has 'attn_q.weight .* f32 +-> q8_0'
+out_has '^after: '
+expect_ok "$INGOT" quantize model.gguf best.gguf q4_0 --best --pure --json
+python3 - "$WORK/out" <<'PY' || fail "the harder search"
+import json, sys
+r = json.load(open(sys.argv[1]))["rmse"]["q4_0"]
+assert 0 < r["best"] < 0.99 * r["reference"], r
+PY
+expect_ok "$INGOT" quantize q8_0.gguf requantized.gguf q4_0 --allow-requantize
+expect_fail 2 'want PATTERN=TYPE' "$INGOT" quantize model.gguf no.gguf q4_0 --tensor-type attn_q
+expect_fail 2 'unknown type "q9"' "$INGOT" quantize model.gguf no.gguf q4_0 --tensor-type attn_q=q9
+expect_fail 2 'unknown type "f32"' "$INGOT" quantize model.gguf no.gguf q4_0 --output-tensor-type f32
+expect_fail 2 'offset' "$INGOT" quantize model.gguf no.gguf q4_0 --tensor-type 'attn_(q=q8_0'
 
 # ---- refusals leave nothing behind ----
 expect_fail 2 'unknown type "q9"' "$INGOT" quantize model.gguf no.gguf q9

@@ -355,3 +355,42 @@ TEST(blocks_decode_to_what_they_were) {
         }
     }
 }
+
+static void levels_by_definition(double out[6], const float *x, const float *w, int n, float s,
+                                 float min, int lo, int hi) {
+    memset(out, 0, 6 * sizeof *out);
+    for (int i = 0; i < n; i++) {
+        double v = s != 0 ? rint(((double)x[i] + (double)min) / (double)s) : 0;
+        double l = fmin(hi, fmax(lo, v)), diff = (double)s * l - (double)min - (double)x[i];
+        out[0] += (double)w[i] * l;
+        out[1] += (double)w[i] * l * l;
+        out[2] += (double)w[i] * l * (double)x[i];
+        out[3] += (double)w[i] * (double)x[i];
+        out[4] += (double)w[i];
+        out[5] += (double)w[i] * diff * diff;
+    }
+}
+
+TEST(levels_for_given_scales) {
+    Kern ref = kt_ref();
+    for (int l = 0; l < CPU_LEVELS; l++) {
+        if (!kt_level(l)) continue;
+        for (uint64_t seed = 1; seed <= 40; seed++) {
+            kt_start(seed);
+            int n = seed % 2 ? 16 : 32, lo = seed % 3 ? 0 : -32, hi = 31;
+            float *x = kt_normals((size_t)n, 1), *w = kt_floats((size_t)n), got[5], want[5];
+            float s = seed % 7 ? 0.0717f : 0.0f, min = lo ? 0 : 1.3f;
+            double d[6];
+            for (int i = 0; i < n; i++) w[i] = kt_uniform(0, 2);
+            kt.level_sums(got, x, w, n, s, min, lo, hi);
+            ref.level_sums(want, x, w, n, s, min, lo, hi);
+            kt_same("level_sums", got, want, sizeof got);
+            float error = kt.level_error(x, w, n, s, min, lo, hi);
+            EQ(half_f32_bits(error), half_f32_bits(ref.level_error(x, w, n, s, min, lo, hi)));
+            levels_by_definition(d, x, w, n, s, min, lo, hi);
+            NEAR(error, d[5], 1e-5 * d[5] + 1e-6);
+            for (int i = 0; i < 5; i++) NEAR(got[i], d[i], 2e-2 * fabs(d[1]) + 1e-4);
+            kt_free();
+        }
+    }
+}

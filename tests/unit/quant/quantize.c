@@ -275,3 +275,103 @@ TEST(files_that_are_not_there) {
     TRUE_(quant_file(&st, path_a, "/no/such/folder/x.gguf", &o, TERR) != OK);
     TRUE_(test_err.msg[0] != 0);
 }
+
+/* ---- patterns, plans ---- */
+
+static void collect_types(void *ctx, const QuantItem *it) {
+    char *out = ctx;
+    strcat(out, dtype_name(it->type));
+    strcat(out, it->is_fallback ? "! " : " ");
+}
+
+TEST(dry_run_tells_the_plan_and_writes_nothing) {
+    set_paths();
+    make_file(path_a, DT_F32);
+    char seen[128] = "";
+    QuantStats st;
+    QuantOverride over[] = {{"ffn_(up|down)\\.w", DT_Q5_K}, {"token", DT_Q8_0}};
+    QuantOpts o = {.mix = quant_mix_find("q4_K_M"),
+                   .dry_run = true,
+                   .plan = collect_types,
+                   .plan_ctx = seen,
+                   .overrides = over,
+                   .n_overrides = 2};
+    OK_(quant_file(&st, path_a, NULL, &o, TERR));
+    EQ_STR(seen, "q8_0 f32 f16! q5_K ");
+    EQ(st.n_fallback, 1);
+    EQ(st.bytes_out, N_BIG / 32 * 34 + COLS * 4 + 48 * 4 * 2 + N_BIG / 256 * 176);
+    over[0].pattern = "ffn_(up";
+    FAILS(ERR_ARG, quant_file(&st, path_a, NULL, &o, TERR));
+}
+
+TEST(quantized_input_when_allowed) {
+    set_paths();
+    make_file(path_a, DT_F32);
+    QuantStats st;
+    QuantOpts o = {.mix = quant_mix_find("q8_0")};
+    QuantOpts again = {.mix = quant_mix_find("q4_K_M"), .allow_requantize = true};
+    OK_(quant_file(&st, path_a, path_b, &o, TERR));
+    OK_(quant_file(&st, path_b, path_c, &again, TERR));
+    Gguf *g = open_file(path_c);
+    expect_type(g, "blk.10.ffn_up.weight", DT_Q4_K);
+    gguf_close(g);
+}
+
+/* ---- the harder search ---- */
+
+enum { FEW_ROWS = 130, N_FEW = COLS * FEW_ROWS };
+
+static void make_small_file(void) {
+    static const uint64_t ne[] = {COLS, FEW_ROWS};
+    GgufW *w = NULL;
+    OK_(gguf_w_new(&w, path_a, 32, false, TERR));
+    gguf_w_str(w, "general.architecture", slice_of("llama"));
+    gguf_w_tensor(w, slice_of("token_embd.weight"), DT_F32, 2, ne);
+    OK_(gguf_w_begin(w, TERR));
+    put(w, DT_F32, big, N_FEW);
+    OK_(gguf_w_end(w, TERR));
+    gguf_w_free(w);
+}
+
+TEST(best_is_never_worse_and_the_same_everywhere) {
+    static const char *const types[] = {"q4_0", "q4_1",   "q5_0",   "q5_1",
+                                        "q8_0", "q4_K_S", "q5_K_S", "q6_K"};
+    static const char *const cpus[] = {"ref", NULL};
+    set_paths();
+    make_small_file();
+    for (size_t i = 0; i < COUNT_OF(types); i++) {
+        for (size_t k = 0; k < 2; k++) {
+            QuantStats st;
+            QuantOpts o = {.mix = quant_mix_find(types[i]),
+                           .pure = true,
+                           .best = true,
+                           .n_threads = k ? 3 : 1,
+                           .cpu = cpus[k]};
+            DType t = o.mix->type;
+            OK_(quant_file(&st, path_a, k ? path_c : path_b, &o, TERR));
+            EQ(st.n_elem[t], N_FEW);
+            TRUE_(st.error_best[t] > 0.5 * st.error_ref[t]);
+            if (!(st.error_best[t] < 0.97 * st.error_ref[t]))
+                FAIL("%s: %g of %g is left", types[i], st.error_best[t], st.error_ref[t]);
+        }
+        expect_same_file(path_b, path_c);
+    }
+}
+
+/* What is reported is what the file decodes to. */
+TEST(best_reports_the_error_of_the_file) {
+    static float y[N_FEW];
+    set_paths();
+    make_small_file();
+    QuantStats st;
+    QuantOpts o = {.mix = quant_mix_find("q4_K_S"), .pure = true, .best = true, .n_threads = 2};
+    OK_(quant_file(&st, path_a, path_b, &o, TERR));
+    Kern ref;
+    OK_(kern_init(&ref, "ref", TERR));
+    Gguf *g = open_file(path_b);
+    ref.to_f32[DT_Q4_K](y, gguf_find_tensor(g, "token_embd.weight")->data, N_FEW);
+    double error = 0;
+    for (int i = 0; i < N_FEW; i++) error += pow((double)y[i] - (double)big[i], 2);
+    NEAR(error, st.error_best[DT_Q4_K], 1e-6 * error);
+    gguf_close(g);
+}
