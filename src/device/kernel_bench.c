@@ -65,9 +65,20 @@ typedef struct BenchCase {
 
 static void run_to_f32(Lab *l) { l->k.to_f32[l->t](l->a[0], l->big, N); }
 static void run_from_f32(Lab *l) { l->k.from_f32[l->t](l->big, l->a[1], N); }
-
-/* 16 rows with the importance of their columns. */
-static void run_quant(Lab *l) { l->k.quant[l->t](l->big, l->a[1], l->a[2], 16, N / 16); }
+static void run_quant(Lab *l) {
+    float w[N / 16];
+    for (size_t i = 0; i < N / 16; i++) w[i] = 1.0f + (float)(i % 7);
+    l->k.quant[l->t](l->big, l->a[1], w, 16, N / 16);
+}
+static void run_level_error(Lab *l) {
+    for (size_t i = 0; i < N; i += 32)
+        l->k.level_error(l->a[1] + i, l->a[0] + i, 32, 0.1f, 0.2f, 0, 15);
+}
+static void run_level_sums(Lab *l) {
+    float sums[5];
+    for (size_t i = 0; i < N; i += 32)
+        l->k.level_sums(sums, l->a[1] + i, l->a[0] + i, 32, 0.1f, 0.2f, 0, 15);
+}
 
 static void run_gemv(Lab *l) {
     int n = (int)(l->streamed / dtype_bytes(l->t, K_GEMV));
@@ -188,14 +199,16 @@ static const BenchCase cases[] = {
     {"from_f32 q4_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q4_K, 0},
     {"from_f32 q5_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q5_K, 0},
     {"from_f32 q6_K", "n=16384", ROOF_CACHE, 0, run_from_f32, DT_Q6_K, 0},
-    {"quant q8_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q8_0, 0},
-    {"quant q4_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_0, 0},
-    {"quant q4_1", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_1, 0},
-    {"quant q5_0", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_0, 0},
-    {"quant q5_1", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_1, 0},
-    {"quant q4_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q4_K, 0},
-    {"quant q5_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q5_K, 0},
-    {"quant q6_K", "16 rows of 1024", ROOF_CACHE, 0, run_quant, DT_Q6_K, 0},
+    {"quant q8_0", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q8_0, 0},
+    {"quant q4_0", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q4_0, 0},
+    {"quant q4_1", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q4_1, 0},
+    {"quant q5_0", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q5_0, 0},
+    {"quant q5_1", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q5_1, 0},
+    {"quant q4_K", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q4_K, 0},
+    {"quant q5_K", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q5_K, 0},
+    {"quant q6_K", "16 x 1024", ROOF_CACHE, 0, run_quant, DT_Q6_K, 0},
+    {"level_error", "512 x 32", ROOF_CACHE, 0, run_level_error, DT_F32, 0},
+    {"level_sums", "512 x 32", ROOF_CACHE, 0, run_level_sums, DT_F32, 0},
     {"gemv f32", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 1},
     {"gemv f32", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F32, 4},
     {"gemv f16", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_F16, 1},
@@ -320,7 +333,6 @@ static void prepare(Lab *l, const BenchCase *c) {
     l->t = c->t;
     l->m = c->m;
     fill_arrays(l);
-    for (size_t i = 0; c->run == run_quant && i < N; i++) l->a[2][i] = fabsf(l->a[2][i]);
     if (other || c->run == run_attn || c->run == run_gemm_f32) fill_weights(l, c->t);
 }
 
