@@ -87,6 +87,38 @@ Slice json_str(const Json *j) {
     return (Slice){json_string_value(node(j)), json_string_length(node(j))};
 }
 
+JsonKind json_kind(const Json *j) {
+    switch (j ? json_typeof(node(j)) : JSON_NULL) {
+    case JSON_OBJECT: return JSON_KIND_OBJECT;
+    case JSON_ARRAY: return JSON_KIND_ARRAY;
+    case JSON_STRING: return JSON_KIND_STR;
+    case JSON_INTEGER: return JSON_KIND_INT;
+    case JSON_REAL: return JSON_KIND_REAL;
+    case JSON_TRUE:
+    case JSON_FALSE: return JSON_KIND_BOOL;
+    default: return JSON_KIND_NULL;
+    }
+}
+
+int64_t json_int(const Json *j) {
+    return is_type(j, JSON_INTEGER) ? json_integer_value(node(j)) : 0;
+}
+
+double json_num(const Json *j) { return j ? json_number_value(node(j)) : 0; }
+
+bool json_bool(const Json *j) { return is_type(j, JSON_TRUE); }
+
+void *json_next(const Json *obj, void *it, Slice *key, const Json **v) {
+    json_t *o = (json_t *)(uintptr_t)obj; /* iterators want it writable, and write nothing */
+    if (!json_is_object(obj)) return NULL;
+    it = it ? json_object_iter_next(o, it) : json_object_iter(o);
+    if (!it) return NULL;
+    const char *k = json_object_iter_key(it);
+    *key = (Slice){k, strlen(k)};
+    *v = wrap(json_object_iter_value(it));
+    return it;
+}
+
 static const char *type_name(const json_t *v) {
     static const char *const names[] = {"an object", "an array",  "a string",  "an integer",
                                         "a number",  "a boolean", "a boolean", "null"};
