@@ -202,11 +202,10 @@ Status grammar__analyse(Nfa *n, Comp *c) {
     uint8_t *live = mem_new_n(uint8_t, n->n), *empty = mem_new_n(uint8_t, n->n);
     if (!live || !empty || !reach(live, n, true) || !reach(empty, n, false)) {
         c->st = err_set(c->e, ERR_NOMEM, "grammar: automaton");
-    } else if (!live[n->start[0]]) {
+    } else if (refuse_left_recursion(n, empty, c) == OK && !live[n->start[0]]) {
         grammar__fail(c, c->rules[0].where, ERR_UNSUPPORTED, "no text can ever fulfil this");
-    } else {
+    } else if (c->st == OK) {
         for (uint32_t s = 0; s < n->n; s++) n->s[s].live = live[s];
-        refuse_left_recursion(n, empty, c);
         find_classes(n);
     }
     mem_free(live);

@@ -311,7 +311,10 @@ typedef struct Refs {
     bool nomem;
 } Refs;
 
-static void collect(Refs *r, const Node *k) {
+/* A node may have several parents: each is gone over once per rule. */
+static void collect(Refs *r, Node *k, uint32_t rule) {
+    if (k->seen == rule + 1) return;
+    k->seen = rule + 1;
     if (k->kind == NODE_REF) {
         if (!grammar__grow((void **)&r->to, &r->cap, (size_t)r->n + 1, sizeof *r->to)) {
             r->nomem = true;
@@ -320,9 +323,9 @@ static void collect(Refs *r, const Node *k) {
         r->to[r->n++] = k->rule;
     }
     if (k->kind == NODE_WORDS) return;
-    for (uint32_t i = 0; i < k->n && !r->nomem; i++) collect(r, k->kid[i]);
-    if (k->sep) collect(r, k->sep);
-    if (k->more) collect(r, k->more);
+    for (uint32_t i = 0; i < k->n && !r->nomem; i++) collect(r, k->kid[i], rule);
+    if (k->sep) collect(r, k->sep, rule);
+    if (k->more) collect(r, k->more, rule);
 }
 
 /* Rules on a cycle, or between two cycles, are called. ERR_NOMEM. */
@@ -333,7 +336,7 @@ static Status mark_called(Comp *c) {
     bool *on = mem_new_n(bool, n);
     bool ok = off && on;
     for (uint32_t i = 0; ok && i < n; i++) {
-        collect(&refs, c->rules[i].body);
+        collect(&refs, c->rules[i].body, i);
         off[i + 1] = refs.n;
         ok = !refs.nomem;
     }

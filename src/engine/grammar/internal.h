@@ -59,6 +59,7 @@ struct Node {
     uint32_t n; /* kids, words */
     int64_t min, max;
     uint32_t rule;
+    uint32_t seen; /* by build.c: the last rule + 1 whose references were collected here */
 };
 
 typedef struct Rule {
@@ -129,11 +130,13 @@ CharSet grammar__set_take(Comp *c, SetBuild *b, bool negate);
 Node *grammar__regex(Comp *c, Slice pattern, const Where *up, bool json, bool search);
 /* s cut to those that JSON strings hold as they are, and escapes of the rest. */
 Node *grammar__json_set(Comp *c, CharSet s);
-/* Nodes of JSON's own grammar: a rule each, made on first use. */
+/* Nodes of JSON's own grammar: called rules, made on first use. */
 typedef struct JsonRules {
-    uint32_t ws, chr, str, integer, number, value, object, array; /* rule + 1, 0: not yet */
+    uint32_t ws, str, integer, number, value, object, array; /* rule + 1, 0: not yet */
 } JsonRules;
+/* White space: none, a blank, or one or two line ends and up to 40 blanks and tabs. */
 Node *grammar__json_ws(Comp *c, JsonRules *j);
+/* One code point of a string, as it is or escaped. */
 Node *grammar__json_char(Comp *c);
 Node *grammar__json_str(Comp *c, JsonRules *j);
 Node *grammar__json_integer(Comp *c, JsonRules *j);
@@ -141,6 +144,36 @@ Node *grammar__json_number(Comp *c, JsonRules *j);
 Node *grammar__json_value(Comp *c, JsonRules *j);
 Node *grammar__json_object(Comp *c, JsonRules *j);
 Node *grammar__json_array(Comp *c, JsonRules *j);
+/* "," and white space. */
+Node *grammar__json_sep(Comp *c, JsonRules *j);
+/* k in quotes. */
+Node *grammar__json_quoted(Comp *c, Node *k);
+/* key ":" value */
+Node *grammar__json_member(Comp *c, JsonRules *j, Node *key, Node *value);
+/* [ or {, the list, its other end; with white space. */
+Node *grammar__json_brackets(Comp *c, JsonRules *j, const char *open, Node *list,
+                             const char *close);
+/* min to max of item with separators. */
+Node *grammar__json_list(Comp *c, JsonRules *j, Node *item, int64_t min, int64_t max,
+                         const Where *at);
+/* A node behind a call, so that all its uses share states. */
+Node *grammar__call(Comp *c, Node *body, const Where *at);
+
+/* ---- numbers of a schema ---- */
+typedef struct Bound {
+    bool given, strict;
+    double v;
+    bool exact; /* i is the value */
+    int64_t i;
+    const Where *at;
+} Bound;
+/* Integers from lo to hi; no leading zeros. lo > hi gives no text. */
+Node *grammar__int_range(Comp *c, int64_t lo, int64_t hi);
+/* Integers within the bounds and multiples of m (0: any). */
+Node *grammar__integers(Comp *c, JsonRules *j, const Bound *lo, const Bound *hi, int64_t m,
+                        const Where *at);
+/* Decimal numbers within the bounds, at most n_frac digits after the point. */
+Node *grammar__decimals(Comp *c, const Bound *lo, const Bound *hi, int n_frac);
 
 /* ---- automaton ---- */
 typedef enum NfaKind { NFA_BYTE, NFA_EPS, NFA_CALL, NFA_FINAL } NfaKind;

@@ -134,8 +134,8 @@ static UNUSED bool help_walk(Grammar *g, const GrammarVocab *v, uint64_t seed, i
         id = allowed[(int)(rng_uniform(seed, 1, (uint64_t)t) * n)];
         if (t >= soft && (mask[HELP_END / 32] >> (HELP_END % 32) & 1)) id = HELP_END;
         else if (t >= soft && rng_uniform(seed, 2, (uint64_t)t) < 0.8) {
-            static const char closing[] = "\"]}";
-            for (int k = 0; k < 3; k++)
+            static const char closing[] = "b]}\"";
+            for (int k = 0; k < 4; k++)
                 if (mask[closing[k] / 32] >> (closing[k] % 32) & 1) id = closing[k];
         }
         OK_(grammar_accept(&s, id, TERR));
