@@ -255,11 +255,17 @@ static uint32_t moves(Auto *a, uint32_t l, uint8_t b) {
 }
 
 bool grammar__auto_row(Auto *a, uint32_t l) {
+    enum { FEW = 8 };
     const Nfa *n = a->nfa;
+    uint32_t last[FEW], n_last = 0, to = 0; /* neighbours mostly go the same way */
     for (uint32_t c = 0; c < n->n_cls; c++) {
         uint32_t m = moves(a, l, n->rep[c]);
-        uint32_t to = m ? l_of(a, a->from, m) : 0;
+        bool same =
+            m == n_last && m <= FEW && (m == 0 || memcmp(last, a->from, m * sizeof *last) == 0);
+        if (!same || m == 0) to = m ? l_of(a, a->from, m) : 0;
         if (a->nomem || a->full) return false;
+        n_last = m;
+        if (m && m <= FEW) memcpy(last, a->from, m * sizeof *last);
         a->l.row[(size_t)l * n->n_cls + c] = l_entry(a, to);
     }
     a->l.v[l].flags |= ST_ROW;
@@ -323,6 +329,56 @@ bool grammar__auto_expand(Auto *a, uint32_t l) {
     a->l.v[l].n_calls = (a->n_calls - first) / 2;
     a->l.v[l].flags |= ST_EXPANDED;
     return true;
+}
+
+/* ---- runs of plain characters ---- */
+
+/* The one L that every byte from lo to hi leads to, with nothing else to see there; 0 if there is no such one. */
+static uint32_t step_all(Auto *a, uint32_t l, int lo, int hi) {
+    const uint8_t *cls = a->nfa->cls;
+    if (!l || (!(a->l.v[l].flags & ST_ROW) && !grammar__auto_row(a, l))) return 0;
+    const uint32_t *row = a->l.row + (size_t)l * a->nfa->n_cls;
+    uint32_t to = row[cls[lo]];
+    for (int b = lo + 1; b <= hi; b++)
+        if (cls[b] != cls[b - 1] && row[cls[b]] != to) return 0;
+    return to & GRAMMAR_OUT ? 0 : to & GRAMMAR_ID;
+}
+
+/* Where any plain character leads, or 0. */
+static uint32_t step_plain(Auto *a, uint32_t l) {
+    uint32_t to = step_all(a, l, ' ', '!');
+    if (!to || step_all(a, l, '#', '[') != to || step_all(a, l, ']', '~') != to) return 0;
+    for (int i = 0; i < GRAMMAR_N_FORMS; i++) {
+        const Utf8Form *f = &grammar__forms[i];
+        uint32_t at = l;
+        for (int k = 0; k < f->n; k++) at = step_all(a, at, f->lo[k], f->hi[k]);
+        if (at != to) return 0;
+    }
+    return to;
+}
+
+uint32_t grammar__auto_run(Auto *a, uint32_t l) {
+    enum { MOST = 255 };
+    uint32_t chain[MOST], n = 0, run = MOST;
+    while (n < MOST) {
+        if (a->l.v[l].run) {
+            run = a->l.v[l].run - 1;
+            break;
+        }
+        uint32_t to = step_plain(a, l);
+        if (a->nomem || a->full) return 0;
+        chain[n++] = l;
+        if (!to) run = 0;
+        if (!to || to == l) break;
+        l = to;
+    }
+    bool first = run == 0 && n && a->l.v[l].run == 0;
+    while (n-- > 0) {
+        if (run < MOST && !first) run++;
+        first = false;
+        a->l.v[chain[n]].run = run + 1;
+    }
+    return run;
 }
 
 /* ---- D ---- */

@@ -238,6 +238,7 @@ typedef struct Set {
     uint32_t flags;
     uint32_t call, n_calls; /* L: pairs (callee L, return L) in Auto.calls */
     uint32_t slot;          /* mask slot + 1 */
+    uint32_t run;           /* L: grammar__auto_run + 1, 0: not known */
 } Set;
 
 /* Interned lists of numbers with a row of moves each. */
@@ -298,8 +299,13 @@ Status grammar__auto_check(const Auto *a, Err *e);
 struct GrammarVocab {
     uint8_t *byte;   /* owned [n] */
     uint16_t *depth; /* owned [n] bytes up to and with this one */
-    int32_t *tok; /* owned [n] token that ends here, -1: none, -2 - i: same[i] and on, up to a -1 */
+    int32_t *tok;    /* owned [n] token that ends here; none: 32 * words, a bit past the mask;
+                      * -1 - i: several, same[i] and on, up to a -1 */
     uint32_t *end;   /* owned [n] the first node after this one's descendants */
+    uint8_t *plain;  /* owned [n] GRAMMAR_NOT_PLAIN, or: all that follows is the beginning of plain
+                      * characters, at most so many */
+    uint32_t *upto;  /* owned [n + 1] how many tokens end before this node */
+    int32_t *order;  /* owned: tokens in the order of their nodes */
     int32_t *same;   /* owned */
     uint32_t *first; /* owned [n_vocab + 1] where a token's bytes begin in text */
     char *text;      /* owned */
@@ -310,6 +316,18 @@ struct GrammarVocab {
     uint32_t max_depth;
     size_t words;
 };
+
+/* Plain characters: 0x20 to 0x7e without the quote and the backslash, and all beyond ASCII. */
+enum { GRAMMAR_NOT_PLAIN = 255 };
+typedef struct Utf8Form {
+    uint8_t lo[4], hi[4]; /* bytes of well-formed sequences, in order */
+    int n;
+} Utf8Form;
+enum { GRAMMAR_N_FORMS = 8 };
+extern const Utf8Form grammar__forms[GRAMMAR_N_FORMS];
+/* How many plain characters in a row L reads, the same way whichever they are and without leaving its rule; 255: at
+ * least so many. 0 on failure too. */
+uint32_t grammar__auto_run(Auto *a, uint32_t l);
 
 /* ---- grammar ---- */
 typedef struct Escape {
@@ -329,9 +347,9 @@ typedef struct MaskCache {
     uint32_t n, cap, max;
     size_t esc_bytes;
     uint64_t tick;
-    uint32_t *bits;  /* owned scratch [words] */
-    Escape *esc;     /* owned scratch */
-    uint32_t *stack; /* owned scratch [max_depth + 1] */
+    uint32_t *bits, *out; /* owned scratch [words + 1] */
+    Escape *esc;          /* owned scratch */
+    uint32_t *stack;      /* owned scratch [max_depth + 1] */
     uint32_t n_esc, cap_esc;
 } MaskCache;
 

@@ -19,14 +19,15 @@ enum {
     MIN_SLOTS = 4
 };
 
-static void allow(const GrammarVocab *v, uint32_t *bits, int32_t tok) {
-    if (tok >= 0) {
-        bits[tok >> 5] |= (uint32_t)1 << (tok & 31);
-        return;
-    }
-    if (tok == -1) return;
-    for (const int32_t *p = v->same + (-2 - tok); *p >= 0; p++)
+static void allow_all(const GrammarVocab *v, uint32_t *bits, int32_t tok) {
+    for (const int32_t *p = v->same + (-1 - tok); *p >= 0; p++)
         bits[*p >> 5] |= (uint32_t)1 << (*p & 31);
+}
+
+/* Every node sets a bit, those without a token one past the mask: cheaper than asking. */
+static inline void allow(const GrammarVocab *v, uint32_t *bits, int32_t tok) {
+    if (UNLIKELY(tok < 0)) allow_all(v, bits, tok);
+    else bits[tok >> 5] |= (uint32_t)1 << (tok & 31);
 }
 
 static bool failed(const Auto *a) { return a->nomem || a->full; }
@@ -59,7 +60,7 @@ static bool walk_d(Grammar *g, uint32_t d, uint32_t node, uint32_t *bits) {
             i = v->end[i];
             continue;
         }
-        if (v->tok[i] != -1) allow(v, bits, v->tok[i]);
+        allow(v, bits, v->tok[i]);
         stack[v->depth[i]] = to & GRAMMAR_ID;
         i = to & GRAMMAR_LEAF ? v->end[i] : i + 1;
     }
@@ -73,6 +74,19 @@ static bool put_escape(MaskCache *m, uint32_t node, uint32_t l) {
     return true;
 }
 
+/* Allow all tokens below node i. */
+static void allow_below(const GrammarVocab *v, uint32_t *bits, uint32_t i) {
+    const int32_t *p = v->order + v->upto[i + 1], *end = v->order + v->upto[v->end[i]];
+    for (; p < end; p++) bits[*p >> 5] |= (uint32_t)1 << (*p & 31);
+}
+
+/* Whether L reads all that is below node i, being plain characters only, without an escape. */
+static bool reads_below(Auto *a, const GrammarVocab *v, uint32_t i, uint32_t l) {
+    uint32_t most = v->plain[i], known = a->l.v[l].run;
+    if (most == GRAMMAR_NOT_PLAIN || most == 0) return false;
+    return (known ? known - 1 : grammar__auto_run(a, l)) >= most;
+}
+
 /* The mask of L into m->bits, m->esc. False: failed, or (no failure) it has too many escapes. */
 static bool walk_l(Grammar *g, uint32_t l, uint32_t *n_nodes) {
     MaskCache *m = &g->m;
@@ -80,7 +94,7 @@ static bool walk_l(Grammar *g, uint32_t l, uint32_t *n_nodes) {
     const uint32_t n_cls = g->nfa.n_cls;
     const uint32_t *row = g->a.l.row;
     uint32_t *stack = m->stack, n_seen = 0;
-    memset(m->bits, 0, v->words * sizeof *m->bits);
+    memset(m->bits, 0, (v->words + 1) * sizeof *m->bits);
     m->n_esc = 0;
     stack[0] = l;
     for (uint32_t i = 1; i < v->n; n_seen++) {
@@ -95,13 +109,20 @@ static bool walk_l(Grammar *g, uint32_t l, uint32_t *n_nodes) {
             i = v->end[i];
             continue;
         }
-        if (v->tok[i] != -1) allow(v, m->bits, v->tok[i]);
+        allow(v, m->bits, v->tok[i]);
         stack[v->depth[i]] = to & GRAMMAR_ID;
         if ((to & GRAMMAR_OUT) && v->end[i] > i + 1 && !put_escape(m, i, to & GRAMMAR_ID)) {
             charge(&g->a, n_seen);
             return false;
         }
-        i = to & GRAMMAR_LEAF ? v->end[i] : i + 1;
+        if (reads_below(&g->a, v, i, to & GRAMMAR_ID)) {
+            allow_below(v, m->bits, i);
+            n_seen += (v->end[i] - i) / 8;
+            i = v->end[i];
+        } else {
+            i = to & GRAMMAR_LEAF ? v->end[i] : i + 1;
+        }
+        row = g->a.l.row;
     }
     charge(&g->a, n_seen);
     *n_nodes = n_seen;
@@ -243,11 +264,12 @@ Status grammar__mask_of(Grammar *g, uint32_t d, uint32_t *mask, Err *e) {
         memcpy(mask, m->slot[slot - 1].bits, m->v->words * sizeof *mask);
         return OK;
     }
-    memset(mask, 0, m->v->words * sizeof *mask);
-    if (!add_parts(g, d, mask)) return grammar__auto_status(&g->a, &g->lim, e);
+    memset(m->out, 0, (m->v->words + 1) * sizeof *m->out);
+    if (!add_parts(g, d, m->out)) return grammar__auto_status(&g->a, &g->lim, e);
     uint32_t flags = g->a.d.v[d].flags;
     for (int32_t i = 0; (flags & ST_FINAL) && i < m->v->n_ends; i++)
-        allow(m->v, mask, m->v->ends[i]);
+        allow(m->v, m->out, m->v->ends[i]);
+    memcpy(mask, m->out, m->v->words * sizeof *mask);
     if ((flags & ST_BYTES) && !any(mask, m->v->words)) {
         if (g->a.cut || (flags & ST_CUT))
             return err_set(e, ERR_FULL, "grammar: nested deeper than %d", g->lim.stack_depth);
@@ -289,6 +311,7 @@ void grammar__masks_deinit(MaskCache *m) {
     }
     mem_free(m->slot);
     mem_free(m->bits);
+    mem_free(m->out);
     mem_free(m->esc);
     mem_free(m->stack);
     *m = (MaskCache){0};
@@ -307,10 +330,11 @@ Status grammar__masks_bind(Grammar *g, const GrammarVocab *v, Err *e) {
     grammar__masks_clear(g);
     for (uint32_t l = 1; l < g->a.l.n; l++) g->a.l.v[l].flags &= ~(uint32_t)ST_NO_LOCAL;
     grammar__masks_deinit(m);
-    m->bits = mem_new_n(uint32_t, v->words);
+    m->bits = mem_new_n(uint32_t, v->words + 1);
+    m->out = mem_new_n(uint32_t, v->words + 1);
     m->esc = mem_new_n(Escape, MAX_ESCAPES);
     m->stack = mem_new_n(uint32_t, (size_t)v->max_depth + 1);
-    if (!m->bits || !m->esc || !m->stack) {
+    if (!m->bits || !m->out || !m->esc || !m->stack) {
         grammar__masks_deinit(m);
         return err_set(e, ERR_NOMEM, "grammar: masks");
     }
@@ -320,7 +344,7 @@ Status grammar__masks_bind(Grammar *g, const GrammarVocab *v, Err *e) {
 
 size_t grammar__masks_bytes(const MaskCache *m) {
     if (!m->v) return 0;
-    return (m->n + (size_t)1) * m->v->words * sizeof(uint32_t) + m->esc_bytes +
+    return (m->n + (size_t)2) * (m->v->words + 1) * sizeof(uint32_t) + m->esc_bytes +
            MAX_ESCAPES * sizeof(Escape) + m->cap * sizeof(MaskSlot) +
            ((size_t)m->v->max_depth + 1) * sizeof(uint32_t);
 }

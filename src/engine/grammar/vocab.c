@@ -44,7 +44,11 @@ static Status alloc_trie(GrammarVocab *v, Err *e) {
     v->tok = mem_new_n(int32_t, v->n);
     v->end = mem_new_n(uint32_t, v->n);
     v->same = mem_new_n(int32_t, (size_t)v->n_same + 1);
-    if (!v->byte || !v->depth || !v->tok || !v->end || !v->same)
+    v->plain = mem_new_n(uint8_t, v->n);
+    v->upto = mem_new_n(uint32_t, (size_t)v->n + 1);
+    v->order = mem_new_n(int32_t, (size_t)v->n_vocab);
+    if (!v->plain || !v->upto || !v->order || !v->byte || !v->depth || !v->tok || !v->end ||
+        !v->same)
         return err_set(e, ERR_NOMEM, "grammar: vocabulary of %d tokens", (int)v->n_vocab);
     return OK;
 }
@@ -53,17 +57,19 @@ static Status alloc_trie(GrammarVocab *v, Err *e) {
 static void put_ids(GrammarVocab *v, uint32_t node, const Entry *es, size_t n) {
     v->tok[node] = es[0].id;
     if (n == 1) return;
-    v->tok[node] = -2 - (int32_t)v->n_same;
+    v->tok[node] = -1 - (int32_t)v->n_same;
     for (size_t i = 0; i < n; i++) v->same[v->n_same++] = es[i].id;
     v->same[v->n_same++] = -1;
 }
+
+static int32_t no_token(const GrammarVocab *v) { return (int32_t)(v->words * 32); }
 
 /* path[d]: the open node at depth d. */
 static void fill(GrammarVocab *v, const Entry *es, size_t n, uint32_t *path) {
     Slice last = {"", 0};
     uint32_t i_node = 1;
     v->n_same = 0;
-    v->tok[0] = -1;
+    v->tok[0] = no_token(v);
     path[0] = 0;
     for (size_t i = 0, k; i < n; i = k) {
         size_t same = common(last, es[i].s);
@@ -71,7 +77,7 @@ static void fill(GrammarVocab *v, const Entry *es, size_t n, uint32_t *path) {
         for (size_t d = same; d < es[i].s.n; d++) {
             v->byte[i_node] = (uint8_t)es[i].s.p[d];
             v->depth[i_node] = (uint16_t)(d + 1);
-            v->tok[i_node] = -1;
+            v->tok[i_node] = no_token(v);
             path[d + 1] = i_node++;
         }
         for (k = i + 1; k < n && slice_eq(es[k].s, es[i].s);) k++;
@@ -80,6 +86,60 @@ static void fill(GrammarVocab *v, const Entry *es, size_t n, uint32_t *path) {
     }
     for (size_t d = last.n; d > 0; d--) v->end[path[d]] = i_node;
     v->end[0] = i_node;
+}
+
+/* ---- plain characters ---- */
+
+const Utf8Form grammar__forms[GRAMMAR_N_FORMS] = {
+    {{0xc2, 0x80}, {0xdf, 0xbf}, 2},
+    {{0xe0, 0xa0, 0x80}, {0xe0, 0xbf, 0xbf}, 3},
+    {{0xe1, 0x80, 0x80}, {0xec, 0xbf, 0xbf}, 3},
+    {{0xed, 0x80, 0x80}, {0xed, 0x9f, 0xbf}, 3},
+    {{0xee, 0x80, 0x80}, {0xef, 0xbf, 0xbf}, 3},
+    {{0xf0, 0x90, 0x80, 0x80}, {0xf0, 0xbf, 0xbf, 0xbf}, 4},
+    {{0xf1, 0x80, 0x80, 0x80}, {0xf3, 0xbf, 0xbf, 0xbf}, 4},
+    {{0xf4, 0x80, 0x80, 0x80}, {0xf4, 0x8f, 0xbf, 0xbf}, 4},
+};
+
+static const Utf8Form *form_of(uint8_t lead) {
+    for (int i = 0; i < GRAMMAR_N_FORMS; i++)
+        if (lead >= grammar__forms[i].lo[0] && lead <= grammar__forms[i].hi[0])
+            return &grammar__forms[i];
+    return NULL;
+}
+
+/* Characters below node i, which ends `at` bytes into a character of this form. Those below are known. */
+static uint32_t plain_below(const GrammarVocab *v, uint32_t i, const Utf8Form *f, int at) {
+    uint32_t most = 0;
+    if (f && at == f->n) return v->plain[i];
+    for (uint32_t c = i + 1; c < v->end[i]; c = v->end[c]) {
+        uint8_t b = v->byte[c];
+        uint32_t n;
+        if (f)
+            n = b >= f->lo[at] && b <= f->hi[at] ? plain_below(v, c, f, at + 1) : GRAMMAR_NOT_PLAIN;
+        else if (b < 0x80)
+            n = b < 0x20 || b > 0x7e || b == '"' || b == '\\' ? GRAMMAR_NOT_PLAIN : v->plain[c];
+        else n = form_of(b) ? plain_below(v, c, form_of(b), 1) : GRAMMAR_NOT_PLAIN;
+        if (n == GRAMMAR_NOT_PLAIN) return n;
+        most = MAX(most, f ? n : n + 1);
+    }
+    return most;
+}
+
+static void find_plain(GrammarVocab *v) {
+    for (uint32_t i = v->n; i-- > 0;) v->plain[i] = (uint8_t)plain_below(v, i, NULL, 0);
+}
+
+static void put_order(GrammarVocab *v) {
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < v->n; i++) {
+        v->upto[i] = n;
+        if (v->tok[i] == no_token(v)) continue;
+        if (v->tok[i] >= 0) v->order[n++] = v->tok[i];
+        else
+            for (const int32_t *p = v->same + (-1 - v->tok[i]); *p >= 0; p++) v->order[n++] = *p;
+    }
+    v->upto[v->n] = n;
 }
 
 static Status make_trie(GrammarVocab *v, Err *e) {
@@ -96,7 +156,11 @@ static Status make_trie(GrammarVocab *v, Err *e) {
     count(v, es, n);
     path = mem_new_n(uint32_t, (size_t)v->max_depth + 1);
     st = path ? alloc_trie(v, e) : err_set(e, ERR_NOMEM, "grammar: vocabulary");
-    if (st == OK) fill(v, es, n, path);
+    if (st == OK) {
+        fill(v, es, n, path);
+        find_plain(v);
+        put_order(v);
+    }
     mem_free(es);
     mem_free(path);
     return st;
@@ -173,6 +237,9 @@ void grammar_vocab_free(GrammarVocab *v) {
     mem_free(v->tok);
     mem_free(v->end);
     mem_free(v->same);
+    mem_free(v->plain);
+    mem_free(v->upto);
+    mem_free(v->order);
     mem_free(v->first);
     mem_free(v->text);
     mem_free(v->is_end);
@@ -184,6 +251,6 @@ size_t grammar_vocab_words(const GrammarVocab *v) { return v->words; }
 int32_t grammar_vocab_size(const GrammarVocab *v) { return v->n_vocab; }
 
 size_t grammar_vocab_bytes(const GrammarVocab *v) {
-    return v->n * (size_t)11 + v->n_same * sizeof(int32_t) + v->first[v->n_vocab] +
-           (size_t)v->n_vocab * 9 + sizeof *v;
+    return v->n * (size_t)16 + v->n_same * sizeof(int32_t) + v->first[v->n_vocab] +
+           (size_t)v->n_vocab * 13 + sizeof *v;
 }
