@@ -348,3 +348,22 @@ TEST(hostile_schemas_are_bounded) {
     grammar_free(g);
     sb_deinit(&b);
 }
+
+/* `--bench`: texts for another validator (tests/peers/grammar_validate.py), a line of schema, tab, text each. */
+BENCH(print_for_a_validator) {
+    GrammarVocab *v = help_vocab();
+    StrBuf out = {0};
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        Grammar *g = compile(cases[i].schema);
+        for (uint64_t seed = 0; seed < 200; seed++) {
+            if (!help_walk(g, v, seed, (int)(seed % 40), 150, &out, false)) continue;
+            printf("CASE\t%s\t", cases[i].schema);
+            for (size_t k = 0; k < out.n; k++) /* line ends are white space, or escaped, in JSON */
+                putchar(out.p[k] == '\n' || out.p[k] == '\t' ? ' ' : out.p[k]);
+            putchar('\n');
+        }
+        grammar_free(g);
+    }
+    sb_deinit(&out);
+    grammar_vocab_free(v);
+}
