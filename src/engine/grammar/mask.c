@@ -109,9 +109,11 @@ static bool walk_l(Grammar *g, uint32_t l, uint32_t *n_nodes) {
             i = v->end[i];
             continue;
         }
-        allow(v, m->bits, v->tok[i]);
+        bool leaf = (to & GRAMMAR_LEAF) != 0; /* then whether it lives is for the stack to say */
+        if (!leaf) allow(v, m->bits, v->tok[i]);
         stack[v->depth[i]] = to & GRAMMAR_ID;
-        if ((to & GRAMMAR_OUT) && v->end[i] > i + 1 && !put_escape(m, i, to & GRAMMAR_ID)) {
+        if ((to & GRAMMAR_OUT) && (leaf || v->end[i] > i + 1) &&
+            !put_escape(m, i, to & GRAMMAR_ID)) {
             charge(&g->a, n_seen);
             return false;
         }
@@ -206,6 +208,7 @@ static bool walk_escapes(Grammar *g, const Escape *esc, uint32_t n, uint32_t p, 
             if (failed(&g->a)) return false;
             known[k] = esc[i].l;
         }
+        if (d[k]) allow(g->m.v, bits, g->m.v->tok[esc[i].node]);
         if (!walk_d(g, d[k], esc[i].node, bits)) return false;
     }
     return true;

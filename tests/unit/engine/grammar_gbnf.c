@@ -199,6 +199,12 @@ TEST(stack_is_bounded) {
     int n = 0;
     while (grammar_accept(&s, '[', NULL) == OK) n++;
     EQ(n, 9);
+    help_check_mask(g, v, &s, slice_of("[[[[[[[[["));
+    GrammarState back = {0}; /* a mask allowed what the full stack then refused */
+    OK_(grammar_state_init(&back, g, v, TERR));
+    OK_(grammar_accept_bytes(&back, slice_of("[[[[[[["), TERR));
+    help_check_mask(g, v, &back, slice_of("[[[[[[["));
+    grammar_state_deinit(&back);
     for (int i = 0; i < n; i++) OK_(grammar_accept(&s, ']', TERR));
     TRUE_(grammar_is_done(&s));
     grammar_state_deinit(&s);
