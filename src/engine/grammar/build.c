@@ -22,6 +22,7 @@ typedef struct Builder {
     const Where *at; /* the innermost repetition or rule being written */
     int depth;
     uint32_t budget; /* states */
+    uint64_t steps;  /* nodes gone over: those without a state cost time too */
     bool over;
     Tail *tail; /* owned scratch */
     uint32_t n_tail, cap_tail;
@@ -153,7 +154,7 @@ static uint32_t build_set(Builder *b, const CharSet *s, uint32_t next) {
     uint32_t from = b->n_open;
     b->n_tail = 0;
     for (uint32_t i = 0; i < s->n; i++) put_range(b, s->r[i].lo, s->r[i].hi, next);
-    uint32_t state = byte_state(b, b->open + from, b->n_open - from);
+    uint32_t state = stopped(b) ? 0 : byte_state(b, b->open + from, b->n_open - from);
     b->n_open = from;
     return state;
 }
@@ -243,7 +244,11 @@ static uint32_t build_repeat(Builder *b, const Node *k, uint32_t next) {
     }
     for (int64_t i = k->max; i > k->min && !stopped(b); i--)
         cur = eps_state(b, 2, build(b, k->kid[0], cur), next);
-    for (int64_t i = 0; i < k->min && !stopped(b); i++) cur = build(b, k->kid[0], cur);
+    for (int64_t i = 0; i < k->min && !stopped(b); i++) {
+        uint32_t one = build(b, k->kid[0], cur);
+        if (one == cur) break; /* of the empty text, any number is one */
+        cur = one;
+    }
     if (!stopped(b)) b->at = at;
     return cur;
 }
@@ -297,6 +302,10 @@ static uint32_t build_kind(Builder *b, const Node *k, uint32_t next) {
 
 static uint32_t build(Builder *b, const Node *k, uint32_t next) {
     if (stopped(b)) return 0;
+    if (++b->steps > 16 * (uint64_t)b->budget) {
+        b->over = true;
+        return 0;
+    }
     b->depth++;
     uint32_t s = build_kind(b, k, next);
     b->depth--;
@@ -360,6 +369,7 @@ static void build_rules(Builder *b) {
     bool more = true;
     reset(b->n);
     b->over = false;
+    b->steps = 0;
     new_state(b, NFA_FINAL, 0, 0);
     for (uint32_t i = 0; i < c->n_rules; i++) b->n->start[i] = UINT32_MAX;
     c->rules[0].called = true;

@@ -159,6 +159,31 @@ TEST(doubling_rules_are_called) {
     grammar_vocab_free(v);
 }
 
+/* Compiling took as long as the repetition is large, with no state to count. */
+TEST(much_of_nothing) {
+    static const char *const texts[] = {"root ::= a{10001000010} \"x\"\na ::=",
+                                        "root ::= ((\"\"{9999999}){9999999} | \"\"?)+ \"x\""};
+    GrammarVocab *v = help_vocab();
+    StrBuf b = {0};
+    Grammar *g = NULL;
+    for (size_t i = 0; i < COUNT_OF(texts); i++) {
+        OK_(grammar_from_gbnf(&g, slice_of(texts[i]), NULL, TERR));
+        TRUE_(help_accepts(g, v, slice_of("x")));
+        grammar_free(g);
+    }
+    sb_puts(&b, "root ::= r0 \"x\"\n");
+    for (int i = 0; i < 40; i++) sb_printf(&b, "r%d ::= r%d r%d\n", i, i + 1, i + 1);
+    sb_puts(&b, "r40 ::= \"\"\n");
+    OK_(grammar_from_gbnf(&g, (Slice){b.p, b.n}, NULL, TERR));
+    GrammarState s;
+    Status st = grammar_state_init(&s, g, v, TERR);
+    if (st != OK) EQ(st, ERR_FULL);
+    grammar_state_deinit(&s);
+    grammar_free(g);
+    sb_deinit(&b);
+    grammar_vocab_free(v);
+}
+
 /* What is ambiguous without end costs its own request: refused at a step, and quickly. */
 TEST(ambiguous_without_end) {
     static const char *const texts[] = {
