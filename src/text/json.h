@@ -22,13 +22,28 @@ const Json *json_get(const Json *obj, const char *key);
 size_t json_len(const Json *j);
 /* Element i of an array, borrowed; NULL past the end or if arr is no array. */
 const Json *json_at(const Json *arr, size_t i);
-/* Walk the members of an object in the order of the text: *it starts as NULL; false at the end or if obj is
- * no object. All is borrowed. */
-bool json_next(const Json *obj, void **it, Slice *key, const Json **value);
 /* An integer from min to max, else -1 (min >= 0). */
 int64_t json_int_or(const Json *j, int64_t min, int64_t max);
 /* Bytes of a string value, borrowed; empty if it is none. May hold NUL bytes. */
 Slice json_str(const Json *j);
+typedef enum JsonKind {
+    JSON_KIND_NULL,
+    JSON_KIND_BOOL,
+    JSON_KIND_INT,
+    JSON_KIND_REAL,
+    JSON_KIND_STR,
+    JSON_KIND_ARRAY,
+    JSON_KIND_OBJECT
+} JsonKind;
+/* What a value is; null for NULL. */
+JsonKind json_kind(const Json *j);
+/* Value of an integer, a number, a boolean; 0 or false for everything else. */
+int64_t json_int(const Json *j);
+double json_num(const Json *j);
+bool json_bool(const Json *j);
+/* Walk an object in the order of its text: it NULL at first, then what the last call returned; NULL at the
+ * end, and then *key and *v are as they were. Both are borrowed, null members are given too. */
+void *json_next(const Json *obj, void *it, Slice *key, const Json **v);
 /* Typed members: an absent or null one leaves *out as it was and is OK; another type or a value out of
  * range is ERR_ARG naming the key. Strings are borrowed. */
 MUST_CHECK Status json_opt_str(Slice *out, const Json *obj, const char *key, Err *e);

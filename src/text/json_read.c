@@ -82,20 +82,41 @@ size_t json_len(const Json *j) {
 
 const Json *json_at(const Json *arr, size_t i) { return wrap(json_array_get(node(arr), i)); }
 
-bool json_next(const Json *obj, void **it, Slice *key, const Json **value) {
-    if (!json_is_object(obj)) return false;
-    /* jansson walks only what may be changed; nothing is */
-    json_t *o = (json_t *)(uintptr_t)obj;
-    *it = *it ? json_object_iter_next(o, *it) : json_object_iter(o);
-    if (!*it) return false;
-    *key = slice_of(json_object_iter_key(*it));
-    *value = wrap(json_object_iter_value(*it));
-    return true;
-}
-
 Slice json_str(const Json *j) {
     if (!json_is_str(j)) return (Slice){"", 0};
     return (Slice){json_string_value(node(j)), json_string_length(node(j))};
+}
+
+JsonKind json_kind(const Json *j) {
+    switch (j ? json_typeof(node(j)) : JSON_NULL) {
+    case JSON_OBJECT: return JSON_KIND_OBJECT;
+    case JSON_ARRAY: return JSON_KIND_ARRAY;
+    case JSON_STRING: return JSON_KIND_STR;
+    case JSON_INTEGER: return JSON_KIND_INT;
+    case JSON_REAL: return JSON_KIND_REAL;
+    case JSON_TRUE:
+    case JSON_FALSE: return JSON_KIND_BOOL;
+    default: return JSON_KIND_NULL;
+    }
+}
+
+int64_t json_int(const Json *j) {
+    return is_type(j, JSON_INTEGER) ? json_integer_value(node(j)) : 0;
+}
+
+double json_num(const Json *j) { return j ? json_number_value(node(j)) : 0; }
+
+bool json_bool(const Json *j) { return is_type(j, JSON_TRUE); }
+
+void *json_next(const Json *obj, void *it, Slice *key, const Json **v) {
+    json_t *o = (json_t *)(uintptr_t)obj; /* iterators want it writable, and write nothing */
+    if (!json_is_object(obj)) return NULL;
+    it = it ? json_object_iter_next(o, it) : json_object_iter(o);
+    if (!it) return NULL;
+    const char *k = json_object_iter_key(it);
+    *key = (Slice){k, strlen(k)};
+    *v = wrap(json_object_iter_value(it));
+    return it;
 }
 
 static const char *type_name(const json_t *v) {

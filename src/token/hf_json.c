@@ -39,7 +39,7 @@ static Status count_tokens(Hf *h, const Json *vocab, const Json *added, Err *e) 
     Slice text;
     const Json *v;
     int32_t id, top = -1;
-    for (void *it = NULL; json_next(vocab, &it, &text, &v);) {
+    for (void *it = NULL; (it = json_next(vocab, it, &text, &v));) {
         TRY(read_id(&id, v, text, e));
         top = MAX(top, id);
     }
@@ -102,7 +102,7 @@ static Status read_tokens(Hf *h, Err *e) {
     h->type = mem_new_n(uint8_t, (size_t)h->n);
     if (!h->text || !h->type) return tok__no_memory(e);
     memset(h->type, TOK_UNUSED, (size_t)h->n);
-    for (void *it = NULL; json_next(vocab, &it, &text, &v);) {
+    for (void *it = NULL; (it = json_next(vocab, it, &text, &v));) {
         bool byte = h->byte_fallback && h->cut.chars && names_byte(text);
         TRY(read_id(&id, v, text, e));
         TRY(set_token(h, id, text, byte ? TOK_BYTE : TOK_NORMAL, e));
