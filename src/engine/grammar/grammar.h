@@ -45,7 +45,7 @@ typedef struct GrammarLimits {
     int stack_depth;     /* calls open at once in the text, such as nested arrays (256) */
     size_t state_bytes;  /* of states met while generating; the coldest go (16 MiB) */
     size_t mask_bytes;   /* of masks kept (16 MiB) */
-    uint64_t mask_work;  /* steps one mask or one token may take (20 million) */
+    uint64_t mask_work;  /* steps one mask or one token may take (4 million) */
 } GrammarLimits;
 
 /* All: *out is owned by the caller, limits may be NULL. A refusal is one line that begins with the place: a

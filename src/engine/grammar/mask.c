@@ -39,6 +39,26 @@ static void charge(Auto *a, uint64_t n) {
 
 /* ---- over the trie ---- */
 
+/* Allow all tokens below node i. */
+static void allow_below(const GrammarVocab *v, uint32_t *bits, uint32_t i) {
+    const int32_t *p = v->order + v->upto[i + 1], *end = v->order + v->upto[v->end[i]];
+    for (; p < end; p++) bits[*p >> 5] |= (uint32_t)1 << (*p & 31);
+}
+
+/* Whether L reads all that is below node i, being plain characters only, without an escape. */
+static bool reads_below(Auto *a, const GrammarVocab *v, uint32_t i, uint32_t l) {
+    uint32_t most = v->plain[i], known = a->l.v[l].run;
+    if (most == GRAMMAR_NOT_PLAIN || most == 0) return false;
+    return (known ? known - 1 : grammar__auto_run(a, l)) >= most;
+}
+
+/* The same of a D that has one member only. */
+static bool d_reads_below(Auto *a, const GrammarVocab *v, uint32_t i, uint32_t d) {
+    const Set *s = &a->d.v[d];
+    return v->plain[i] != GRAMMAR_NOT_PLAIN && s->n == 3 &&
+           reads_below(a, v, i, a->d.items[s->off + 1]);
+}
+
 /* Allow the tokens below the node that D can read. */
 static bool walk_d(Grammar *g, uint32_t d, uint32_t node, uint32_t *bits) {
     const GrammarVocab *v = g->m.v;
@@ -62,7 +82,13 @@ static bool walk_d(Grammar *g, uint32_t d, uint32_t node, uint32_t *bits) {
         }
         allow(v, bits, v->tok[i]);
         stack[v->depth[i]] = to & GRAMMAR_ID;
-        i = to & GRAMMAR_LEAF ? v->end[i] : i + 1;
+        if (d_reads_below(&g->a, v, i, to & GRAMMAR_ID)) {
+            allow_below(v, bits, i);
+            n_seen += (v->end[i] - i) / 8;
+            i = v->end[i];
+        } else {
+            i = to & GRAMMAR_LEAF ? v->end[i] : i + 1;
+        }
     }
     charge(&g->a, n_seen);
     return !failed(&g->a);
@@ -72,19 +98,6 @@ static bool put_escape(MaskCache *m, uint32_t node, uint32_t l) {
     if (m->n_esc == MAX_ESCAPES) return false;
     m->esc[m->n_esc++] = (Escape){node, l};
     return true;
-}
-
-/* Allow all tokens below node i. */
-static void allow_below(const GrammarVocab *v, uint32_t *bits, uint32_t i) {
-    const int32_t *p = v->order + v->upto[i + 1], *end = v->order + v->upto[v->end[i]];
-    for (; p < end; p++) bits[*p >> 5] |= (uint32_t)1 << (*p & 31);
-}
-
-/* Whether L reads all that is below node i, being plain characters only, without an escape. */
-static bool reads_below(Auto *a, const GrammarVocab *v, uint32_t i, uint32_t l) {
-    uint32_t most = v->plain[i], known = a->l.v[l].run;
-    if (most == GRAMMAR_NOT_PLAIN || most == 0) return false;
-    return (known ? known - 1 : grammar__auto_run(a, l)) >= most;
 }
 
 /* The mask of L into m->bits, m->esc. False: failed, or (no failure) it has too many escapes. */

@@ -15,7 +15,7 @@ static const GrammarLimits defaults = {.source_bytes = 256 << 10,
                                        .stack_depth = 256,
                                        .state_bytes = 16 << 20,
                                        .mask_bytes = 16 << 20,
-                                       .mask_work = 20000000};
+                                       .mask_work = 4000000};
 
 static void fill_limits(GrammarLimits *l) {
     if (!l->source_bytes) l->source_bytes = defaults.source_bytes;
