@@ -27,6 +27,7 @@ typedef struct RunCmd {
     bool batch_invariant;
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end;
+    RunGrammar grammar;
 } RunCmd;
 
 #define AT(field) offsetof(RunCmd, field)
@@ -107,6 +108,21 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(ignore_end),
      .help = "go on after an end-of-text token"},
+    {.key = "schema",
+     .type = OPT_STR,
+     .offset = AT(grammar.schema),
+     .metavar = "FILE",
+     .help = "the answer is JSON that this JSON Schema accepts"},
+    {.key = "grammar",
+     .type = OPT_STR,
+     .offset = AT(grammar.gbnf),
+     .metavar = "FILE",
+     .help = "the answer is a text of this GBNF grammar"},
+    {.key = "regex",
+     .type = OPT_STR,
+     .offset = AT(grammar.regex),
+     .metavar = "PATTERN",
+     .help = "the answer matches this regular expression as a whole"},
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
      .type = OPT_BOOL,
@@ -230,6 +246,7 @@ struct RunSession {
     uint64_t seed; /* of the present generation */
     int n_prompt;
     Stream s;
+    GrammarVocab *vocab; /* owned; NULL: no grammar */
 };
 
 /* Show tokens [from, n). False when standard output is gone. */
@@ -350,7 +367,9 @@ static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
         .on_done = stream_done,
         .ctx = &r->s};
     r->n_prompt = req.n_prompt;
+    if (st == OK) st = cli_run_grammar(&req.grammar, &c->grammar, e);
     if (st == OK) st = engine_submit(r->en, &req, id, e);
+    if (st != OK) grammar_free(req.grammar);
     tokbuf_deinit(&ids);
     return st;
 }
@@ -396,6 +415,11 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
                     .batch_invariant = r->c->batch_invariant};
     TRY(cli_model_open(&r->m, path, d, e));
     TRY(plan(&o, r->c, &r->m, e));
+    const RunGrammar *g = &r->c->grammar;
+    if (g->schema || g->gbnf || g->regex) {
+        TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
+        o.vocab = r->vocab;
+    }
     return engine_new(&r->en, r->m.m, &o, e);
 }
 
@@ -417,6 +441,7 @@ static int run_session(RunSession *r, const char *path) {
              : one    ? cli_run_generate(r, (Slice){text.p, text.n})
                       : cli_run_lines(r);
     engine_free(r->en);
+    grammar_vocab_free(r->vocab);
     cli_model_close(&r->m);
     sb_deinit(&text);
     return rc;

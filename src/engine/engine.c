@@ -111,7 +111,8 @@ static Status alloc_tables(Engine *en, Err *e) {
     en->blocks = mem_new_n(const int32_t *, seqs);
     en->ints = mem_new_n(int32_t, n_ints(o));
     en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->V));
-    if (!en->run || !en->blocks || !en->ints || !en->scratch)
+    if (o->vocab) en->mask = mem_new_n(uint32_t, grammar_vocab_words(o->vocab));
+    if (!en->run || !en->blocks || !en->ints || !en->scratch || (o->vocab && !en->mask))
         return err_set(e, ERR_NOMEM, "engine tables for %d rows", engine__max_rows(o));
     en->tok = en->ints;
     en->pos = en->tok + rows;
@@ -129,6 +130,7 @@ static void free_parts(Engine *en) {
     mem_free(en->blocks);
     mem_free(en->ints);
     mem_free(en->scratch);
+    mem_free(en->mask);
     mem_free(en->end_ids);
     mem_free(en);
 }
@@ -177,6 +179,9 @@ static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err
     en->n_vocab = o->tok ? MIN(c->V, tok_n_vocab(o->tok)) : c->V;
     pace_init(&en->pace, 2.0 * (double)model_n_params(c),
               4.0 * (double)c->n_layer * (double)(c->nh * c->hd));
+    if (o->vocab && grammar_vocab_size(o->vocab) < en->n_vocab)
+        return err_set(e, ERR_ARG, "a grammar's vocabulary of %d tokens, the model has %d",
+                       grammar_vocab_size(o->vocab), en->n_vocab);
     TRY(list_end_tokens(en, e));
     TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
     return alloc_tables(en, e);
@@ -265,12 +270,13 @@ static Status check_queue(const Engine *en, const EngineReq *r, Err *e) {
 
 Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
     TRY(engine__req_check(en, r, e));
-    Req *q = engine__req_new(en, r);
-    if (!q) return err_set(e, ERR_NOMEM, "request of %d tokens", r->n_prompt);
+    Req *q = NULL;
+    TRY(engine__req_new(&q, en, r, e));
     pthread_mutex_lock(&en->mu);
     Status st = check_queue(en, r, e);
     if (st == OK) {
         q->id = ++en->next_id;
+        engine__req_own(q);
         if (id) *id = q->id;
         engine__put(&en->waiting, q);
         pthread_cond_signal(&en->wake);

@@ -13,6 +13,7 @@
 #define INGOT_ENGINE_ENGINE_H
 
 #include "base/sha.h"
+#include "engine/grammar/grammar.h"
 #include "engine/sample.h"
 #include "model/model.h"
 #include "token/token.h"
@@ -40,7 +41,8 @@ typedef struct EngineOpts {
     bool kv_f32;           /* KV cache in f32 instead of f16 */
     bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
     bool check;            /* walk the KV pool's invariants after every step (tests) */
-    const Tokenizer *tok;  /* borrowed: its end tokens stop a request; NULL: none do */
+    const GrammarVocab *vocab; /* borrowed; NULL: requests with a grammar are refused */
+    const Tokenizer *tok;      /* borrowed: its end tokens stop a request; NULL: none do */
 } EngineOpts;
 
 typedef struct EngineReq {
@@ -49,9 +51,10 @@ typedef struct EngineReq {
     int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
     SampleOpts sample;     /* its lists are copied */
     bool ignore_end;       /* go on after end tokens */
-    int priority;          /* lower ones first; equal ones first come, first served */
-    double timeout_s;      /* from now on, queueing included; 0: none */
-    uint64_t sibling;      /* an earlier request with the same prompt: its KV is shared; 0: none */
+    Grammar *grammar; /* the answer keeps to it; NULL: none. The engine's, once it was submitted */
+    int priority;     /* lower ones first; equal ones first come, first served */
+    double timeout_s; /* from now on, queueing included; 0: none */
+    uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
     const Sha256
         *salt; /* only requests with the same salt share prefixes (tenants); NULL: none; copied */
     /* Engine thread. Must not block and must not call into the engine, engine_cancel excepted. The end

@@ -24,6 +24,8 @@ typedef struct Req {
     int n_kv;      /* [engine] of these, those whose K and V are written */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
+    Grammar *grammar;    /* [engine] owned; NULL: none */
+    GrammarState place;  /* [engine] in it */
     int32_t tok[];       /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
@@ -76,6 +78,7 @@ struct Engine {
     int32_t *tok, *pos, *seq, *out;
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
     void *scratch;          /* [engine] owned; of the sampler */
+    uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Counters count;
 };
 
@@ -90,8 +93,11 @@ MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const Eng
 
 /* ERR_ARG for what can never run. */
 MUST_CHECK Status engine__req_check(const Engine *en, const EngineReq *r, Err *e);
-/* A copy with all it borrows; NULL when memory is out. */
-Req *engine__req_new(const Engine *en, const EngineReq *r);
+/* A copy with all it borrows; the grammar stays the caller's (see engine__req_own). ERR_NOMEM, ERR_FULL. */
+MUST_CHECK Status engine__req_new(Req **out, const Engine *en, const EngineReq *r, Err *e);
+/* From now on the grammar is the request's. */
+void engine__req_own(Req *r);
+/* NULL is fine. */
 void engine__req_free(Req *r);
 
 /* ---- queue.c ---- */

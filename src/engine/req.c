@@ -19,6 +19,8 @@ Status engine__req_check(const Engine *en, const EngineReq *r, Err *e) {
                            r->prompt[i], en->V);
     if (!(r->timeout_s >= 0.0 && r->timeout_s <= 1e9))
         return err_set(e, ERR_ARG, "timeout %g s is outside 0 to 1e9", r->timeout_s);
+    if (r->grammar && !en->o.vocab)
+        return err_set(e, ERR_ARG, "a grammar, and the engine has no vocabulary for one");
     return sample_check_vocab(&r->sample, en->n_vocab, e);
 }
 
@@ -27,8 +29,12 @@ void engine__req_free(Req *r) {
     mem_free((void *)(uintptr_t)r->in.sample.bias);
     mem_free((void *)(uintptr_t)r->in.sample.stop_ids);
     mem_free(r->hist);
+    grammar_state_deinit(&r->place);
+    grammar_free(r->grammar);
     mem_free(r);
 }
+
+void engine__req_own(Req *r) { r->grammar = r->in.grammar; }
 
 /* The lists of the options, and the history. r->in.sample has no lists yet. */
 static bool copy_sampling(Req *r, const SampleOpts *o) {
@@ -49,10 +55,7 @@ static bool copy_sampling(Req *r, const SampleOpts *o) {
     return true;
 }
 
-Req *engine__req_new(const Engine *en, const EngineReq *in) {
-    int max_tok = in->n_prompt + MIN(in->max_new, en->o.max_ctx - in->n_prompt);
-    Req *r = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
-    if (!r) return NULL;
+static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
     memcpy(r->tok, in->prompt, (size_t)in->n_prompt * sizeof(int32_t));
     r->in = *in;
     r->in.prompt = r->tok;
@@ -63,7 +66,20 @@ Req *engine__req_new(const Engine *en, const EngineReq *in) {
     if (in->salt) r->root = *in->salt;
     r->in.salt = NULL;
     if (in->timeout_s > 0.0) r->deadline = clock_now_s() + in->timeout_s;
-    if (copy_sampling(r, &in->sample)) return r;
-    engine__req_free(r);
-    return NULL;
+}
+
+Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e) {
+    int max_tok = in->n_prompt + MIN(in->max_new, en->o.max_ctx - in->n_prompt);
+    Req *r = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
+    Status st = OK;
+    if (r) copy_fields(r, in, max_tok);
+    if (!r || !copy_sampling(r, &in->sample))
+        st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
+    if (st == OK && in->grammar) st = grammar_state_init(&r->place, in->grammar, en->o.vocab, e);
+    if (st != OK) {
+        engine__req_free(r);
+        return st;
+    }
+    *out = r;
+    return OK;
 }

@@ -268,20 +268,24 @@ static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why
     if (r->hist) sample_hist_push(r->hist, t->id, true);
     add_u64(&en->count.n_new_tok, 1);
     if (r->in.on_token) r->in.on_token(r->in.ctx, t);
+    if (r->grammar && grammar_is_done(&r->place)) return false;
     *why = FINISH_LENGTH;
     return r->n_tok < r->max_tok;
 }
 
-static Status pick(SampleOut *out, const Engine *en, const Req *r, const float *row, Err *e) {
+static Status pick(SampleOut *out, const Engine *en, Req *r, const float *row, Err *e) {
     SampleIn in = {.logits = row,
                    .n_vocab = en->n_vocab,
                    .o = &r->in.sample,
                    .pos = (uint64_t)r->n_tok,
                    .n_out = r->n_tok - r->in.n_prompt,
                    .hist = r->hist,
+                   .mask = r->grammar ? en->mask : NULL,
                    .end_ids = en->end_ids,
                    .n_end_ids = r->in.ignore_end ? 0 : en->n_end_ids};
-    return sample_pick(out, &in, en->scratch, e);
+    if (r->grammar) TRY(grammar_mask(&r->place, en->mask, e));
+    TRY(sample_pick(out, &in, en->scratch, e));
+    return r->grammar ? grammar_accept(&r->place, out->id, e) : OK;
 }
 
 /* After the model ran: advance request i; false when it is done and gone. */

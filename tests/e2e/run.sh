@@ -103,6 +103,29 @@ n=$(wc -w <out)
 timeout 20 "$INGOT" run model.gguf -p a -n 16000 -c 16384 --ids --ignore-end 2>err | head -c 20 >/dev/null
 eq "exit status when the reader left" "${PIPESTATUS[0]}" 1
 
+# ---- answers held to a form ----
+cat >schema.json <<'J'
+{"type": "object", "properties": {"n": {"type": "integer", "minimum": 3, "maximum": 17}, "b": {"type": "boolean"}},
+ "required": ["n", "b"], "additionalProperties": false}
+J
+for seed in 1 2 3; do
+    expect_ok "$INGOT" run model.gguf -p ab -n 400 --temp 1 --top-k 0 --top-p 1 --seed $seed --schema schema.json --json
+    python3 - <<'P' || fail "the schema was not kept"
+import json
+r = json.load(open("out"))
+v = json.loads(r["text"])
+assert set(v) == {"n", "b"} and 3 <= v["n"] <= 17 and v["b"] in (True, False), v
+P
+done
+expect_ok "$INGOT" run model.gguf -p ab -n 50 --temp 1 --seed 4 --regex '[a-c]{3}-[0-9]{2}'
+grep -qE '^[a-c]{3}-[0-9]{2}$' out || fail "the expression was not kept: $(cat out)"
+echo 'root ::= "yes" | "no"' >yes.gbnf
+expect_ok "$INGOT" run model.gguf -p ab -n 50 --grammar yes.gbnf
+grep -qE '^(yes|no)$' out || fail "the grammar was not kept: $(cat out)"
+expect_fail 1 'yes.gbnf' "$INGOT" run model.gguf -p ab --schema yes.gbnf
+expect_fail 1 'regex: 1:' "$INGOT" run model.gguf -p ab --regex '(('
+expect_fail 2 'three ways' "$INGOT" run model.gguf -p ab --regex a --grammar yes.gbnf
+
 # ---- a terminal ----
 cat >terminal.py <<'PY'
 import os, pty, select, sys, time

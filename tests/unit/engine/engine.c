@@ -729,3 +729,59 @@ TEST(sampler_options_reach_the_sampler) {
     NEAR(plain.seen.logprob[0], want, 1e-3);
     tiny_model_free(&t);
 }
+
+/* Ids 0 to 9 are digits, the others letters; the last one ends the text. */
+static GrammarVocab *letters(void) {
+    static char text[V];
+    Slice piece[V];
+    bool is_end[V] = {0};
+    GrammarVocab *v = NULL;
+    for (int i = 0; i < V; i++) {
+        text[i] = (char)(i < 10 ? '0' + i : 'a' + i % 26);
+        piece[i] = (Slice){&text[i], 1};
+    }
+    is_end[V - 1] = true;
+    OK_(grammar_vocab_from_pieces(&v, piece, is_end, V, TERR));
+    return v;
+}
+
+TEST(answers_keep_to_their_grammar) {
+    enum { N = 6 };
+    static const char *const pattern[N] = {"[0-9]{2}[a-d]{3}", "[x-z]{4}", NULL, "7+",
+                                           "(ab|cd){2}",       "[0-9]{5}"};
+    static const int want[N] = {5, 4, 20, 0, 4, 5};
+    TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1);
+    GrammarVocab *v = letters();
+    Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 4, .vocab = v, .n_blocks = 9});
+    int32_t ids[30];
+    Sink s[N];
+    fill_prompt(ids, 30, 3);
+    for (int i = 0; i < N; i++) {
+        s[i] = (Sink)SINK;
+        EngineReq r = request(&s[i], ids, 30, 20);
+        r.sample.temp = 1;
+        r.sample.seed = (uint64_t)i;
+        if (pattern[i]) OK_(grammar_from_regex(&r.grammar, slice_of(pattern[i]), NULL, TERR));
+        OK_(engine_submit(en, &r, NULL, TERR));
+    }
+    for (int i = 0; i < N; i++) wait_done(&s[i]);
+    for (int i = 0; i < N; i++) {
+        if (i == 3) continue; /* as long as it likes */
+        EQ(s[i].n, want[i]);
+        EQ(s[i].why, want[i] == 20 ? FINISH_LENGTH : FINISH_STOP);
+    }
+    for (int k = 0; k < 5; k++) TRUE_(k < 2 ? s[0].ids[k] < 10 : s[0].ids[k] % 26 < 4);
+    for (int k = 0; k < 4; k++) TRUE_(s[1].ids[k] >= 10 && s[1].ids[k] % 26 >= 23);
+    TRUE_(s[3].n > 1);
+    for (int k = 0; k < s[3].n; k++) TRUE_(s[3].ids[k] == 7 || (k > 0 && s[3].ids[k] == V - 1));
+    engine_free(en);
+    grammar_vocab_free(v);
+    en = engine_up(&t, (EngineOpts){
+                           .max_seqs = 1}); /* no vocabulary: refused, and the grammar stays ours */
+    EngineReq r = request(&s[0], ids, 30, 20);
+    OK_(grammar_from_regex(&r.grammar, slice_of("a"), NULL, TERR));
+    FAILS(ERR_ARG, engine_submit(en, &r, NULL, TERR));
+    grammar_free(r.grammar);
+    engine_free(en);
+    tiny_model_free(&t);
+}
