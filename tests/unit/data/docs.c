@@ -114,7 +114,7 @@ TEST(a_file_larger_than_the_release_window) {
     for (int i = 0; i < N; i++) {
         bool more = false;
         Slice p, text;
-        char want[8];
+        char want[16];
         OK_(data_docs_next(r, &more, &p, &text, TERR));
         snprintf(want, sizeof want, "%d", i);
         TRUE_(more && slice_eq_str(p, want));
