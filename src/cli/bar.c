@@ -6,6 +6,7 @@
  * Elsewhere (a log) the same without the bar, as a line of its own every ten seconds. The rate
  * is the mean since the start. Nothing is allocated, so the training loop may call this. Main
  * thread. */
+#include <ctype.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,7 +48,8 @@ Status cli_size(size_t *out, const char *what, const char *text, Err *e) {
     static const char units[] = "KMGT";
     char *end = NULL;
     double v = strtod(text, &end);
-    const char *unit = end != text && *end ? strchr(units, *end & ~32) : NULL;
+    const char *unit =
+        end != text && isalpha((unsigned char)*end) ? strchr(units, *end & ~32) : NULL;
     if (unit) {
         v *= ldexp(1.0, 10 * (int)(unit - units + 1));
         end++;

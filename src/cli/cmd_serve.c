@@ -236,8 +236,13 @@ static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
     s->eo.n_blocks = 1;
     TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
     double left = (most - (double)rest) / (double)block;
-    if (left >= 1) s->eo.n_blocks = (int)MIN(left * 0.999, 1e8);
-    return engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e);
+    if (left >= 1) s->eo.n_blocks = (int)MIN(left, 1e8);
+    for (;;) { /* longer sequences take larger tables: step back until all fits */
+        TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
+        if ((double)*bytes <= most || s->eo.n_blocks == 1) return OK;
+        double over = ((double)*bytes - most) / (double)block;
+        s->eo.n_blocks -= (int)MIN(over + 1, s->eo.n_blocks - 1);
+    }
 }
 
 static Status plan(size_t *bytes, Serving *s, Err *e) {
@@ -255,9 +260,11 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     double most =
         c->utilization * (double)mem_limit_bytes() - (double)gguf_file_bytes(s->m.m->file);
     if ((double)*bytes <= most) return OK;
-    if (!c->kv_memory) {
-        TRY(fit_cache(s, bytes, most, e));
-        if ((double)*bytes <= most) return OK;
+    size_t fitted = *bytes;
+    if (!c->kv_memory) TRY(fit_cache(s, &fitted, most, e));
+    if ((double)fitted <= most) {
+        *bytes = fitted;
+        return OK;
     }
     return err_set(
         e, ERR_NOMEM,

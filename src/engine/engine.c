@@ -195,7 +195,8 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
     en->back = (EngineBack){forward_model, copy_block, en};
     en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
-    return err_set(e, ERR_NOMEM, "KV cache of %d tokens, %zu MB", o->n_blocks * KV_BLOCK_TOK,
+    return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
+                   (long long)o->n_blocks * KV_BLOCK_TOK,
                    model_kv_bytes(c, kv_type(o), o->n_blocks) >> 20);
 }
 

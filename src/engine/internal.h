@@ -70,11 +70,14 @@ struct Engine {
     Req **run; /* [engine] writes under mu, others read under mu; owned; in the queue's order */
     int n_run; /* the same */
 
-    KvPool *pool;  /* [engine] owned */
-    Pace pace;     /* [engine] */
-    int n_dropped; /* [engine] sequences preempted in this step */
-    Batch batch;   /* [engine] points into the next three */
-    int32_t *ints; /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] lie in it */
+    KvPool *pool; /* [engine] owned */
+    Pace pace;    /* [engine] */
+    uint64_t
+        stuck_id;   /* [engine] the request that found no room, with so many blocks free; 0: none */
+    int stuck_free; /* [engine] */
+    int n_dropped;  /* [engine] sequences preempted in this step */
+    Batch batch;    /* [engine] points into the next three */
+    int32_t *ints;  /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] lie in it */
     int32_t *tok, *pos, *seq, *out;
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
     void *scratch;          /* [engine] owned; of the sampler */

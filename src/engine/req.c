@@ -63,9 +63,18 @@ static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
     r->in.sample.stop_ids = NULL;
     r->n_tok = in->n_prompt;
     r->max_tok = max_tok;
-    if (in->salt) r->root = *in->salt;
     r->in.salt = NULL;
     if (in->timeout_s > 0.0) r->deadline = clock_now_s() + in->timeout_s;
+}
+
+/* Where the hashes of its blocks begin: of a form that no block's own hash has. */
+static Status set_root(Req *r, const Sha256 *salt, Err *e) {
+    static const char form[] = "ingot kv root";
+    uint8_t in[sizeof form + sizeof *salt];
+    if (!salt) return OK;
+    memcpy(in, form, sizeof form);
+    memcpy(in + sizeof form, salt, sizeof *salt);
+    return sha_256(&r->root, in, sizeof in, e);
 }
 
 Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e) {
@@ -75,6 +84,7 @@ Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e)
     if (r) copy_fields(r, in, max_tok);
     if (!r || !copy_sampling(r, &in->sample))
         st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
+    if (st == OK) st = set_root(r, in->salt, e);
     if (st == OK && in->grammar) st = grammar_state_init(&r->place, in->grammar, en->o.vocab, e);
     if (st != OK) {
         engine__req_free(r);

@@ -156,13 +156,21 @@ static Req *find_running(const Engine *en, uint64_t id) {
     return NULL;
 }
 
+/* A fresh request with the prompt of another. The caller says so; it is looked at all the same, since sharing
+ * what is not alike would show one request's text to another. */
+static bool is_twin(const Req *a, const Req *r) {
+    return r->n_tok == r->in.n_prompt && a->in.n_prompt == r->in.n_prompt &&
+           memcmp(&a->root, &r->root, sizeof a->root) == 0 &&
+           memcmp(a->tok, r->tok, (size_t)r->in.n_prompt * sizeof r->tok[0]) == 0;
+}
+
 typedef enum Admission { ADMITTED, LATER, NO_ROOM } Admission;
 
 /* Blocks for r, as far as others have them already; its sequence is open. */
 static Admission find_blocks(Engine *en, Req *r) {
     int n_idle = 0, spare = en->n_run;
     const Req *twin = find_running(en, r->in.sibling);
-    if (twin && r->n_tok == r->in.n_prompt) {
+    if (twin && is_twin(twin, r)) {
         if (twin->n_kv < r->in.n_prompt) return LATER;
         if (kv_n_free(en->pool) < 1 + spare) return NO_ROOM;
         kv_seq_share(en->pool, r->kv, twin->kv, r->in.n_prompt);
@@ -208,11 +216,18 @@ static void join_run(Engine *en, Req *r) {
 /* mu held. */
 static void admit(Engine *en, int left) {
     Queue later = {0};
+    const Req *head = en->waiting.head;
+    if (head && head->id == en->stuck_id && kv_n_free(en->pool) <= en->stuck_free) return;
+    en->stuck_id = 0;
     while (left > 0 && en->n_run < en->o.max_seqs && en->waiting.head) {
         Req *r = engine__pop(&en->waiting);
         Admission a = try_admit(en, r, left);
         if (a != ADMITTED) engine__put(&later, r);
-        if (a == NO_ROOM) break;
+        if (a == NO_ROOM) { /* not to be looked at again, prompt and all, before there is more */
+            en->stuck_id = r->id;
+            en->stuck_free = kv_n_free(en->pool);
+            break;
+        }
         if (a == LATER) continue;
         join_run(en, r);
         left -= r->n_rows;
@@ -329,15 +344,17 @@ void engine__step(Engine *en) {
     const float *logits = NULL;
     drop_dead(en);
     give_rows(en);
+    count_left(en);
     if (en->n_run == 0) return;
     double work = build_batch(en), t0 = clock_now_s();
     add_u64(&en->count.n_steps, 1);
     if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
+        count_left(en);
         return;
     }
     double now = clock_now_s();
-    if (en->batch.T > en->n_run) pace_observe(&en->pace, work, now - t0); /* a step with prompts */
+    pace_observe(&en->pace, work, now - t0);
     count_speed(en, en->batch.T, now - t0);
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
     count_left(en);

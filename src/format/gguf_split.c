@@ -47,6 +47,8 @@ static Status name_all(Shards *s, Err *e) {
         s->paths[i] = sb_take(&b);
         if (!s->paths[i]) return err_set(e, ERR_NOMEM, "names of %zu files", s->n);
     }
+    if (no < 1 || (size_t)no > s->n || strcmp(s->paths[no - 1], s->path) != 0)
+        return err_set(e, ERR_FORMAT, "%s: a name of none of the %zu files", s->path, s->n);
     return OK;
 }
 

@@ -20,7 +20,7 @@ typedef struct Fake {
     float logits[64 * V];
     int order[4096];
     uint64_t fail_at, n_calls; /* this call fails; 0: none */
-    int us;                    /* a row takes so long */
+    int us, fixed_us;          /* a row takes so long, and a step */
 } Fake;
 
 static uint64_t mix(uint64_t before, int32_t tok, int pos) {
@@ -57,7 +57,7 @@ static Status forward(void *ctx, const Batch *b, const float **logits, Err *e) {
         for (int v = 0; v < V; v++) f->logits[i * V + v] = -1e30f;
         f->logits[i * V + (int)(at % V)] = f->logits[i * V + (int)(at / V % V)] = 1.0f;
     }
-    if (f->us) nanosleep(&(struct timespec){.tv_nsec = 1000L * f->us * b->T}, NULL);
+    if (f->us) nanosleep(&(struct timespec){.tv_nsec = 1000L * (f->fixed_us + f->us * b->T)}, NULL);
     *logits = f->logits;
     return OK;
 }
@@ -242,6 +242,48 @@ TEST(tenants_do_not_share) {
         wait_for(i + 1);
     }
     EQ(engine_stats(en).n_hit_tok, 0);
+    engine_free(en);
+}
+
+/* A caller may be wrong about who its sibling is. */
+TEST(a_sibling_with_another_prompt_or_salt_shares_nothing) {
+    static const Sha256 salt = {{9}};
+    static Fake f;
+    static Client c[3];
+    uint64_t id = 0;
+    f = (Fake){.us = 0};
+    Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3});
+    EngineReq r = request(&c[0], 40, 200, 0, 0, 1);
+    OK_(engine_submit(en, &r, &id, TERR));
+    r = request(&c[1], 40, 20, 0, 0, 2);
+    r.sibling = id;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    r = request(&c[2], 40, 20, 0, 0, 1);
+    r.sibling = id;
+    r.salt = &salt;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(3);
+    EQ(engine_stats(en).n_hit_tok, 0);
+    for (int i = 0; i < 3; i++) expect_whole(&c[i]);
+    engine_free(en);
+}
+
+/* A first prompt so short that the step's fixed cost looks like the cost of a row. */
+TEST(the_pace_recovers_from_a_bad_first_guess) {
+    static Fake f;
+    static Client c[3];
+    f = (Fake){.us = 20, .fixed_us = 6000};
+    Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40, .itl_target_ms = 10});
+    EngineReq r = request(&c[0], 2, 1, 0, 0, 1);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(1);
+    r = request(&c[1], 3, 300, 0, 0, 2);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    r = request(&c[2], 390, 1, 0, 0, 3);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(2);
+    EQ(c[2].n_done, 1); /* long before 300 tokens */
+    TRUE_(engine_stats(en).n_steps < 150);
     engine_free(en);
 }
 

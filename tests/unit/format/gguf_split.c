@@ -152,6 +152,9 @@ TEST(names_and_absent_files) {
     snprintf(path, sizeof path, "%s/m-00001-of-00002.gguf", test_tmpdir());
     write_part(path, &good[0], true);
     refused(ERR_FORMAT, path, "-00001-of-00002.gguf", "-00001-of-00003.gguf");
+    snprintf(path, sizeof path, "%s/m-00009-of-00003.gguf", test_tmpdir());
+    write_part(path, &good[0], true);
+    refused(ERR_FORMAT, path, "-00009-of-00003.gguf", "none of the 3 files");
     unlink(part_path(1, 3));
     refused(ERR_NOT_FOUND, part_path(0, 3), "-00002-of-00003.gguf", "No such file");
     TRUE_(truncate(part_path(2, 3), 0) == 0);
