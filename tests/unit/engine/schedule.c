@@ -272,12 +272,12 @@ TEST(a_sibling_with_another_prompt_or_salt_shares_nothing) {
 TEST(the_pace_recovers_from_a_bad_first_guess) {
     static Fake f;
     static Client c[3];
-    f = (Fake){.us = 20, .fixed_us = 6000};
-    Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40, .itl_target_ms = 10});
+    f = (Fake){.us = 20, .fixed_us = 12000};
+    Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40, .itl_target_ms = 4});
     EngineReq r = request(&c[0], 2, 1, 0, 0, 1);
     OK_(engine_submit(en, &r, NULL, TERR));
     wait_for(1);
-    r = request(&c[1], 3, 300, 0, 0, 2);
+    r = request(&c[1], 2, 300, 0, 0, 2);
     OK_(engine_submit(en, &r, NULL, TERR));
     r = request(&c[2], 390, 1, 0, 0, 3);
     OK_(engine_submit(en, &r, NULL, TERR));
