@@ -433,6 +433,12 @@ bool io_exists(const char *path) {
     return stat(path, &s) == 0;
 }
 
+bool io_same_file(const char *a, const char *b) {
+    struct stat sa, sb;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
 Status io_file_size(uint64_t *out, const char *path, Err *e) {
     struct stat s;
     if (sys_stat(path, &s) < 0) return io_fail(e, path);

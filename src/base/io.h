@@ -64,6 +64,8 @@ MUST_CHECK Status io_mkdirs(const char *path, Err *e);
 MUST_CHECK Status io_remove(const char *path, Err *e);
 /* Whether anything is there; passes no fault point. */
 bool io_exists(const char *path);
+/* Whether both are there and are one file, by whatever names; passes no fault point. */
+bool io_same_file(const char *a, const char *b);
 /* Bytes of a regular file; ERR_NOT_FOUND, ERR_IO. */
 MUST_CHECK Status io_file_size(uint64_t *out, const char *path, Err *e);
 /* Bytes free for this user on the file system that holds path (or its folder, if there is no path). */

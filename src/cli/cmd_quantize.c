@@ -3,9 +3,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "cli/cli.h"
 #include "quant/quant.h"
 #include "text/json.h"
@@ -110,12 +110,6 @@ static const CliSpec spec = {
     .min_pos = 2,
     .max_pos = 3,
 };
-
-static bool is_same_file(const char *a, const char *b) {
-    struct stat sa, sb;
-    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
-           sa.st_ino == sb.st_ino;
-}
 
 static double ratio(const QuantStats *st) {
     return st->bytes_out ? (double)st->bytes_in / (double)st->bytes_out : 0;
@@ -327,9 +321,11 @@ static int parse_words(Run *r, const OptList *pos) {
     r->mix = quant_mix_find(r->arg[2]);
     if (!r->mix)
         return cli_usage(&spec, "unknown type \"%s\": choose %s", r->arg[2], quant_mix_names());
-    if (!r->c->dry_run && is_same_file(r->arg[0], r->arg[1]))
-        return cli_usage(&spec, "%s is input and output: choose another name for the copy",
-                         r->arg[1]);
+    const char *in[] = {r->arg[0], r->c->imatrix};
+    for (size_t i = 0; i < COUNT_OF(in) && !r->c->dry_run; i++)
+        if (in[i] && io_same_file(in[i], r->arg[1]))
+            return cli_usage(&spec, "%s is input and output: choose another name for the copy",
+                             r->arg[1]);
     return -1;
 }
 

@@ -104,6 +104,8 @@ const GgufKv *gguf_find(const Gguf *g, const char *key);
 const GgufTensor *gguf_find_tensor(const Gguf *g, const char *name);
 /* Files the model is in, and their bytes. */
 size_t gguf_n_files(const Gguf *g);
+/* File i of a model that is in several, borrowed; NULL where it is in one. */
+const char *gguf_file_at(const Gguf *g, size_t i);
 uint64_t gguf_file_bytes(const Gguf *g);
 /* The bytes in memory, for releasing pages; several files lie behind one another. */
 IoMap gguf_map(const Gguf *g);

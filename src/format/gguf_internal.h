@@ -44,6 +44,7 @@ struct Gguf {
     IoMap map; /* owned where owns_map, else the caller's bytes */
     bool owns_map;
     size_t n_files;
+    char **paths;     /* owned, and each owned; NULL where it is one file */
     uint64_t n_bytes; /* of all files */
     uint32_t version, alignment;
     GgufKv *kv; /* owned */

@@ -202,6 +202,7 @@ static Status read_alignment(Gguf *g, Err *e) {
 /* ---- opening ---- */
 
 size_t gguf_n_files(const Gguf *g) { return g->n_files; }
+const char *gguf_file_at(const Gguf *g, size_t i) { return g->paths ? g->paths[i] : NULL; }
 uint64_t gguf_file_bytes(const Gguf *g) { return g->n_bytes; }
 
 static Status parse(Gguf *g, Err *e) {
@@ -253,6 +254,8 @@ void gguf_close(Gguf *g) {
     gguf__index_deinit(&g->tensor_index);
     mem_free(g->kv);
     mem_free(g->tensor);
+    for (size_t i = 0; g->paths && i < g->n_files; i++) mem_free(g->paths[i]);
+    mem_free(g->paths);
     if (g->owns_map) io_unmap(&g->map);
     mem_free(g);
 }

@@ -139,12 +139,15 @@ Status gguf__open_split(Gguf **out, const char *path, size_t n, Err *e) {
     Status st = name_all(&s, e);
     if (st == OK) st = io_map_all(&whole, s.part, (const char *const *)s.paths, n, e);
     if (st == OK) st = join_all(&s, &g, e);
-    shards_deinit(&s);
     if (st != OK) {
+        shards_deinit(&s);
         gguf_close(g);
         io_unmap(&whole);
         return st;
     }
+    g->paths = s.paths;
+    s.paths = NULL;
+    shards_deinit(&s);
     g->map = whole;
     g->owns_map = true;
     *out = g;

@@ -97,6 +97,11 @@ static Status load_sums(Imat *m, const Gguf *g, const GgufTensor *t, Slice name,
     float *v = mem_new_n(float, t->n_elem);
     if (!v) return err_set(e, ERR_NOMEM, "importance of %zu columns", (size_t)t->n_elem);
     const float *sum = t->data, *count = counts->data;
+    for (size_t i = 0; i < counts->n_elem; i++) {
+        if (count[i] >= 0.0f && isfinite(count[i])) continue;
+        mem_free(v);
+        return bad_entry(name, "a count is negative or no number", e);
+    }
     for (size_t i = 0; i < t->n_elem; i++) {
         float c = count[i / t->ne[0]];
         v[i] = c > 0.0f ? sum[i] / c : 1.0f;

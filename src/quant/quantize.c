@@ -239,7 +239,19 @@ static Status alloc_buffers(QuantJob *j, Err *e) {
     return alloc_best(j, tiles, e);
 }
 
+/* One of the files a model is in must not become the copy. */
+static Status check_name(const QuantJob *j, const char *out, Err *e) {
+    for (size_t i = 0; i < gguf_n_files(j->g); i++) {
+        const char *part = gguf_file_at(j->g, i);
+        if (part && io_same_file(part, out))
+            return err_set(e, ERR_ARG, "%s is input and output: choose another name for the copy",
+                           out);
+    }
+    return OK;
+}
+
 static Status write_file(QuantJob *j, const char *out, Err *e) {
+    TRY(check_name(j, out, e));
     TRY(check_disk(j, out, e));
     TRY(team_new(&j->team, MAX(j->o->n_threads, 1), e));
     TRY(alloc_buffers(j, e));

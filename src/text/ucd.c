@@ -142,9 +142,11 @@ Status ucd_normalize(StrBuf *b, Slice s, UtfForm form, Err *e) {
                               UTF8PROC_STABLE | UTF8PROC_DECOMPOSE,
                               UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_COMPAT,
                               UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT};
+    size_t valid = 0; /* bytes from here on that are known to be well-formed */
     while (s.n > 0) {
-        size_t n = utf8_valid_prefix(s);
-        if (n > 0) n = part_len((Slice){s.p, n});
+        if (valid == 0) valid = utf8_valid_prefix(s);
+        size_t n = valid > 0 ? part_len((Slice){s.p, valid}) : 0;
+        valid -= n;
         if (n > 0 && form != UTF_AS_IS) {
             TRY(normalize_part(b, (Slice){s.p, n}, (utf8proc_option_t)how[form], e));
         } else {

@@ -184,7 +184,10 @@ static Status prepare(Encoder *x, Slice *text, bool first, Err *e) {
     space = space && (first || !t->prefix_first);
     if (!space && t->form == UTF_AS_IS) return OK;
     if (space) sb_putc(&b, ' ');
-    Status st = ucd_normalize(&b, *text, t->form, e);
+    Status st = OK;
+    if (t->form != UTF_AS_IS) st = ucd_normalize(&b, *text, t->form, e);
+    else sb_put(&b, text->p, text->n);
+    if (st == OK) st = sb_check(&b, e);
     if (st == OK) {
         *text = (Slice){arena_dup(&x->texts, b.p, b.n), b.n};
         x->failed = !arena_ok(&x->texts);

@@ -305,6 +305,10 @@ Status tok__read_merges(Tokenizer *t, const Gguf *g, Err *e) {
         TRY(gguf_get_arr(&kv, g, TOK_KEY("merges"), GGUF_STR, e));
         TRY(read_list(t, e));
     }
-    if (t->chars) cut_at_spaces(t);
+    if (t->chars) {
+        find_start_chars(
+            t); /* again: merges may have made symbols of characters that are no tokens */
+        cut_at_spaces(t);
+    }
     return mark_whole(t, e);
 }

@@ -104,14 +104,12 @@ static void read_known(Tokenizer *t) {
 /* ---- ids ---- */
 
 /* An id that is -1 or all ones is none. */
+/* An id outside the vocabulary counts as not given, as in llama.cpp: files in circulation have such. */
 static Status read_id(int32_t *id, const Tokenizer *t, const Gguf *g, const char *key, Err *e) {
-    int64_t v = *id < t->n_vocab ? *id : -1;
+    int64_t usual = *id < t->n_vocab ? *id : -1, v = usual;
     TRY(gguf_opt_int(&v, g, key, -1, UINT32_MAX, e));
-    if (v >= t->n_vocab && v != UINT32_MAX) {
-        return err_set(e, ERR_FORMAT, "%s: %lld, the last token is %ld", key, (long long)v,
-                       (long)t->n_vocab - 1);
-    }
-    *id = v == UINT32_MAX ? -1 : (int32_t)v;
+    if (v == UINT32_MAX) v = -1;
+    *id = (int32_t)(v < t->n_vocab ? v : usual);
     return OK;
 }
 

@@ -72,6 +72,9 @@ expect_fail 2 'unexpected argument' "$INGOT" quantize model.gguf no.gguf q8_0 mo
 expect_fail 2 'input and output' "$INGOT" quantize model.gguf ./model.gguf q8_0
 ln model.gguf other-name.gguf
 expect_fail 2 'input and output' "$INGOT" quantize model.gguf other-name.gguf q8_0
+cp q8_0.gguf importance.gguf
+expect_fail 2 'input and output' "$INGOT" quantize model.gguf importance.gguf q8_0 --imatrix importance.gguf
+cmp q8_0.gguf importance.gguf || fail "the importance was overwritten"
 expect_fail 1 'weight is q8_0 already' "$INGOT" quantize q8_0.gguf no.gguf q4_0
 expect_fail 1 'nowhere.gguf' "$INGOT" quantize nowhere.gguf no.gguf q8_0
 expect_fail 1 'no/such' "$INGOT" quantize model.gguf no/such/no.gguf q8_0

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * A model in several files computes what it computes in one. */
 #include "edit.h"
+#include "quant/quant.h"
 
 enum { N = 24, FILES = 3 };
 
@@ -51,4 +52,26 @@ TEST(split_models_give_the_same_logits) {
         EQ_MEM(one, many, N * V[i] * sizeof(float));
     }
     device_free(d);
+}
+
+/* A copy under the name of a part would end the model. */
+TEST(a_part_is_not_written_over) {
+    char one[512], two[512];
+    QuantOpts o = {.mix = quant_mix_find("q8_0")};
+    QuantStats st;
+    uint64_t before = 0, after = 0;
+    split(LLAMA);
+    snprintf(one, sizeof one, "%s", edit_path("s-00001-of-00003.gguf"));
+    snprintf(two, sizeof two, "%s", edit_path("s-00002-of-00003.gguf"));
+    OK_(io_file_size(&before, two, TERR));
+    FAILS(ERR_ARG, quant_file(&st, one, two, &o, TERR));
+    TRUE_(strstr(test_err.msg, "is input and output"));
+    OK_(io_file_size(&after, two, TERR));
+    EQ(before, after);
+    OK_(quant_file(&st, two, edit_path("whole.gguf"), &o, TERR));
+    Gguf *g = NULL;
+    OK_(gguf_open(&g, edit_path("whole.gguf"), TERR));
+    EQ(gguf_n_files(g), 1);
+    TRUE_(!gguf_find(g, "split.count"));
+    gguf_close(g);
 }

@@ -131,6 +131,23 @@ TEST(spm_by_hand) {
     tok_free(t);
 }
 
+/* Characters that are in a token but are none themselves: pairs lead to it all the same. */
+TEST(spm_tokens_of_characters_that_are_no_tokens) {
+    SpmSpec s = {.tokens = {"qz", "\u2581", "\u00e9\u00fc", "q\u00e9", "\u2581a"},
+                 .scores = {-1, -2, -3, -4, -5}};
+    Tokenizer *t = load(&s);
+    check(t, "qz", false, "260 259");
+    check(t, "qzq", false, "260 259 116");
+    check(t, "\u00e9\u00fc", false, "260 261");
+    check(t, "q\u00e9", false, "260 262");
+    check(t, "a", false, "263");
+    tok_free(t);
+    s = (SpmSpec){.tokens = {"\u2581a"}, .scores = {-1}}; /* nor is the space */
+    t = load(&s);
+    check(t, "a", false, "259");
+    tok_free(t);
+}
+
 TEST(spm_without_byte_tokens_is_unknown) {
     SpmSpec s = spm_small;
     s.no_bytes = true;
