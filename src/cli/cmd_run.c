@@ -19,7 +19,7 @@
 #include "engine/engine.h"
 #include "text/json.h"
 
-enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096, POLL_MS = 50 };
+enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096, POLL_MS = 50, WARM_MS = 200 };
 
 typedef struct RunCmd {
     const char *prompt, *file, *kv;
@@ -368,6 +368,7 @@ static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
         .ctx = &r->s};
     r->n_prompt = req.n_prompt;
     if (st == OK) st = cli_run_grammar(&req.grammar, &c->grammar, e);
+    if (st == OK && req.grammar) st = grammar_warm(req.grammar, r->vocab, WARM_MS, e);
     if (st == OK) st = engine_submit(r->en, &req, id, e);
     if (st != OK) grammar_free(req.grammar);
     tokbuf_deinit(&ids);
