@@ -9,15 +9,15 @@
 
 /* Drop what has degree 0, and lower the degree of what it is connected to, again and again. */
 static void strip(uint32_t n, uint32_t *degree, bool *on, const uint32_t *off,
-                  const uint32_t *other, uint32_t *todo) {
-    uint32_t n_todo = 0;
+                  const uint32_t *other, uint32_t *ready) {
+    uint32_t n_ready = 0;
     for (uint32_t i = 0; i < n; i++)
-        if (on[i] && degree[i] == 0) on[i] = false, todo[n_todo++] = i;
-    while (n_todo) {
-        uint32_t r = todo[--n_todo];
+        if (on[i] && degree[i] == 0) on[i] = false, ready[n_ready++] = i;
+    while (n_ready) {
+        uint32_t r = ready[--n_ready];
         for (uint32_t i = off[r]; i < off[r + 1]; i++) {
             uint32_t o = other[i];
-            if (on[o] && --degree[o] == 0) on[o] = false, todo[n_todo++] = o;
+            if (on[o] && --degree[o] == 0) on[o] = false, ready[n_ready++] = o;
         }
     }
 }
@@ -35,39 +35,39 @@ static void turn(uint32_t *r_off, uint32_t *from, const uint32_t *off, const uin
 
 bool grammar__cycles(bool *on, uint32_t n, const uint32_t *off, const uint32_t *to) {
     uint32_t *r_off = mem_new_n(uint32_t, (size_t)n + 1), *from = mem_new_n(uint32_t, off[n]);
-    uint32_t *degree = mem_new_n(uint32_t, n), *todo = mem_new_n(uint32_t, n);
-    bool ok = r_off && from && degree && todo;
+    uint32_t *degree = mem_new_n(uint32_t, n), *ready = mem_new_n(uint32_t, n);
+    bool ok = r_off && from && degree && ready;
     if (ok) {
         turn(r_off, from, off, to, n);
         for (uint32_t i = 0; i < n; i++) {
             on[i] = true;
             degree[i] = off[i + 1] - off[i];
         }
-        strip(n, degree, on, r_off, from, todo); /* those that lead to no cycle */
+        strip(n, degree, on, r_off, from, ready); /* those that lead to no cycle */
         for (uint32_t i = 0; i < n; i++) {
             degree[i] = 0;
             for (uint32_t j = r_off[i]; j < r_off[i + 1]; j++) degree[i] += on[from[j]];
         }
-        strip(n, degree, on, off, to, todo); /* those that none leads to */
+        strip(n, degree, on, off, to, ready); /* those that none leads to */
     }
     mem_free(r_off);
     mem_free(from);
     mem_free(degree);
-    mem_free(todo);
+    mem_free(ready);
     return ok;
 }
 
 /* ---- from where an end can be reached ---- */
 
-typedef struct Back {            /* for each state, those that lead to it */
-    uint32_t *off, *from, *todo; /* owned */
-    uint8_t *need;               /* owned: how many more of its successors must be good */
+typedef struct Back {             /* for each state, those that lead to it */
+    uint32_t *off, *from, *ready; /* owned */
+    uint8_t *need;                /* owned: how many more of its successors must be good */
 } Back;
 
 static void back_deinit(Back *b) {
     mem_free(b->off);
     mem_free(b->from);
-    mem_free(b->todo);
+    mem_free(b->ready);
     mem_free(b->need);
 }
 
@@ -83,9 +83,9 @@ static bool back_init(Back *b, const Nfa *n, bool bytes) {
     size_t total = (size_t)n->n_edges + n->n_eps + 2 * (size_t)n->n;
     b->off = mem_new_n(uint32_t, (size_t)n->n + 2);
     b->from = mem_new_n(uint32_t, total);
-    b->todo = mem_new_n(uint32_t, n->n);
+    b->ready = mem_new_n(uint32_t, n->n);
     b->need = mem_new_n(uint8_t, n->n);
-    if (!b->off || !b->from || !b->todo || !b->need) return false;
+    if (!b->off || !b->from || !b->ready || !b->need) return false;
     for (uint32_t s = 0; s < n->n; s++)
         for (uint32_t i = 0, to; (to = successor(n, s, i, bytes)) != UINT32_MAX; i++)
             b->off[to + 2]++;
@@ -101,19 +101,19 @@ static bool back_init(Back *b, const Nfa *n, bool bytes) {
 /* good[s]: FINAL can be reached, through calls that themselves can end. False: no memory. */
 static bool reach(uint8_t *good, const Nfa *n, bool bytes) {
     Back b = {0};
-    uint32_t n_todo = 0;
+    uint32_t n_ready = 0;
     bool ok = back_init(&b, n, bytes);
     if (ok) {
         good[0] = 1;
-        b.todo[n_todo++] = 0;
+        b.ready[n_ready++] = 0;
     }
-    while (n_todo) {
-        uint32_t s = b.todo[--n_todo];
+    while (n_ready) {
+        uint32_t s = b.ready[--n_ready];
         for (uint32_t i = b.off[s]; i < b.off[s + 1]; i++) {
             uint32_t f = b.from[i];
             if (good[f] || --b.need[f]) continue;
             good[f] = 1;
-            b.todo[n_todo++] = f;
+            b.ready[n_ready++] = f;
         }
     }
     back_deinit(&b);
@@ -126,29 +126,29 @@ typedef struct Left {
     const Nfa *n;
     const uint8_t *empty; /* [n->n] whether FINAL can be reached with no byte */
     uint32_t *seen;       /* owned [n->n] rule + 1 that saw it last */
-    uint32_t *todo;       /* owned [n->n] */
+    uint32_t *ready;      /* owned [n->n] */
     uint32_t *off, *to;   /* owned: rules each rule calls before any byte */
     uint32_t n_to, cap_to;
 } Left;
 
-static void see(Left *l, uint32_t *n_todo, uint32_t s, uint32_t rule) {
+static void see(Left *l, uint32_t *n_ready, uint32_t s, uint32_t rule) {
     if (l->seen[s] == rule + 1) return;
     l->seen[s] = rule + 1;
-    l->todo[(*n_todo)++] = s;
+    l->ready[(*n_ready)++] = s;
 }
 
 static bool calls_of(Left *l, uint32_t rule) {
-    uint32_t n_todo = 0;
-    if (l->n->start[rule] != UINT32_MAX) see(l, &n_todo, l->n->start[rule], rule);
-    while (n_todo) {
-        const NfaState *s = &l->n->s[l->todo[--n_todo]];
+    uint32_t n_ready = 0;
+    if (l->n->start[rule] != UINT32_MAX) see(l, &n_ready, l->n->start[rule], rule);
+    while (n_ready) {
+        const NfaState *s = &l->n->s[l->ready[--n_ready]];
         for (uint32_t i = 0; s->kind == NFA_EPS && i < s->b; i++)
-            see(l, &n_todo, l->n->eps[s->a + i], rule);
+            see(l, &n_ready, l->n->eps[s->a + i], rule);
         if (s->kind != NFA_CALL) continue;
         if (!grammar__grow((void **)&l->to, &l->cap_to, (size_t)l->n_to + 1, sizeof *l->to))
             return false;
         l->to[l->n_to++] = s->a;
-        if (l->empty[l->n->start[s->a]]) see(l, &n_todo, s->b, rule);
+        if (l->empty[l->n->start[s->a]]) see(l, &n_ready, s->b, rule);
     }
     return true;
 }
@@ -157,9 +157,9 @@ static Status refuse_left_recursion(const Nfa *n, const uint8_t *empty, Comp *c)
     Left l = {.n = n, .empty = empty};
     bool *on = mem_new_n(bool, n->n_rules);
     l.seen = mem_new_n(uint32_t, n->n);
-    l.todo = mem_new_n(uint32_t, n->n);
+    l.ready = mem_new_n(uint32_t, n->n);
     l.off = mem_new_n(uint32_t, (size_t)n->n_rules + 1);
-    bool ok = on && l.seen && l.todo && l.off;
+    bool ok = on && l.seen && l.ready && l.off;
     for (uint32_t i = 0; ok && i < n->n_rules; i++) {
         ok = calls_of(&l, i);
         l.off[i + 1] = l.n_to;
@@ -177,7 +177,7 @@ static Status refuse_left_recursion(const Nfa *n, const uint8_t *empty, Comp *c)
     }
     mem_free(on);
     mem_free(l.seen);
-    mem_free(l.todo);
+    mem_free(l.ready);
     mem_free(l.off);
     mem_free(l.to);
     return c->st;
