@@ -149,8 +149,8 @@ static const CliSpec spec = {
         "\n"
         "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
         "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n} -> {\"completion\", \"tokens\", "
-        "\"latency_ms\"}\n"
+        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples}\n"
+        "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
         "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
         "  GET  /             all routes\n"
         "\n"
@@ -294,7 +294,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
                        .limits = {.max_connections = (int)s->c->max_connections},
-                       .engine = server_engine_of(s->en),
+                       .engine = engine_door(s->en),
                        .tok = s->m.tok,
                        .device = "cpu",
                        .timeout_s = s->c->timeout,
