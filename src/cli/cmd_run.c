@@ -28,6 +28,8 @@ typedef struct RunCmd {
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end;
     RunGrammar grammar;
+    const char *speculate;
+    int64_t speculate_tokens;
 } RunCmd;
 
 #define AT(field) offsetof(RunCmd, field)
@@ -123,6 +125,7 @@ static const OptSpec opts[] = {
      .offset = AT(grammar.regex),
      .metavar = "PATTERN",
      .help = "the answer matches this regular expression as a whole"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
      .type = OPT_BOOL,
@@ -247,6 +250,7 @@ struct RunSession {
     int n_prompt;
     Stream s;
     GrammarVocab *vocab; /* owned; NULL: no grammar */
+    CliSpeculate spec;
 };
 
 /* Show tokens [from, n). False when standard output is gone. */
@@ -316,6 +320,15 @@ static void print_speed(const RunSession *r, double t0) {
         rate(s->n - 1, s->t_last - s->t_first), finish_name(s->why), (unsigned long long)r->seed);
 }
 
+/* Of all generations so far. */
+static void print_guesses(const RunSession *r) {
+    EngineStats s = engine_stats(r->en);
+    if (r->c->speculate)
+        fprintf(stderr, "guessed: %llu tokens in %llu drafts, %llu right; %llu steps\n",
+                (unsigned long long)s.n_draft_tok, (unsigned long long)s.n_drafts,
+                (unsigned long long)s.n_draft_ok, (unsigned long long)s.n_steps);
+}
+
 static Status put_json(StrBuf *b, const RunSession *r, double t0, Err *e) {
     const Stream *s = &r->s;
     StrBuf text = {0};
@@ -333,6 +346,11 @@ static Status put_json(StrBuf *b, const RunSession *r, double t0, Err *e) {
     jw_int(&w, "seed", (int64_t)r->seed);
     jw_num(&w, "prefill_tok_s", s->n ? rate(r->n_prompt, s->t_first - t0) : 0);
     jw_num(&w, "decode_tok_s", rate(s->n - 1, s->t_last - s->t_first));
+    if (r->c->speculate) {
+        EngineStats stats = engine_stats(r->en);
+        jw_int(&w, "drafted", (int64_t)stats.n_draft_tok);
+        jw_int(&w, "drafted_right", (int64_t)stats.n_draft_ok);
+    }
     jw_end_obj(&w);
     sb_deinit(&text);
     return st;
@@ -383,13 +401,18 @@ int cli_run_generate(RunSession *r, Slice text) {
     bool stopped = follow(r, id);
     if (r->s.why == FINISH_ERROR) return cli_fail(&r->s.err);
     int rc = r->c->json ? print_json(r, t0) : cli_flush_stdout();
-    if (r->c->verbose) print_speed(r, t0);
+    if (r->c->verbose) {
+        print_speed(r, t0);
+        print_guesses(r);
+    }
     return rc == CLI_OK && stopped ? CLI_FAIL : rc;
 }
 
 /* ---- the session ---- */
 
-static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
+static Status plan(EngineOpts *o, RunSession *r, Err *e) {
+    const RunCmd *c = r->c;
+    const CliModel *m = &r->m;
     char a[32], b[32], line[96];
     size_t bytes = 0;
     int ctx = m->m->cfg.ctx;
@@ -398,6 +421,8 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
                       .prefill_chunk = (int)c->chunk,
                       .kv_f32 = !strcmp(c->kv, "f32"),
                       .tok = m->tok};
+    r->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(o, &r->spec, m, e));
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())
         return err_set(
@@ -415,7 +440,7 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
     DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
                     .batch_invariant = r->c->batch_invariant};
     TRY(cli_model_open(&r->m, path, d, e));
-    TRY(plan(&o, r->c, &r->m, e));
+    TRY(plan(&o, r, e));
     const RunGrammar *g = &r->c->grammar;
     if (g->schema || g->gbnf || g->regex) {
         TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
@@ -443,6 +468,7 @@ static int run_session(RunSession *r, const char *path) {
                       : cli_run_lines(r);
     engine_free(r->en);
     grammar_vocab_free(r->vocab);
+    cli_model_close(&r->spec.draft);
     cli_model_close(&r->m);
     sb_deinit(&text);
     return rc;
