@@ -76,7 +76,7 @@ typedef struct Spec {
     int V, ctx;      /* [const] of the draft model */
     bool broken;     /* [engine] it failed and is asked no more */
     Batch batch;     /* [engine] the draft model's; points into ints and Engine.blocks */
-    int32_t *ints;   /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] */
+    int32_t *ints;   /* [engine] owned; tok, pos, seq and out lie in it */
     int32_t *tok, *pos, *seq, *out;
 } Spec;
 

@@ -337,6 +337,7 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
         spec__learn(en, r, n_right);
         return true;
     }
+    r->spec.n_draft = n_right; /* nobody looked at the others */
     spec__learn(en, r, n_right);
     engine__finish_run(en, i, why, &err);
     return false;

@@ -56,21 +56,25 @@ static void draft_copy(void *ctx, int32_t dst, int32_t src) {
 
 static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
 
-static size_t n_ints(const EngineOpts *o) {
-    return 3 * (size_t)engine__max_rows(o) + (size_t)o->max_seqs;
+/* Beside the rows of a step: the last guess of each sequence, which was not computed, and a block of one that has
+ * not drafted for a while. */
+static int max_rows(const EngineOpts *o) {
+    return engine__max_rows(o) + o->max_seqs + KV_BLOCK_TOK;
 }
+
+static size_t n_ints(const EngineOpts *o) { return 3 * (size_t)max_rows(o) + (size_t)o->max_seqs; }
 
 size_t spec__model_bytes(const EngineOpts *o, DType type) {
     const ModelConfig *c = &o->draft->cfg;
-    return model_kv_bytes(c, type, o->n_blocks) +
-           model_work_bytes(c, engine__max_rows(o), o->max_seqs) + n_ints(o) * sizeof(int32_t);
+    return model_kv_bytes(c, type, o->n_blocks) + model_work_bytes(c, max_rows(o), o->max_seqs) +
+           n_ints(o) * sizeof(int32_t);
 }
 
 static Status open_store(Engine *en, Err *e) {
     const EngineOpts *o = &en->o;
     const ModelConfig *c = &o->draft->cfg;
     Device *d = o->draft->dev;
-    TRY(model_reserve(o->draft, engine__max_rows(o), o->max_seqs, e));
+    TRY(model_reserve(o->draft, max_rows(o), o->max_seqs, e));
     en->spec.store = d->ops->kv_new(d, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->spec.store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of the draft model, %zu MB",
@@ -80,7 +84,7 @@ static Status open_store(Engine *en, Err *e) {
 Status spec__model_open(Engine *en, const ModelConfig *c, Err *e) {
     Spec *s = &en->spec;
     const Model *m = en->o.draft;
-    size_t rows = (size_t)engine__max_rows(&en->o);
+    size_t rows = (size_t)max_rows(&en->o);
     s->V = m ? m->cfg.V : c->V;
     s->ctx = m ? m->cfg.ctx : c->ctx;
     if (m) {
@@ -115,8 +119,9 @@ static void catch_up(Engine *en, int i) {
     int end = r->n_kv + r->n_rows;
     q->n_kv = MIN(q->n_kv, r->n_kv); /* behind it were wrong guesses */
     if (q->off || end > s->ctx) return;
-    if (q->want == 0 && end / KV_BLOCK_TOK == q->n_kv / KV_BLOCK_TOK) return;
-    int to = MIN(end, q->n_kv + engine__max_rows(&en->o) - s->batch.T);
+    bool is_due = q->want > 0 || r->n_rows > 1 || end / KV_BLOCK_TOK > q->n_kv / KV_BLOCK_TOK;
+    if (!is_due) return;
+    int to = MIN(end, q->n_kv + max_rows(&en->o) - s->batch.T);
     for (; q->n_kv < to; q->n_kv++) add_row(s, i, r->tok[q->n_kv], q->n_kv);
     if (to < end) q->want = 0;
     else if (q->want > 0) s->out[s->batch.n_out++] = s->batch.T - 1;
