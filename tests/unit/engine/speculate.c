@@ -351,3 +351,37 @@ TEST(right_guesses_save_steps) {
     TRUE_(s.n_steps >= 30 && s.n_steps <= 36);
     EQ(s.n_new_tok, 300);
 }
+
+/* A's wrong guesses fill its first block, and B begins with them: it must not find A's block, which has other tokens
+ * by then. */
+TEST(wrong_guesses_are_never_found) {
+    enum { N_A = 30, N_B = 40 };
+    static const Fake wrong = {.lies = 16};
+    static Fake f, d;
+    static Client a, b, fresh;
+    f = (Fake){.lies = 0};
+    d = wrong;
+    a = b = (Client){.n_prompt = N_A};
+    for (int i = 0; i < N_B; i++) {
+        b.prompt[i] = i < N_A ? i : (N_A - 1 + 7 * (i - N_A + 1)) % V;
+        a.prompt[i] = b.prompt[i];
+    }
+    fresh = b;
+    EngineReq r = {.sample = {.top_p = 1}, .max_new = 60, .on_token = on_token, .on_done = on_done};
+    Engine *en = engine_up((EngineOpts){.max_seqs = 1, .spec_ngram = 1}, &f, &d);
+    r.ctx = &a, r.prompt = a.prompt, r.n_prompt = N_A;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(1);
+    r.ctx = &b, r.prompt = b.prompt, r.n_prompt = N_B;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(2);
+    EQ(engine_stats(en).n_hit_tok, 0);
+    TRUE_(engine_stats(en).n_draft_tok > 8);
+    engine_free(en);
+    en = engine_up((EngineOpts){.max_seqs = 1}, &f, NULL);
+    r.ctx = &fresh;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(1);
+    engine_free(en);
+    EQ_MEM(b.ids, fresh.ids, sizeof b.ids);
+}

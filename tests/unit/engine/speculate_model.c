@@ -7,6 +7,7 @@
 #include "base/rng.h"
 #include "engine/engine.h"
 #include "support/tiny_model.h"
+#include "support/vocab_build.h"
 #include "test.h"
 
 enum { V = 101, CTX = 256, N = 9, MOST = 120 };
@@ -153,6 +154,64 @@ static void same_bits(const char *arch) {
 
 TEST(guesses_do_not_change_a_bit_of_llama) { same_bits("llama"); }
 TEST(guesses_do_not_change_a_bit_of_gpt2) { same_bits("gpt2"); }
+
+/* Beyond its context it is not asked; others go on. */
+TEST(a_draft_model_with_a_short_context) {
+    static Sink s[2];
+    static int32_t prompt[60];
+    TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1),
+              d = tiny_model_new("gpt2", V, 70, NULL, 2);
+    Engine *en = NULL;
+    EngineOpts o = {.max_seqs = 2, .draft = d.m};
+    OK_(engine_new(&en, t.m, &o, TERR));
+    n_over = 0;
+    uint64_t n_before = 0;
+    for (int i = 0; i < 2; i++) {
+        s[i] = (Sink){0};
+        EngineReq r = kind(0, &s[i], prompt);
+        r.n_prompt = 60;
+        n_before = engine_stats(en).n_drafts;
+        OK_(engine_submit(en, &r, NULL, TERR));
+        wait_for(i + 1);
+        EQ(s[i].n, MOST);
+        TRUE_(engine_stats(en).n_drafts > n_before);
+    }
+    EQ_MEM(s[0].ids, s[1].ids, sizeof s[0].ids);
+    engine_free(en);
+    tiny_model_free(&d);
+    tiny_model_free(&t);
+}
+
+/* The tokens of two vocabularies are compared where both are given; rows of logits may be padded. */
+TEST(a_draft_model_has_the_same_tokens) {
+    VocabSpec x = vocab_small, y = vocab_small;
+    Tokenizer *a = NULL, *b = NULL;
+    int n = 0;
+    while (n < 16 && y.tokens[n]) n++;
+    y.tokens[n - 1] = "zebra";
+    OK_(vocab_build_load(&a, &x, TERR));
+    OK_(vocab_build_load(&b, &y, TERR));
+    int n_vocab = tok_n_vocab(a);
+    TinyModel t = tiny_model_new("llama", n_vocab, CTX, NULL, 1);
+    TinyModel d = tiny_model_new("llama", n_vocab + 5, CTX, NULL, 2);
+    Engine *en = NULL;
+    EngineOpts o = {.draft = d.m, .tok = a, .draft_tok = b};
+    FAILS(ERR_ARG, engine_new(&en, t.m, &o, TERR));
+    TRUE_(strstr(test_err.msg, "zebra") != NULL);
+    o.draft_tok = a;
+    OK_(engine_new(&en, t.m, &o, TERR));
+    engine_free(en);
+    en = NULL;
+    y.tokens[n - 1] = NULL;
+    tok_free(b);
+    OK_(vocab_build_load(&b, &y, TERR));
+    o.draft_tok = b;
+    FAILS(ERR_ARG, engine_new(&en, t.m, &o, TERR));
+    tok_free(a);
+    tok_free(b);
+    tiny_model_free(&d);
+    tiny_model_free(&t);
+}
 
 TEST(a_step_with_guesses_allocates_nothing) {
     static Sink s[2];
