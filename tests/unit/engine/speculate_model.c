@@ -160,7 +160,7 @@ TEST(a_draft_model_with_a_short_context) {
     static Sink s[2];
     static int32_t prompt[60];
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 1),
-              d = tiny_model_new("gpt2", V, 70, NULL, 2);
+              d = tiny_model_new("llama", V, 70, NULL, 1);
     Engine *en = NULL;
     EngineOpts o = {.max_seqs = 2, .draft = d.m};
     OK_(engine_new(&en, t.m, &o, TERR));
