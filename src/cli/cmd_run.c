@@ -33,6 +33,8 @@ typedef struct RunCmd {
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end, include_stop;
     RunGrammar grammar;
+    const char *speculate;
+    int64_t speculate_tokens;
 } RunCmd;
 
 #define AT(field) offsetof(RunCmd, field)
@@ -144,6 +146,7 @@ static const OptSpec opts[] = {
      .offset = AT(grammar.regex),
      .metavar = "PATTERN",
      .help = "the answer matches this regular expression as a whole"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
      .type = OPT_BOOL,
@@ -222,6 +225,7 @@ struct RunSession {
     Answer *answer;         /* owned; the present one */
     double t_first, t_last; /* when its first and its newest token were seen */
     GrammarVocab *vocab;    /* owned; NULL: no grammar */
+    CliSpeculate spec;
     Slice stop[SAMPLE_MAX_STOPS];
 };
 
@@ -303,6 +307,22 @@ static void print_speed(const RunSession *r, double t0) {
         answer_finish_name(answer_sample(r->answer, 0)->why), (unsigned long long)r->seed);
 }
 
+/* Of all generations so far. */
+static void print_guesses(const RunSession *r) {
+    EngineStats s = engine_stats(r->en);
+    if (r->c->speculate)
+        fprintf(stderr, "guessed: %llu tokens in %llu drafts, %llu right; %llu steps\n",
+                (unsigned long long)s.n_draft_tok, (unsigned long long)s.n_drafts,
+                (unsigned long long)s.n_draft_ok, (unsigned long long)s.n_steps);
+}
+
+static void put_guesses(JsonW *w, const RunSession *r) {
+    EngineStats stats = engine_stats(r->en);
+    if (!r->c->speculate) return;
+    jw_int(w, "drafted", (int64_t)stats.n_draft_tok);
+    jw_int(w, "drafted_right", (int64_t)stats.n_draft_ok);
+}
+
 static void put_sample(JsonW *w, const RunSession *r, const AnswerSample *a) {
     jw_int(w, "tokens", (int64_t)a->ids.n);
     jw_arr(w, "ids");
@@ -333,6 +353,7 @@ static int print_json(const RunSession *r, double t0) {
     jw_int(&w, "seed", (int64_t)r->seed);
     jw_num(&w, "prefill_tok_s", r->t_first > 0 ? rate(r->n_prompt, r->t_first - t0) : 0);
     jw_num(&w, "decode_tok_s", rate(count_tokens(r) - 1, r->t_last - r->t_first));
+    put_guesses(&w, r);
     jw_end_obj(&w);
     int rc = cli_print_json(&b);
     sb_deinit(&b);
@@ -403,7 +424,10 @@ int cli_run_generate(RunSession *r, Slice text) {
     bool stopped = follow(r);
     const Err *failed = find_error(r->answer);
     int rc = failed ? cli_fail(failed) : r->c->json ? print_json(r, t0) : cli_flush_stdout();
-    if (!failed && r->c->verbose) print_speed(r, t0);
+    if (!failed && r->c->verbose) {
+        print_speed(r, t0);
+        print_guesses(r);
+    }
     answer_free(r->answer);
     r->answer = NULL;
     return rc == CLI_OK && stopped ? CLI_FAIL : rc;
@@ -411,7 +435,9 @@ int cli_run_generate(RunSession *r, Slice text) {
 
 /* ---- the session ---- */
 
-static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
+static Status plan(EngineOpts *o, RunSession *r, Err *e) {
+    const RunCmd *c = r->c;
+    const CliModel *m = &r->m;
     char a[32], b[32], line[96];
     size_t bytes = 0;
     int ctx = m->m->cfg.ctx;
@@ -420,6 +446,8 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
                       .prefill_chunk = (int)c->chunk,
                       .kv_f32 = !strcmp(c->kv, "f32"),
                       .tok = m->tok};
+    r->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(o, &r->spec, m, e));
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())
         return err_set(
@@ -438,7 +466,7 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
                     .batch_invariant = r->c->batch_invariant,
                     .no_pack = r->c->no_pack};
     TRY(cli_model_open(&r->m, path, d, e));
-    TRY(plan(&o, r->c, &r->m, e));
+    TRY(plan(&o, r, e));
     const RunGrammar *g = &r->c->grammar;
     if (g->schema || g->gbnf || g->regex) {
         TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
@@ -466,6 +494,7 @@ static int run_session(RunSession *r, const char *path) {
                       : cli_run_lines(r);
     engine_free(r->en);
     grammar_vocab_free(r->vocab);
+    cli_model_close(&r->spec.draft);
     cli_model_close(&r->m);
     sb_deinit(&text);
     return rc;

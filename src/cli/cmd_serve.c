@@ -19,6 +19,8 @@ typedef struct ServeCmd {
     int64_t itl_target;
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
+    const char *speculate;
+    int64_t speculate_tokens;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -108,6 +110,7 @@ static const OptSpec opts[] = {
      .max = 1e6,
      .metavar = "SECONDS",
      .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "batch_invariant",
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
@@ -170,6 +173,7 @@ typedef struct Serving {
     EngineOpts eo;
     Engine *en;     /* owned */
     Server *server; /* owned */
+    CliSpeculate spec;
 } Serving;
 
 /* ---- signals ---- */
@@ -237,7 +241,7 @@ static void print_ready(const Serving *s) {
 
 /* As large a KV cache as fits into `most` bytes beside the rest of the engine. */
 static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
-    size_t block = model_kv_bytes(&s->m.m->cfg, s->eo.kv_f32 ? DT_F32 : DT_F16, 1), rest = 0;
+    size_t block = engine_block_bytes(&s->m.m->cfg, &s->eo), rest = 0;
     s->eo.n_blocks = 1;
     TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
     double left = (most - (double)rest) / (double)block;
@@ -260,9 +264,12 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .itl_target_ms = (int)c->itl_target,
                          .kv_f32 = strcmp(c->kv, "f32") == 0,
                          .tok = s->m.tok};
+    s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
     double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(s->m.m);
+    if (s->spec.draft.m) most -= (double)model_weight_bytes(s->spec.draft.m);
     if ((double)*bytes <= most) return OK;
     size_t fitted = *bytes;
     if (!c->kv_memory) TRY(fit_cache(s, &fitted, most, e));
@@ -317,6 +324,7 @@ static int serve(const ServeCmd *c, const char *path) {
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     return st == OK ? CLI_OK : cli_fail(&e);
 }

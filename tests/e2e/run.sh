@@ -165,6 +165,28 @@ expect_fail 1 'yes.gbnf' "$INGOT" run model.gguf -p ab --schema yes.gbnf
 expect_fail 1 'regex: 1:' "$INGOT" run model.gguf -p ab --regex '(('
 expect_fail 2 'three ways' "$INGOT" run model.gguf -p ab --regex a --grammar yes.gbnf
 
+# ---- guesses ahead ----
+for t in "--temp 0" "--temp 0.9 --seed 3" "--temp 0.9 --seed 3 --regex ([a-c]{2}[0-9]){30}"; do
+    # shellcheck disable=SC2086
+    expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ids --batch-invariant $t
+    a=$(cat out)
+    for s in "ngram" "model.gguf" "model.gguf --speculate-tokens 32 --prefill-chunk 3"; do
+        # shellcheck disable=SC2086
+        expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ids --batch-invariant $t -v --speculate $s
+        eq "ids with --speculate $s, $t" "$(cat out)" "$a"
+        err_has "guessed: [0-9]+ tokens"
+    done
+done
+expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ignore-end --temp 0 --json --speculate model.gguf
+python3 - <<'P' || fail "its own draft model: $(cat out)"
+import json
+r = json.load(open("out"))
+assert r["drafted"] > 40 and r["drafted_right"] > 0.9 * r["drafted"], r
+P
+expect_fail 1 'nowhere.gguf' "$INGOT" run model.gguf -p a --speculate nowhere.gguf
+expect_fail 1 'half.gguf' "$INGOT" run model.gguf -p a --speculate half.gguf
+expect_fail 2 'speculate_tokens' "$INGOT" run model.gguf -p a --speculate ngram --speculate-tokens 33
+
 # ---- a terminal ----
 cat >terminal.py <<'PY'
 import os, pty, select, sys, time

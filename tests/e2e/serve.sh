@@ -165,6 +165,16 @@ grep -qx 429 code.* || fail "no 429 from a queue of one: $(cat code.*)"
 grep -qi '^retry-after: 1' head.* || fail "no Retry-After"
 stop TERM # no grace: what runs is cut
 
+ask_both() { # OPTIONS...: an answer with and without guesses
+    start --batch-invariant "$@"
+    ask '{"code": "abcabcabc", "max_tokens": 200, "temperature": 0}'
+    jq -c .completion out
+    stop TERM
+}
+want=$(ask_both)
+eq "an answer with guesses from its text" "$(ask_both --speculate ngram)" "$want"
+eq "an answer with a draft model" "$(ask_both --speculate model.gguf --speculate-tokens 5)" "$want"
+
 start --timeout 0.02
 ask '{"code": "x", "max_tokens": 4000, "temperature": 0}'
 eq "an answer that takes too long" "$CODE" 504
