@@ -8,9 +8,9 @@
 #include "text/json.h"
 
 typedef struct BenchCmd {
-    bool kernels, products, train, batch_invariant, no_pack, price, json;
+    bool kernels, products, train, engine, batch_invariant, no_pack, price, json;
     const char *cpu, *dtype, *arch; /* NULL: not given */
-    int64_t pp, tg, streams, threads, reps;
+    int64_t pp, tg, streams, threads, reps, itl_target;
     int64_t n_layer, n_head, n_embd, vocab, ctx, batch;
 } BenchCmd;
 
@@ -34,6 +34,7 @@ MUST_CHECK Status cli_bench_read(double *bytes_s, size_t most, const char *cpu, 
 
 /* Each prints its results and gives the exit code. */
 int cli_bench_model(const BenchCmd *c, const char *path);
+int cli_bench_engine(const BenchCmd *c, const char *path);
 int cli_bench_train(const BenchCmd *c);
 int cli_bench_products(const BenchCmd *c);
 int cli_bench_kernels(const BenchCmd *c);

@@ -29,6 +29,14 @@ out_has 'The same bits for every batch .* prefill'
 expect_ok "$INGOT" bench "$MODEL" --pp 28 --tg 4 --reps 1 --streams 40
 out_has '40 streams'
 
+# the engine
+python3 "$E2E/tiny_model.py" long.gguf 8192 || fail "no model"
+expect_ok "$INGOT" bench long.gguf --engine --pp 1500 --streams 2 --reps 2 --json
+check_json 'length == 3 and .[0].scenario == "shared_prefix" and .[0].ratio > 0 and .[0].streams == 64'
+check_json '.[1:] | all(.bench == "engine" and .scenario == "long_prompt" and .gaps > 0)'
+check_json '.[1:] | all(.gap_median_ms > 0 and .gap_max_ms >= .gap_p99_ms and .ratio > 0 and .stolen_s >= 0)'
+expect_fail 2 'give a model' "$INGOT" bench --engine
+
 # training steps and products
 tiny=(--n-layer 1 --n-head 2 --n-embd 16 --vocab 40 --ctx 8 --batch 2 --reps 3)
 for arch in gpt2 llama; do
