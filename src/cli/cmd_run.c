@@ -251,7 +251,8 @@ static bool show(const RunSession *r, Shown *s) {
     }
     if (b.n) fwrite(b.p, 1, b.n, stdout);
     sb_deinit(&b);
-    return answer_done(r->answer) || fflush(stdout) == 0; /* the last part is the caller's to flush */
+    return answer_done(r->answer) ||
+           fflush(stdout) == 0; /* the last part is the caller's to flush */
 }
 
 static void read_parts(RunSession *r) {
