@@ -29,7 +29,7 @@ typedef struct RunCmd {
     const char *prompt, *file, *kv;
     int64_t n, samples, top_k, seed, ctx, threads, chunk;
     OptList stop;
-    bool batch_invariant;
+    bool batch_invariant, no_pack;
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end, include_stop;
     RunGrammar grammar;
@@ -153,6 +153,10 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "no_pack",
+     .type = OPT_BOOL,
+     .offset = AT(no_pack),
+     .help = "use quantized weights where they lie in the file: less memory, slower"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -432,7 +436,8 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
 static Status open_session(RunSession *r, const char *path, Err *e) {
     EngineOpts o;
     DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
-                    .batch_invariant = r->c->batch_invariant};
+                    .batch_invariant = r->c->batch_invariant,
+                    .no_pack = r->c->no_pack};
     TRY(cli_model_open(&r->m, path, d, e));
     TRY(plan(&o, r->c, &r->m, e));
     const RunGrammar *g = &r->c->grammar;
