@@ -90,7 +90,7 @@ KERNELS   := $(call pick,$(filter $(B)/tests/kernel/%,$(TESTS)))
 
 all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
 
-#: make              the library and the program: build/ingot
+#: make              the program: build/ingot; the libraries: build/gcc/embed
 #: make demo         train a small model, serve it, ask it something
 #: make test         build and run all tests; T=token/encode: only paths that contain this
 #: make lint         layers, names, lengths, banned words, format; LINT=--strict: warnings fail

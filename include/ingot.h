@@ -66,6 +66,7 @@ typedef struct IngotOptions {
     int kv_f32;          /* 1: KV cache in f32 instead of f16 */
     int batch_invariant; /* 1: the same bits whatever is computed beside a request; slower prompts */
     int no_grammars;     /* 1: no request will have a schema, grammar or regex; loads faster */
+    int no_pack;         /* 1: quantized weights are used where they lie: less memory, slower */
     const char *cpu; /* highest instruction set: "ref", "avx2", "avx512", "amx"; NULL: the best */
 } IngotOptions;
 

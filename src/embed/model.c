@@ -55,7 +55,8 @@ static Status check_memory(const IngotModel *m, const EngineOpts *eo, Err *e) {
 static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o, Err *e) {
     DeviceOpts d = {.cpu = o->cpu,
                     .n_threads = o->threads,
-                    .batch_invariant = o->batch_invariant != 0};
+                    .batch_invariant = o->batch_invariant != 0,
+                    .no_pack = o->no_pack != 0};
     TRY(device_cpu_new(&m->dev, &d, e));
     TRY(model_load(&m->m, m->dev, path, e));
     TRY(tok_load(&m->tok, m->m->file, e));

@@ -461,6 +461,50 @@ TEST(a_stop_string_frees_the_place_of_its_request) {
     rig_down(&g);
 }
 
+TEST(a_stop_token_is_named_and_not_shown) {
+    Rig g = rig_up(1);
+    int32_t ids[] = {5, 6, 7};
+    EngineReq r = {.prompt = ids, .n_prompt = 3, .max_new = 40, .sample = {.top_p = 1}};
+    Answer *all, *a;
+    OK_(answer_new(&all, &g.door, g.tok, &r, &(AnswerOpts){0}, TERR));
+    read_to_the_end(all);
+    const AnswerSample *whole = answer_sample(all, 0);
+    r.sample.stop_ids = &whole->ids.v[6];
+    r.sample.n_stop_ids = 1;
+    OK_(answer_new(&a, &g.door, g.tok, &r, &(AnswerOpts){0}, TERR));
+    read_to_the_end(a);
+    const AnswerSample *got = answer_sample(a, 0);
+    EQ(got->why, FINISH_STOP);
+    EQ(got->stop, 0);
+    EQ(got->stop_id, whole->ids.v[6]);
+    TRUE_(got->ids.n <= 6 && whole->ids.v[got->ids.n] == got->stop_id);
+    answer_free(a);
+    answer_free(all);
+    rig_down(&g);
+}
+
+/* Blocks that a request gets back after it was preempted are its own: nothing was saved for its sender. */
+TEST(cached_tokens_are_those_of_the_first_admission) {
+    Rig g = {.tok = bytes_tok(), .t = tiny_model_new("llama", 257, 512, NULL, 5)};
+    OK_(engine_new(&g.en, g.t.m, &(EngineOpts){.max_seqs = 2, .n_blocks = 6, .check = true}, TERR));
+    g.door = engine_door(g.en);
+    Answer *a[2];
+    for (int k = 0; k < 2; k++) {
+        int32_t ids[40];
+        for (int i = 0; i < 40; i++) ids[i] = 1 + 100 * k + i;
+        EngineReq r = {.prompt = ids, .n_prompt = 40, .max_new = 100, .sample = {.top_p = 1}};
+        OK_(answer_new(&a[k], &g.door, g.tok, &r, &(AnswerOpts){0}, TERR));
+    }
+    for (int k = 0; k < 2; k++) {
+        read_to_the_end(a[k]);
+        EQ(answer_sample(a[k], 0)->ids.n, 100);
+        EQ(answer_sample(a[k], 0)->n_cached, 0);
+        answer_free(a[k]);
+    }
+    TRUE_(engine_stats(g.en).n_preempted > 0);
+    rig_down(&g);
+}
+
 static void *cancel_soon(void *ctx) {
     usleep(5000);
     answer_cancel(ctx);
