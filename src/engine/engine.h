@@ -14,6 +14,7 @@
 
 #include "base/sha.h"
 #include "engine/grammar/grammar.h"
+#include "engine/metrics.h"
 #include "engine/sample.h"
 #include "model/model.h"
 #include "token/token.h"
@@ -54,6 +55,7 @@ typedef struct EngineReq {
     Grammar *grammar; /* the answer keeps to it; NULL: none. The engine's, once it was submitted */
     int priority;     /* lower ones first; equal ones first come, first served */
     double timeout_s; /* from now on, queueing included; 0: none */
+    int n; /* answers its client wants of this prompt, told with the first; metrics only */
     uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
     const Sha256
         *salt; /* only requests with the same salt share prefixes (tenants); NULL: none; copied */
@@ -64,7 +66,7 @@ typedef struct EngineReq {
     void *ctx;
 } EngineReq;
 
-/* What the engine is doing, for health pages and metrics. */
+/* What the engine is doing: the few numbers of engine_metrics that a caller decides by. */
 typedef struct EngineStats {
     int n_running, n_waiting;
     int n_blocks, n_blocks_used, n_blocks_cached; /* cached: findable, held or not */
@@ -88,7 +90,9 @@ MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Er
  * finished id is ignored. Any thread. */
 void engine_cancel(Engine *en, uint64_t id);
 int engine_max_ctx(const Engine *en);
-/* Any thread. */
+/* All numbers the engine keeps of itself: borrowed, valid as long as the engine. Any thread, no lock. */
+const Metrics *engine_metrics(const Engine *en);
+/* Any thread, no lock. */
 EngineStats engine_stats(const Engine *en);
 /* Bytes an engine with these options will hold: KV cache, activations and its own tables. ERR_ARG. */
 MUST_CHECK Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e);

@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/metrics.h"
 #include "engine/pace.h"
 
 typedef struct Req {
@@ -23,6 +24,9 @@ typedef struct Req {
     int n_tok;     /* [engine] tokens known: prompt and generated */
     int n_kv;      /* [engine] of these, those whose K and V are written */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
+    ReqTimes t;          /* [engine] once it is queued; for metrics */
+    int n_cached;        /* [engine] prompt tokens that the prefix cache had */
+    bool is_read;        /* [engine] its whole prompt went through the model once */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     Grammar *grammar;    /* [engine] owned; NULL: none */
     GrammarState place;  /* [engine] in it */
@@ -36,19 +40,12 @@ typedef struct Queue {
     int64_t n_tok; /* of their prompts */
 } Queue;
 
-/* Counters that any thread may read. [atomic] relaxed; written by the engine thread. */
-typedef struct Counters {
-    _Atomic int n_blocks_used, n_blocks_cached;
-    _Atomic uint64_t n_prompt_tok, n_new_tok, n_steps, n_hit_tok, n_preempted;
-    _Atomic uint64_t tok_s; /* tokens of all kinds a second, lately */
-    _Atomic int64_t n_left; /* tokens that those running may still take */
-} Counters;
-
-/* What computes: the model, or a test's stand-in. */
+/* What computes, and what time it is: the model and the clock, or a test's stand-ins. */
 typedef struct EngineBack {
     Status (*forward)(void *ctx, const Batch *b, const float **logits, Err *e);
     void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
     void *ctx;
+    double (*now)(void *ctx); /* seconds; any thread. NULL: clock_now_s */
 } EngineBack;
 
 struct Engine {
@@ -82,7 +79,7 @@ struct Engine {
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
     void *scratch;          /* [engine] owned; of the sampler */
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
-    Counters count;
+    Metrics m;              /* who writes what stands in metrics.h */
 };
 
 /* Rows of the largest step. */
@@ -91,6 +88,11 @@ static inline int engine__max_rows(const EngineOpts *o) { return o->max_seqs + o
 /* The same engine over something else that computes: c gives V and ctx. */
 MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
                                    const EngineOpts *o, Err *e);
+
+/* Seconds of the engine's clock. Any thread. */
+double engine__now(const Engine *en);
+/* The gauges of who runs and who waits. mu held. */
+void engine__count_queue(Engine *en);
 
 /* ---- req.c ---- */
 
@@ -122,6 +124,6 @@ bool engine__is_dead(const Req *r, double now, FinishReason *why);
 void engine__step(Engine *en);
 /* End of a request that runs (index i) or of one that left the queue. Frees it. Engine thread. */
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err);
-void engine__finish(Req *r, FinishReason why, const Err *why_err);
+void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err);
 
 #endif

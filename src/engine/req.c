@@ -3,7 +3,6 @@
  * allocates nothing and depends on nobody's memory. */
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
 
@@ -55,7 +54,7 @@ static bool copy_sampling(Req *r, const SampleOpts *o) {
     return true;
 }
 
-static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
+static void copy_fields(Req *r, const Engine *en, const EngineReq *in, int max_tok) {
     memcpy(r->tok, in->prompt, (size_t)in->n_prompt * sizeof(int32_t));
     r->in = *in;
     r->in.prompt = r->tok;
@@ -64,7 +63,7 @@ static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
     r->n_tok = in->n_prompt;
     r->max_tok = max_tok;
     r->in.salt = NULL;
-    if (in->timeout_s > 0.0) r->deadline = clock_now_s() + in->timeout_s;
+    if (in->timeout_s > 0.0) r->deadline = engine__now(en) + in->timeout_s;
 }
 
 /* Where the hashes of its blocks begin: of a form that no block's own hash has. */
@@ -81,7 +80,7 @@ Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e)
     int max_tok = in->n_prompt + MIN(in->max_new, en->o.max_ctx - in->n_prompt);
     Req *r = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
     Status st = OK;
-    if (r) copy_fields(r, in, max_tok);
+    if (r) copy_fields(r, en, in, max_tok);
     if (!r || !copy_sampling(r, &in->sample))
         st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
     if (st == OK) st = set_root(r, in->salt, e);

@@ -21,31 +21,36 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
 
-static void add_u64(_Atomic uint64_t *c, uint64_t n) {
-    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
-}
-
 static void count_blocks(Engine *en) {
-    int used = kv_n_blocks(en->pool) - kv_n_free(en->pool);
-    atomic_store_explicit(&en->count.n_blocks_used, used, memory_order_relaxed);
-    atomic_store_explicit(&en->count.n_blocks_cached, kv_n_findable(en->pool),
-                          memory_order_relaxed);
+    metrics_set(&en->m.blocks_used, kv_n_blocks(en->pool) - kv_n_free(en->pool));
+    metrics_set(&en->m.blocks_cached, kv_n_findable(en->pool));
 }
 
 /* Tokens that are still to come, at most. */
 static void count_left(Engine *en) {
     int64_t n = 0;
     for (int i = 0; i < en->n_run; i++) n += en->run[i]->max_tok - en->run[i]->n_kv;
-    atomic_store_explicit(&en->count.n_left, n, memory_order_relaxed);
+    atomic_store_explicit(&en->m.left_tok, n, memory_order_relaxed);
 }
 
 /* ---- leaving ---- */
 
-void engine__finish(Req *r, FinishReason why, const Err *why_err) {
+static void count_end(Engine *en, const Req *r, FinishReason why) {
+    ReqFacts f = {.t = r->t,
+                  .n_prompt = r->in.n_prompt,
+                  .n_cached = r->n_cached,
+                  .n_new = r->n_tok - r->in.n_prompt,
+                  .n = r->in.sibling ? 0 : MAX(r->in.n, 1),
+                  .max_new = r->in.max_new};
+    metrics_finish(&en->m, (int)why, why == FINISH_STOP || why == FINISH_LENGTH, &f,
+                   engine__now(en));
+}
+
+void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
+    count_end(en, r, why);
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
     engine__req_free(r);
 }
@@ -56,6 +61,7 @@ static Req *leave_run(Engine *en, int i) {
     pthread_mutex_lock(&en->mu);
     en->n_run--;
     memmove(&en->run[i], &en->run[i + 1], (size_t)(en->n_run - i) * sizeof en->run[0]);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
     count_blocks(en);
@@ -63,7 +69,7 @@ static Req *leave_run(Engine *en, int i) {
 }
 
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
-    engine__finish(leave_run(en, i), why, why_err);
+    engine__finish(en, leave_run(en, i), why, why_err);
 }
 
 static void fail_all(Engine *en, const Err *why) {
@@ -75,24 +81,26 @@ static void preempt(Engine *en, int i) {
     Req *r = leave_run(en, i);
     r->n_kv = r->n_rows = 0;
     en->n_dropped++;
-    add_u64(&en->count.n_preempted, 1);
+    metrics_add(&en->m.preemptions, 1);
     pthread_mutex_lock(&en->mu);
     engine__put(&en->waiting, r);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
 }
 
 static void drop_dead(Engine *en) {
     FinishReason why;
-    double now = clock_now_s();
+    double now = engine__now(en);
     for (int i = 0; i < en->n_run;)
         if (engine__is_dead(en->run[i], now, &why)) engine__finish_run(en, i, why, NULL);
         else i++;
     pthread_mutex_lock(&en->mu);
     Queue dead = engine__take_dead(&en->waiting, now);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     for (Req *r; (r = engine__pop(&dead));) {
         engine__is_dead(r, now, &why);
-        engine__finish(r, why, NULL);
+        engine__finish(en, r, why, NULL);
     }
 }
 
@@ -189,6 +197,16 @@ static void commit(Engine *en, const Req *r) {
     kv_seq_commit(en->pool, r->kv, r->tok, r->n_kv + r->n_rows);
 }
 
+/* r was admitted with n_kv tokens found. */
+static void count_hits(Engine *en, Req *r) {
+    Metrics *m = &en->m;
+    bool again = r->t.scheduled > 0.0; /* after a preemption */
+    if (!again) r->n_cached = r->n_kv;
+    if (en->o.no_prefix && r->n_kv == 0) return; /* nothing was looked up */
+    metrics_add(again ? &m->resumed_queries : &m->prefix_queries, (uint64_t)r->n_tok);
+    metrics_add(again ? &m->resumed_hits : &m->prefix_hits, (uint64_t)r->n_kv);
+}
+
 static Admission try_admit(Engine *en, Req *r, int left) {
     r->kv = kv_seq_open(en->pool, en->o.no_prefix ? NULL : &r->root);
     assert(r->kv >= 0); /* as many sequences as places to run */
@@ -201,7 +219,7 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         kv_seq_release(en->pool, r->kv);
         return NO_ROOM;
     }
-    add_u64(&en->count.n_hit_tok, (uint64_t)r->n_kv);
+    count_hits(en, r);
     commit(en, r);
     return ADMITTED;
 }
@@ -216,6 +234,7 @@ static void join_run(Engine *en, Req *r) {
 /* mu held. */
 static void admit(Engine *en, int left) {
     Queue later = {0};
+    int n_deferred = 0;
     const Req *head = en->waiting.head;
     if (head && head->id == en->stuck_id && kv_n_free(en->pool) <= en->stuck_free) return;
     en->stuck_id = 0;
@@ -228,11 +247,14 @@ static void admit(Engine *en, int left) {
             en->stuck_free = kv_n_free(en->pool);
             break;
         }
+        n_deferred += a == LATER;
         if (a == LATER) continue;
         join_run(en, r);
         left -= r->n_rows;
     }
     for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
+    metrics_set(&en->m.waiting_deferred, n_deferred);
+    engine__count_queue(en);
     count_blocks(en);
 }
 
@@ -250,7 +272,7 @@ static void add_rows(Engine *en, int i) {
         en->seq[b->T] = i;
     }
     int n_prompt = MIN(r->n_kv + r->n_rows, r->in.n_prompt) - r->n_kv;
-    if (n_prompt > 0) add_u64(&en->count.n_prompt_tok, (uint64_t)n_prompt);
+    if (n_prompt > 0) metrics_add(&en->m.prompt_rows, (uint64_t)n_prompt);
     if (r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
     en->out[b->n_out] = b->T - 1;
     r->out_row = b->n_out++;
@@ -276,12 +298,12 @@ static bool ends_text(const Engine *en, const Req *r, int32_t id) {
 }
 
 /* Give the new token to its request; false when that was its last. */
-static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why) {
+static bool take_token(Engine *en, Req *r, const SampleOut *t, double now, FinishReason *why) {
     *why = FINISH_STOP;
     if (ends_text(en, r, t->id)) return false;
     r->tok[r->n_tok++] = t->id;
     if (r->hist) sample_hist_push(r->hist, t->id, true);
-    add_u64(&en->count.n_new_tok, 1);
+    metrics_tokens(&en->m, &r->t, 1, now);
     if (r->in.on_token) r->in.on_token(r->in.ctx, t);
     if (r->grammar && grammar_is_done(&r->place)) return false;
     *why = FINISH_LENGTH;
@@ -303,19 +325,27 @@ static Status pick(SampleOut *out, const Engine *en, Req *r, const float *row, E
     return r->grammar ? grammar_accept(&r->place, out->id, e) : OK;
 }
 
+/* Its rows of this step are written. */
+static void rows_done(Engine *en, Req *r) {
+    r->n_kv += r->n_rows;
+    r->n_rows = 0;
+    if (r->is_read || r->n_kv < r->in.n_prompt) return;
+    r->is_read = true;
+    metrics_prompt(&en->m, r->in.n_prompt, r->n_cached);
+}
+
 /* After the model ran: advance request i; false when it is done and gone. */
 static bool advance(Engine *en, int i, const float *logits, double now) {
     Req *r = en->run[i];
     FinishReason why;
     Err err = {0};
     SampleOut out = {0};
-    r->n_kv += r->n_rows;
-    r->n_rows = 0;
+    rows_done(en, r);
     if (r->out_row < 0) return true;
     if (!engine__is_dead(r, now, &why)) {
         const float *row = logits + (size_t)r->out_row * (size_t)en->V;
         why = FINISH_ERROR;
-        if (pick(&out, en, r, row, &err) == OK && take_token(en, r, &out, &why)) return true;
+        if (pick(&out, en, r, row, &err) == OK && take_token(en, r, &out, now, &why)) return true;
     }
     engine__finish_run(en, i, why, &err);
     return false;
@@ -323,9 +353,19 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
 
 /* Rows a second, over the last steps. */
 static void count_speed(Engine *en, int rows, double seconds) {
-    uint64_t old = atomic_load_explicit(&en->count.tok_s, memory_order_relaxed);
+    uint64_t old = metrics_get(&en->m.tok_s);
     double now = rows / MAX(seconds, 1e-6), mean = old ? 0.9 * (double)old + 0.1 * now : now;
-    atomic_store_explicit(&en->count.tok_s, (uint64_t)MAX(mean, 1.0), memory_order_relaxed);
+    atomic_store_explicit(&en->m.tok_s, (uint64_t)MAX(mean, 1.0), memory_order_relaxed);
+}
+
+/* A step with this batch begins. */
+static void count_step(Engine *en, double now) {
+    metrics_add(&en->m.steps, 1);
+    metrics_observe(&en->m.iteration_tok, en->batch.T);
+    for (int i = 0; i < en->n_run; i++) {
+        Req *r = en->run[i];
+        if (r->n_rows > 0 && r->t.scheduled <= 0.0) r->t.scheduled = now;
+    }
 }
 
 static void give_rows(Engine *en) {
@@ -346,14 +386,14 @@ void engine__step(Engine *en) {
     give_rows(en);
     count_left(en);
     if (en->n_run == 0) return;
-    double work = build_batch(en), t0 = clock_now_s();
-    add_u64(&en->count.n_steps, 1);
+    double work = build_batch(en), t0 = engine__now(en);
+    count_step(en, t0);
     if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
         count_left(en);
         return;
     }
-    double now = clock_now_s();
+    double now = engine__now(en);
     pace_observe(&en->pace, work, now - t0);
     count_speed(en, en->batch.T, now - t0);
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
