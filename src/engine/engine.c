@@ -158,6 +158,14 @@ static Status forward_model(void *ctx, const Batch *b, const float **logits, Err
     return model_forward(en->model, en->store, b, logits, e);
 }
 
+static Status logits_of_model(void *ctx, const Batch *b, const float **logits, Err *e) {
+    return model_logits(((Engine *)ctx)->model, b, logits, e);
+}
+
+static Status hidden_of_model(void *ctx, const Batch *b, const float **hidden, Err *e) {
+    return model_hidden(((Engine *)ctx)->model, b, hidden, e);
+}
+
 static void copy_block(void *ctx, int32_t dst, int32_t src) {
     Engine *en = ctx;
     en->model->dev->ops->kv_copy(en->model->dev, en->store, dst, src);
@@ -179,6 +187,8 @@ static Status list_end_tokens(Engine *en, Err *e) {
 static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err *e) {
     en->o = *o;
     en->V = c->V;
+    en->C = c->C;
+    en->head_work = (double)c->V * (double)c->C / (double)model_n_params(c);
     en->n_vocab = o->tok ? MIN(c->V, tok_n_vocab(o->tok)) : c->V;
     pace_init(&en->pace, 2.0 * (double)model_n_params(c),
               4.0 * (double)c->n_layer * (double)(c->nh * c->hd));
@@ -196,7 +206,11 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
     const EngineOpts *o = &en->o;
     TRY(model_reserve(m, engine__max_rows(o), o->max_seqs, e));
     en->model = m;
-    en->back = (EngineBack){.forward = forward_model, .kv_copy = copy_block, .ctx = en};
+    en->back = (EngineBack){.forward = forward_model,
+                            .kv_copy = copy_block,
+                            .ctx = en,
+                            .logits = logits_of_model,
+                            .hidden = hidden_of_model};
     en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",

@@ -13,6 +13,7 @@
 #define INGOT_ENGINE_ENGINE_H
 
 #include "base/sha.h"
+#include "engine/ask.h"
 #include "engine/grammar/grammar.h"
 #include "engine/metrics.h"
 #include "engine/sample.h"
@@ -48,8 +49,9 @@ typedef struct EngineOpts {
 
 typedef struct EngineReq {
     const int32_t *prompt; /* copied by engine_submit */
-    int n_prompt;          /* 1 .. max_ctx - 1 */
-    int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
+    int n_prompt;          /* 1 .. max_ctx - 1; max_ctx with max_new 0 */
+    int max_new;           /* >= 1, or 0 with an ask; a full context is FINISH_LENGTH, too */
+    const EngineAsk *ask;  /* what is wanted of the prompt; NULL: nothing; copied */
     SampleOpts sample;     /* its lists are copied */
     bool ignore_end;       /* go on after end tokens */
     Grammar *grammar; /* the answer keeps to it; NULL: none. The engine's, once it was submitted */

@@ -11,6 +11,8 @@
 #include "engine/metrics.h"
 #include "engine/pace.h"
 
+typedef struct Ask Ask; /* what a request wants of its prompt, and how far that is: ask.c */
+
 typedef struct Req {
     EngineReq in;     /* [const] in.prompt points at tok below */
     uint64_t id;      /* [const] */
@@ -27,6 +29,9 @@ typedef struct Req {
     ReqTimes t;          /* [engine] once it is queued; for metrics */
     int n_cached;        /* [engine] prompt tokens that the prefix cache had */
     bool is_read;        /* [engine] its whole prompt went through the model once */
+    Ask *ask;            /* [engine] owned; NULL: nothing but new tokens */
+    bool asked;          /* [engine] rows of this step are wanted by it */
+    int row0;            /* [engine] row of the batch at which its rows begin */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     Grammar *grammar;    /* [engine] owned; NULL: none */
     GrammarState place;  /* [engine] in it */
@@ -46,6 +51,10 @@ typedef struct EngineBack {
     void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
     void *ctx;
     double (*now)(void *ctx); /* seconds; any thread. NULL: clock_now_s */
+    /* Of other rows of the batch that forward had last: model_logits, model_hidden. Requests with an ask need
+     * them. */
+    Status (*logits)(void *ctx, const Batch *b, const float **logits, Err *e);
+    Status (*hidden)(void *ctx, const Batch *b, const float **hidden, Err *e);
 } EngineBack;
 
 struct Engine {
@@ -53,6 +62,8 @@ struct Engine {
     EngineBack back;  /* [const] */
     EngineOpts o;     /* [const] defaults filled in */
     int V;            /* [const] floats of a row of logits */
+    int C;            /* [const] floats of a hidden state */
+    double head_work; /* [const] what a row's logits cost, in rows */
     int n_vocab;      /* [const] tokens that may be sampled */
     int32_t *end_ids; /* [const] owned; tokens of the vocabulary that end a text */
     int n_end_ids;    /* [const] */
@@ -104,6 +115,39 @@ MUST_CHECK Status engine__req_new(Req **out, const Engine *en, const EngineReq *
 void engine__req_own(Req *r);
 /* NULL is fine. */
 void engine__req_free(Req *r);
+
+/* ---- ask.c: r->ask may be NULL where a Req is taken ---- */
+
+/* ERR_ARG; r->ask is there. */
+MUST_CHECK Status engine__ask_check(const Engine *en, const EngineReq *r, Err *e);
+/* Tokens of the longest choice. */
+int engine__ask_longest(const EngineReq *r);
+/* Copies what is asked for into r, whose prompt is there; the first choice is put behind it. ERR_NOMEM. */
+MUST_CHECK Status engine__ask_new(Req *r, const Engine *en, const EngineAsk *in, Err *e);
+/* NULL is fine. */
+void engine__ask_free(Ask *a);
+/* How many tokens' K and V may come from elsewhere: no row before is still wanted. */
+int engine__ask_reusable(const Req *r);
+/* How many of n written tokens others may find. */
+int engine__ask_committable(const Req *r, int n);
+/* Whether the rows it has now are wanted one by one, or the next takes logits of its own. */
+bool engine__ask_is_dense(const Req *r);
+/* Whether there is something to tell after this step. */
+bool engine__ask_in_step(const Req *r);
+/* Rows of this step whose logits it wants. */
+int engine__ask_n_logits(const Req *r);
+
+typedef enum AskEnd {
+    ASK_GOES_ON,   /* rows are still to come */
+    ASK_AGAIN,     /* another choice stands behind the prompt: n_kv goes back to its end */
+    ASK_GENERATES, /* all is told, new tokens follow */
+    ASK_DONE,      /* all is told, and that was it */
+    ASK_FAILED,    /* e: this request alone */
+    ASK_LOST       /* e: the model failed */
+} AskEnd;
+
+/* Tell what the rows of this step bring; the model ran, n_kv stands before them. Engine thread. */
+AskEnd engine__ask_step(Engine *en, Req *r, Err *e);
 
 /* ---- queue.c ---- */
 

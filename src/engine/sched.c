@@ -142,16 +142,30 @@ static int prompt_budget(const Engine *en, double work, int from) {
     return pace_rows(&en->pace, work, from, 1e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
 }
 
+/* What a row of r costs, in rows without logits. */
+static double row_price(const Engine *en, const Req *r) {
+    return engine__ask_is_dense(r) ? 1.0 + en->head_work : 1.0;
+}
+
+/* Rows that r still needs, as far as `left` reaches. */
+static int fit_rows(const Engine *en, const Req *r, int left) {
+    return MIN(r->n_tok - r->n_kv, MAX(1, (int)(left / row_price(en, r))));
+}
+
+/* Rows that are left when r has got its own. */
+static int pay_rows(const Engine *en, const Req *r, int left) {
+    return MAX(0, left - (int)(r->n_rows * row_price(en, r) + 0.5));
+}
+
 /* Returns the rows that are left for admission. */
 static int prompt_rows(Engine *en, double work) {
     int left = -1;
     for (int i = 0; i < en->n_run; i++) {
         Req *r = en->run[i];
-        int need = r->n_tok - r->n_kv;
-        if (need <= 1) continue;
+        if (r->n_tok - r->n_kv <= 1) continue;
         if (left < 0) left = prompt_budget(en, work, r->n_kv);
-        if (left == 0 || !make_room(en, i, MIN(need, left))) break;
-        left -= r->n_rows;
+        if (left == 0 || !make_room(en, i, fit_rows(en, r, left))) break;
+        left = pay_rows(en, r, left);
     }
     return left < 0 ? prompt_budget(en, work, 0) : left;
 }
@@ -178,14 +192,15 @@ typedef enum Admission { ADMITTED, LATER, NO_ROOM } Admission;
 static Admission find_blocks(Engine *en, Req *r) {
     int n_idle = 0, spare = en->n_run;
     const Req *twin = find_running(en, r->in.sibling);
-    if (twin && is_twin(twin, r)) {
+    if (twin && is_twin(twin, r) && engine__ask_reusable(r) >= r->in.n_prompt - 1) {
         if (twin->n_kv < r->in.n_prompt) return LATER;
         if (kv_n_free(en->pool) < 1 + spare) return NO_ROOM;
         kv_seq_share(en->pool, r->kv, twin->kv, r->in.n_prompt);
         r->n_kv = r->in.n_prompt - 1;
         return ADMITTED;
     }
-    int hit = kv_seq_find(en->pool, r->kv, r->tok, r->n_tok, &n_idle);
+    int most = MIN(engine__ask_reusable(r) + 1, r->n_tok);
+    int hit = kv_seq_find(en->pool, r->kv, r->tok, most, &n_idle);
     int need = kv_blocks_for(r->n_tok) - hit / KV_BLOCK_TOK + n_idle;
     if (need + spare > kv_n_free(en->pool)) return NO_ROOM;
     kv_seq_attach(en->pool, r->kv, hit);
@@ -194,7 +209,7 @@ static Admission find_blocks(Engine *en, Req *r) {
 }
 
 static void commit(Engine *en, const Req *r) {
-    kv_seq_commit(en->pool, r->kv, r->tok, r->n_kv + r->n_rows);
+    kv_seq_commit(en->pool, r->kv, r->tok, engine__ask_committable(r, r->n_kv + r->n_rows));
 }
 
 /* r was admitted with n_kv tokens found. */
@@ -215,7 +230,7 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         kv_seq_release(en->pool, r->kv);
         return a;
     }
-    if (!take_rows(en, r, MIN(r->n_tok - r->n_kv, left))) { /* never: find_blocks counted them */
+    if (!take_rows(en, r, fit_rows(en, r, left))) { /* never: find_blocks counted them */
         kv_seq_release(en->pool, r->kv);
         return NO_ROOM;
     }
@@ -250,7 +265,7 @@ static void admit(Engine *en, int left) {
         n_deferred += a == LATER;
         if (a == LATER) continue;
         join_run(en, r);
-        left -= r->n_rows;
+        left = pay_rows(en, r, left);
     }
     for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
     metrics_set(&en->m.waiting_deferred, n_deferred);
@@ -266,6 +281,8 @@ static void add_rows(Engine *en, int i) {
     Batch *b = &en->batch;
     en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
     r->out_row = -1;
+    r->row0 = b->T;
+    r->asked = engine__ask_in_step(r);
     for (int p = r->n_kv; p < r->n_kv + r->n_rows; p++, b->T++) {
         en->tok[b->T] = r->tok[p];
         en->pos[b->T] = p;
@@ -273,7 +290,7 @@ static void add_rows(Engine *en, int i) {
     }
     int n_prompt = MIN(r->n_kv + r->n_rows, r->in.n_prompt) - r->n_kv;
     if (n_prompt > 0) metrics_add(&en->m.prompt_rows, (uint64_t)n_prompt);
-    if (r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
+    if (r->asked || r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
     en->out[b->n_out] = b->T - 1;
     r->out_row = b->n_out++;
 }
@@ -284,7 +301,8 @@ static double build_batch(Engine *en) {
     en->batch.n_seq = en->n_run;
     for (int i = 0; i < en->n_run; i++) {
         add_rows(en, i);
-        work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv);
+        work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv) +
+                en->head_work * engine__ask_n_logits(en->run[i]);
     }
     return work;
 }
@@ -340,6 +358,7 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
     FinishReason why;
     Err err = {0};
     SampleOut out = {0};
+    if (r->asked) return true;
     rows_done(en, r);
     if (r->out_row < 0) return true;
     if (!engine__is_dead(r, now, &why)) {
@@ -349,6 +368,54 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
     }
     engine__finish_run(en, i, why, &err);
     return false;
+}
+
+/* The first token of request i, whose prompt was asked about: `row` of the batch is its last. */
+static bool advance_late(Engine *en, int i, int row) {
+    Batch b = en->batch;
+    Err err = {0};
+    const float *logits = NULL;
+    en->out[0] = row;
+    b.n_out = 1;
+    if (en->back.logits(en->back.ctx, &b, &logits, &err) != OK) {
+        fail_all(en, &err);
+        return false;
+    }
+    en->run[i]->out_row = 0;
+    return advance(en, i, logits, engine__now(en));
+}
+
+/* Tell request i what its rows bring; false when it is done and gone. */
+static bool tell(Engine *en, int i, double now) {
+    Req *r = en->run[i];
+    Err err = {0};
+    FinishReason why = FINISH_LENGTH;
+    int last = r->row0 + r->n_rows - 1;
+    r->asked = false;
+    AskEnd end = engine__is_dead(r, now, &why) ? ASK_DONE : engine__ask_step(en, r, &err);
+    rows_done(en, r);
+    if (end == ASK_LOST) {
+        fail_all(en, &err);
+        return false;
+    }
+    if (end == ASK_FAILED) why = FINISH_ERROR;
+    else if (!engine__is_dead(r, now, &why)) why = FINISH_LENGTH;
+    else end = ASK_DONE;
+    if (end == ASK_AGAIN) r->n_kv = r->in.n_prompt;
+    if (end == ASK_GOES_ON || end == ASK_AGAIN) return true;
+    if (end == ASK_GENERATES) return advance_late(en, i, last);
+    engine__finish_run(en, i, why, &err);
+    return false;
+}
+
+/* After all others have got their tokens. Returns the seconds it took. */
+static double tell_asked(Engine *en, double now) {
+    bool any = false;
+    for (int i = 0; i < en->n_run && !any; i++) any = en->run[i]->asked;
+    if (!any) return 0.0;
+    double t0 = engine__now(en);
+    for (int i = 0; i < en->n_run;) i += !en->run[i]->asked || tell(en, i, now);
+    return engine__now(en) - t0;
 }
 
 /* Rows a second, over the last steps. */
@@ -394,9 +461,10 @@ void engine__step(Engine *en) {
         return;
     }
     double now = engine__now(en);
-    pace_observe(&en->pace, work, now - t0);
-    count_speed(en, en->batch.T, now - t0);
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
+    double spent = now - t0 + tell_asked(en, now);
+    pace_observe(&en->pace, work, spent);
+    count_speed(en, en->batch.T, spent);
     count_left(en);
     if (en->o.check && kv_check(en->pool, &err) != OK) fail_all(en, &err);
 }
