@@ -174,6 +174,7 @@ typedef struct Model {
         rope_factor; /* owned, [n_rot] divisors of the frequencies (rope_freqs.weight); NULL: none */
     float *rope_freq;       /* owned, [n_rot]: angle per position, scaling and factors applied */
     float rope_gain;        /* q and k are multiplied by it as they are rotated */
+    size_t n_packed;        /* bytes of the weights' packs, which each Weight owns */
     ModelWork *work;        /* owned; see model_reserve */
     ModelObserver observer; /* NULL: none */
     void *observer_ctx;     /* borrowed */
