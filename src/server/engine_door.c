@@ -13,5 +13,6 @@ ServerEngine server_engine_of(Engine *en) {
     return (ServerEngine){.self = en,
                           .submit = submit,
                           .cancel = cancel,
-                          .max_ctx = engine_max_ctx(en)};
+                          .max_ctx = engine_max_ctx(en),
+                          .metrics = engine_metrics(en)};
 }

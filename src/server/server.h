@@ -4,7 +4,8 @@
  * through a table of functions, so that tests can stand in for it.
  *
  *   GET  /             the routes
- *   GET  /health       status, model_loaded, device, memory and processor use; never waits for inference
+ *   GET  /health       status, model_loaded, device, memory and processor use, requests that run and wait, KV
+ *                      blocks in use; never waits for inference
  *   GET  /health/live  200 while the process answers
  *   GET  /health/ready 200 while requests are taken, 503 once stopping
  *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed"}
@@ -25,6 +26,7 @@ typedef struct ServerEngine {
     Status (*submit)(void *self, const EngineReq *r, uint64_t *id, Err *e);
     void (*cancel)(void *self, uint64_t id);
     int max_ctx;
+    const Metrics *metrics; /* borrowed; NULL: /health shows none */
 } ServerEngine;
 
 typedef struct ServerConfig {
