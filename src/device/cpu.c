@@ -6,7 +6,7 @@
 
 #include "device/internal.h"
 
-enum { PACKED_ROWS = 16 }; /* beyond, a core of bf16 beats products of integers */
+enum { PACKED_ROWS = 16 };
 
 bool cpu__reserve(CpuDevice *d, size_t n_bytes) {
     if (d->failed.code != OK) return false;
@@ -125,6 +125,15 @@ static const DeviceOps cpu_ops = {
     .sync = cpu_sync,
 };
 
+/* Tiles of bf16 beat products of integers where there are many rows; nothing else does. */
+static void choose_wide(CpuDevice *c, const DeviceOpts *o) {
+    bool tiles = c->kern.level == CPU_AMX && !o->batch_invariant;
+    c->wide = tiles ? &c->kern.gemm_bf16 : c->core;
+    c->packed_rows = tiles ? PACKED_ROWS : INT_MAX;
+    c->no_pack = o->no_pack;
+    c->invariant = o->batch_invariant;
+}
+
 Status device_cpu_new(Device **out, const DeviceOpts *o, Err *e) {
     CpuDevice *c = mem_new(CpuDevice);
     if (!c) return err_set(e, ERR_NOMEM, "device: out of memory");
@@ -135,16 +144,14 @@ Status device_cpu_new(Device **out, const DeviceOpts *o, Err *e) {
     if (st != OK) goto done;
     c->core = o->bf16 && c->kern.gemm_bf16.tile ? &c->kern.gemm_bf16 : &c->kern.gemm_f32;
     c->gemv_rows = o->batch_invariant ? INT_MAX : cpu__gemv_rows(c->core);
-    c->packed_rows = o->batch_invariant || c->core->elem == sizeof(float) ? INT_MAX : PACKED_ROWS;
-    c->no_pack = o->no_pack;
-    c->invariant = o->batch_invariant;
+    choose_wide(c, o);
     c->shared = mem_map_alloc(CPU_SHARED_BYTES);
     c->scratch = mem_new_n(CpuScratch, (size_t)team_size(c->team));
     if (!c->shared || !c->scratch) {
         st = err_set(e, ERR_NOMEM, "device: out of memory");
         goto done;
     }
-    if (!cpu__reserve(c, cpu__gemm_scratch(c->core))) {
+    if (!cpu__reserve(c, MAX(cpu__gemm_scratch(c->core), cpu__gemm_scratch(c->wide)))) {
         st = err_set(e, c->failed.code, "%s", c->failed.msg);
         goto done;
     }

@@ -28,7 +28,7 @@ typedef struct Operand {
 
 typedef struct Gemm {
     CpuDevice *d;
-    const GemmCore *core;
+    const GemmCore *core; /* NULL: the device's */
     int M, N, K;
     const float *a;
     ptrdiff_t a_rs, a_cs;
@@ -257,7 +257,7 @@ static int kc_of(const Gemm *g) {
 }
 
 static void gemm_run(Gemm *g) {
-    g->core = g->d->core;
+    if (!g->core) g->core = g->d->core;
     g->kc = kc_of(g);
     if (g->M <= SHARE_A_ROWS) gemm_share_a(g);
     else gemm_share_b(g);
@@ -321,6 +321,7 @@ void cpu__linear(Device *d, const LinearArgs *a) {
         return;
     }
     Gemm g = {.d = c,
+              .core = integers ? c->wide : NULL,
               .M = a->T,
               .N = a->w.rows,
               .K = a->w.cols,

@@ -40,10 +40,11 @@ typedef struct CpuScratch {
 typedef struct CpuDevice {
     Device base;
     Kern kern;
-    const GemmCore *core; /* of the large products */
-    int gemv_rows;        /* up to so many rows, linear goes through gemv */
-    int packed_rows;      /* up to so many, packed weights are multiplied as integers */
-    bool no_pack, invariant;
+    const GemmCore *core;    /* of the large products */
+    const GemmCore *wide;    /* of those of more than packed_rows rows with packed weights */
+    int gemv_rows;           /* up to so many rows, linear goes through gemv */
+    int packed_rows;         /* up to so many, packed weights are multiplied as integers */
+    bool no_pack, invariant; /* as in DeviceOpts */
     Team *team;
     char *shared;        /* owned, CPU_SHARED_BYTES */
     CpuScratch *scratch; /* owned, one per worker */

@@ -177,15 +177,17 @@ bool engine__ask_is_dense(const Req *r) {
     return r->ask && r->ask->in.prompt_logprobs && r->n_kv < r->in.n_prompt - 1;
 }
 
+bool engine__ask_is_pending(const Req *r) { return r->ask && !r->ask->over; }
+
 bool engine__ask_in_step(const Req *r) {
-    if (!r->ask || r->ask->over || r->n_rows == 0) return false;
+    if (!engine__ask_is_pending(r) || r->n_rows == 0) return false;
     int end = r->n_kv + r->n_rows;
     return end == r->n_tok || first_wanted(r) < end;
 }
 
 int engine__ask_n_logits(const Req *r) {
     int n = 0;
-    if (!r->ask || r->ask->over) return 0;
+    if (!engine__ask_is_pending(r)) return 0;
     for (int p = MAX(r->n_kv, r->ask->n_told); p < r->n_kv + r->n_rows; p++)
         n += wants_logits(r, p);
     return n;

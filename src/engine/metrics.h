@@ -24,7 +24,7 @@
 enum {
     METRICS_BOUNDS = 24,  /* of a histogram, at most */
     METRICS_FINISH = 5,   /* values of FinishReason */
-    METRICS_SPEC_POS = 16 /* places of a draft that are counted one by one */
+    METRICS_SPEC_POS = 32 /* places of a draft that are counted one by one */
 };
 
 /* A histogram with fixed bounds. bucket[i] counts values v with bound[i-1] < v <= bound[i], the last one those

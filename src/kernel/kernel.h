@@ -99,8 +99,8 @@ typedef struct Kern {
     /* ---- products of packed weights with rounded rows: layouts in packed.h ---- */
     /* A group of R rows from n <= R rows of k elements, row_bytes apart. EXACT */
     void (*pack[DT_COUNT])(void *dst, const void *rows, size_t row_bytes, int n, int k, int R);
-    /* The weights again: y[r * ldy + i] = column k0 + i of row r, i < kn, r < R; k0 and kn multiples of 32. Equal
-     * to to_f32. EXACT */
+    /* The weights again: y[r * ldy + i] = column k0 + i of row r, i < kn, r < R = pack_rows; k0 and kn multiples of
+     * 32. Equal to to_f32. EXACT */
     void (*packed_to_f32[DT_COUNT])(float *y, size_t ldy, const void *group, int k0, int kn, int R);
     /* m <= PACK_M rows of k elements as the other side of a product with type t. EXACT */
     void (*round_x)(void *dst, const float *x, size_t ldx, int m, int k, DType t);

@@ -22,9 +22,10 @@ static Status pack_weight(Model *m, Weight *w, Err *e) {
     if (n == 0) return OK;
     w->pack = m->dev->ops->pack_new(m->dev, w);
     if (!w->pack) return err_set(e, ERR_NOMEM, "packed weights of %zu bytes: out of memory", n);
+    size_t in_file = dtype_bytes(w->type, (size_t)w->cols) * (size_t)w->rows;
+    io_map_release(gguf_map(m->file).p + w->off_bytes, in_file);
     m->n_packed += n;
-    io_map_release(gguf_map(m->file).p + w->off_bytes,
-                   dtype_bytes(w->type, (size_t)w->cols) * (size_t)w->rows);
+    m->n_released += in_file;
     return OK;
 }
 
@@ -41,5 +42,10 @@ Status model__pack(Model *m, Err *e) {
 }
 
 void model__unpack(Model *m) {
-    if (m->layer && each_weight(m, unpack_weight, NULL) == OK) m->n_packed = 0;
+    if (m->layer && each_weight(m, unpack_weight, NULL) == OK) m->n_packed = m->n_released = 0;
+}
+
+size_t model_weight_bytes(const Model *m) {
+    if (!m->file) return m->n_flat * sizeof(float);
+    return (size_t)gguf_file_bytes(m->file) - m->n_released + m->n_packed;
 }
