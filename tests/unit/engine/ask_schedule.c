@@ -12,7 +12,7 @@
 #include "engine/internal.h"
 #include "test.h"
 
-enum { V = 50, C = 8, CTX = 300, BLOCKS_MOST = 64, SEQS_MOST = 16, CHOICES = 3, CHOICE_LEN = 70 };
+enum { V = 50, C = 8, CTX = 300, BLOCKS_MOST = 64, SEQS_MOST = 64, CHOICES = 3, CHOICE_LEN = 70 };
 
 typedef struct Fake {
     uint64_t kv[BLOCKS_MOST * KV_BLOCK_TOK];
@@ -316,6 +316,15 @@ TEST(one_row_of_logits_at_a_time) {
 
 TEST(without_prefixes) {
     storm((EngineOpts){.max_seqs = 16, .n_blocks = 20, .no_prefix = true}, 1500, 4, 180, 1);
+}
+
+/* No guess may stand where a choice does. */
+TEST(beside_guesses) {
+    EngineOpts o = {.max_seqs = 8, .n_blocks = 12, .prefill_chunk = 50, .max_queue = 40};
+    o.spec_k = 4;
+    o.spec_ngram = 2;
+    o.spec_ngram_min = 1;
+    storm(o, 2000, 5, 120, 10);
 }
 
 /* A device lost in between ends all that run, and what comes after is whole. */
