@@ -62,6 +62,7 @@ typedef struct AnswerPart {
     bool end; /* the sample ended with it */
 } AnswerPart;
 
+/* The door of a real engine (borrowed). */
 EngineDoor engine_door(Engine *en);
 
 /* Submit r once for each sample; its callbacks, ctx, usage and grammar are set here. Sample 0 has r's seed, the
