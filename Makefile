@@ -6,6 +6,7 @@ V       ?= gcc
 BUILD   ?= build
 PREFIX  ?= /usr/local
 SECONDS ?= 60
+SOAK_S  ?= 1800
 SETUP   ?= tools/setup
 LINT    :=
 B       := $(BUILD)/$(V)
@@ -63,6 +64,7 @@ CLI_SRC   := $(filter src/cli/%,$(SRC))
 LIB_SRC   := $(filter-out src/cli/%,$(SRC))
 TEST_SRC  := $(sort $(shell find $(wildcard tests/unit tests/kernel tests/golden tests/fault) -name '*.c'))
 SUP_SRC   := $(sort $(wildcard tests/support/*.c))
+SOAK_SRC  := $(sort $(wildcard tests/soak/*.c))
 FUZZ_SRC  := $(sort $(wildcard tests/fuzz/*.c))
 BENCH_SRC := $(sort $(wildcard bench/*.c))
 E2E       := $(filter-out %/lib.sh,$(sort $(wildcard tests/e2e/*.sh)))
@@ -75,6 +77,7 @@ in         = $(patsubst $(B)/%,$(BUILD)/$1/%,$2)
 LIB       := $(B)/libingot.a
 BIN       := $(if $(CLI_SRC),$(B)/ingot)
 TESTS     := $(call exe,$(TEST_SRC))
+SOAKS     := $(call exe,$(SOAK_SRC))
 REPLAYS   := $(call exe,$(FUZZ_SRC))
 BENCHES   := $(call exe,$(BENCH_SRC))
 # What others link: include/ingot.h over these folders, everything but ingot_* hidden.
@@ -86,7 +89,7 @@ PICKED    := $(call pick,$(TESTS) $(REPLAYS))
 UNITS     := $(call pick,$(filter $(B)/tests/unit/%,$(TESTS)))
 KERNELS   := $(call pick,$(filter $(B)/tests/kernel/%,$(TESTS)))
 
-.PHONY: all help demo test tests lint bench asan tsan clang fuzz clean install
+.PHONY: all help demo test tests lint bench asan tsan clang fuzz soak clean install
 
 all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
 
@@ -98,6 +101,7 @@ all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BU
 #: make asan         all but end-to-end tests under the address and undefined-behaviour sanitizers
 #: make tsan         unit tests under the thread sanitizer
 #: make fuzz         every fuzz target, or F=gguf alone, for SECONDS=60 each
+#: make soak         random load on engine and server, for SOAK_S=1800 seconds each, memory has to stay flat
 #: make clang        build everything with clang, warnings are errors
 #: make install      to DESTDIR and PREFIX (/usr/local)
 #: make clean        remove build/
@@ -153,7 +157,7 @@ $(BUILD)/ingot: $(B)/ingot
 	@ln -f $< $@
 
 # ---- tests, fuzz targets, benches: one program per file -----------------------------------------
-$(TESTS): $(B)/%: $(B)/obj/%.o $(B)/obj/tests/main.o $(B)/tests/libsupport.a $(LIB)
+$(TESTS) $(SOAKS): $(B)/%: $(B)/obj/%.o $(B)/obj/tests/main.o $(B)/tests/libsupport.a $(LIB)
 	$(call link,-lcmocka)
 
 $(B)/obj/tests/main.o: | setup-test
@@ -192,6 +196,10 @@ fuzz: | setup-lint
 	    $(BUILD)/fuzz/tests/fuzz/$$t -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=4096 \
 	        -print_final_stats=1 -artifact_prefix=$(BUILD)/fuzz/$$t- $$new $$seeds || exit 1; \
 	done
+
+soak: all $(SOAKS)
+	@for t in $(SOAKS); do SOAK_S=$(SOAK_S) $$t || exit 1; done
+	@tests/soak/server.py $(BIN) $(SOAK_S)
 
 bench: all $(call pick,$(BENCHES)) $(KERNELS)
 	@for b in $(call pick,$(BENCHES)); do $$b || exit 1; done

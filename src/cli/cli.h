@@ -108,6 +108,10 @@ int cmd_imatrix(int argc, char **argv);
 int cmd_quantize(int argc, char **argv);
 /* model, text -> perplexity */
 int cmd_perplexity(int argc, char **argv);
+/* model, texts -> vectors */
+int cmd_embed(int argc, char **argv);
+/* model, prompt, choices -> log-probabilities */
+int cmd_score(int argc, char **argv);
 /* model, prompt -> text */
 int cmd_run(int argc, char **argv);
 /* GGUF file -> what it holds */

@@ -13,6 +13,8 @@ static const CliCommand commands[] = {
     {"imatrix", "find which weights matter, for quantize", cmd_imatrix},
     {"quantize", "make a smaller copy of a model", cmd_quantize},
     {"perplexity", "measure a model on text, compare two models", cmd_perplexity},
+    {"embed", "turn texts into vectors", cmd_embed},
+    {"score", "tell how likely a text or each of several continuations is", cmd_score},
     {"run", "generate text in the terminal", cmd_run},
     {"serve", "answer HTTP requests", cmd_serve},
     {"info", "show what a GGUF file holds", cmd_info},

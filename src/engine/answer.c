@@ -59,7 +59,11 @@ static Status submit_to_engine(void *self, const EngineReq *r, uint64_t *id, Err
 static void cancel_in_engine(void *self, uint64_t id) { engine_cancel(self, id); }
 
 EngineDoor engine_door(Engine *en) {
-    return (EngineDoor){en, submit_to_engine, cancel_in_engine, engine_max_ctx(en)};
+    return (EngineDoor){.self = en,
+                        .submit = submit_to_engine,
+                        .cancel = cancel_in_engine,
+                        .max_ctx = engine_max_ctx(en),
+                        .metrics = engine_metrics(en)};
 }
 
 /* ---- life ---- */
@@ -177,6 +181,7 @@ static Status submit_all(Answer *a, const EngineReq *r, Grammar **grammars, int 
         q.on_done = on_done;
         q.ctx = l;
         q.usage = &l->usage;
+        q.n = a->n_lines;
         if (i > 0) q.sibling = a->line[0].id;
         atomic_fetch_add_explicit(&a->n_refs, 1, memory_order_relaxed);
         Status st = a->door.submit(a->door.self, &q, &l->id, e);

@@ -24,6 +24,7 @@ typedef struct EngineDoor {
     Status (*submit)(void *self, const EngineReq *r, uint64_t *id, Err *e);
     void (*cancel)(void *self, uint64_t id);
     int max_ctx;
+    const Metrics *metrics; /* borrowed; NULL: none to be had */
 } EngineDoor;
 
 /* Zero is the default of every field. */
@@ -61,7 +62,7 @@ typedef struct AnswerPart {
     bool end; /* the sample ended with it */
 } AnswerPart;
 
-/* The door to a real engine (borrowed). */
+/* The door of a real engine (borrowed). */
 EngineDoor engine_door(Engine *en);
 
 /* Submit r once for each sample; its callbacks, ctx, usage and grammar are set here. Sample 0 has r's seed, the

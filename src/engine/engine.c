@@ -19,6 +19,9 @@ enum {
     ENGINE_MAX_BLOCKS = 1 << 26
 };
 
+_Static_assert((int)METRICS_FINISH == (int)FINISH_ERROR + 1, "one counter a reason");
+_Static_assert((int)METRICS_SPEC_POS >= (int)ENGINE_MAX_DRAFT, "one counter a place of a draft");
+
 /* ---- options ---- */
 
 static Status check_range(const char *name, int v, int max, Err *e) {
@@ -114,9 +117,10 @@ static void cancel_all(Engine *en) {
     for (;;) {
         pthread_mutex_lock(&en->mu);
         Req *r = engine__pop(&en->waiting);
+        engine__count_queue(en);
         pthread_mutex_unlock(&en->mu);
         if (!r) return;
-        engine__finish(r, FINISH_CANCELLED, NULL);
+        engine__finish(en, r, FINISH_CANCELLED, NULL);
     }
 }
 
@@ -180,6 +184,14 @@ static Status forward_model(void *ctx, const Batch *b, const float **logits, Err
     return model_forward(en->model, en->store, b, logits, e);
 }
 
+static Status logits_of_model(void *ctx, const Batch *b, const float **logits, Err *e) {
+    return model_logits(((Engine *)ctx)->model, b, logits, e);
+}
+
+static Status hidden_of_model(void *ctx, const Batch *b, const float **hidden, Err *e) {
+    return model_hidden(((Engine *)ctx)->model, b, hidden, e);
+}
+
 static void copy_block(void *ctx, int32_t dst, int32_t src) {
     Engine *en = ctx;
     en->model->dev->ops->kv_copy(en->model->dev, en->store, dst, src);
@@ -201,12 +213,15 @@ static Status list_end_tokens(Engine *en, Err *e) {
 static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err *e) {
     en->o = *o;
     en->V = c->V;
+    en->C = c->C;
+    en->head_work = (double)c->V * (double)c->C / (double)model_n_params(c);
     en->n_vocab = o->tok ? MIN(c->V, tok_n_vocab(o->tok)) : c->V;
     pace_init(&en->pace, 2.0 * (double)model_n_params(c),
               4.0 * (double)c->n_layer * (double)(c->nh * c->hd));
     if (o->vocab && grammar_vocab_size(o->vocab) < en->n_vocab)
         return err_set(e, ERR_ARG, "a grammar's vocabulary of %d tokens, the model has %d",
                        grammar_vocab_size(o->vocab), en->n_vocab);
+    metrics_init(&en->m, o->n_blocks, KV_BLOCK_TOK, o->max_ctx);
     TRY(list_end_tokens(en, e));
     TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
     en->spec = (Spec){.k = o->spec_k,
@@ -221,7 +236,11 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
     const EngineOpts *o = &en->o;
     TRY(model_reserve(m, engine__max_rows(o), engine__max_out(o), e));
     en->model = m;
-    en->back = (EngineBack){forward_model, copy_block, en};
+    en->back = (EngineBack){.forward = forward_model,
+                            .kv_copy = copy_block,
+                            .ctx = en,
+                            .logits = logits_of_model,
+                            .hidden = hidden_of_model};
     en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
@@ -278,14 +297,25 @@ void engine_free(Engine *en) {
 
 /* ---- submit, cancel ---- */
 
-/* About when one more request will have left the queue. mu held. */
-static double retry_after(const Engine *en) {
-    const Counters *c = &en->count;
-    double left =
-        (double)atomic_load_explicit(&c->n_left, memory_order_relaxed) + (double)en->waiting.n_tok;
-    double speed = (double)atomic_load_explicit(&c->tok_s, memory_order_relaxed);
+double engine__now(const Engine *en) {
+    return en->back.now ? en->back.now(en->back.ctx) : clock_now_s();
+}
+
+void engine__count_queue(Engine *en) {
+    metrics_set(&en->m.running, en->n_run);
+    metrics_set(&en->m.waiting, en->waiting.n);
+    atomic_store_explicit(&en->m.waiting_tok, en->waiting.n_tok, memory_order_relaxed);
+    if (metrics_gauge(&en->m.waiting_deferred) > en->waiting.n)
+        metrics_set(&en->m.waiting_deferred, en->waiting.n);
+}
+
+/* About when one more request will have left the queue. */
+static double retry_after(const Metrics *m) {
+    double left = (double)atomic_load_explicit(&m->left_tok, memory_order_relaxed) +
+                  (double)atomic_load_explicit(&m->waiting_tok, memory_order_relaxed);
+    double speed = (double)metrics_get(&m->tok_s);
     if (speed <= 0.0) return 1.0;
-    return MAX(left / speed / (en->n_run + en->waiting.n + 1), 1.0);
+    return MAX(left / speed / (metrics_gauge(&m->running) + metrics_gauge(&m->waiting) + 1), 1.0);
 }
 
 /* mu held. */
@@ -295,13 +325,13 @@ static Status check_queue(const Engine *en, const EngineReq *r, Err *e) {
     if (en->n_run + en->waiting.n >= o->max_seqs + o->max_queue)
         return err_set(e, ERR_FULL,
                        "%d requests run and %d wait: the queue is full, try again in %.0f s",
-                       en->n_run, en->waiting.n, retry_after(en));
+                       en->n_run, en->waiting.n, retry_after(&en->m));
     if (en->waiting.n > 0 && en->waiting.n_tok + r->n_prompt > o->max_queue_tok)
         return err_set(
             e, ERR_FULL,
             "%lld prompt tokens wait, the limit is %lld: the queue is full, try again in "
             "%.0f s",
-            (long long)en->waiting.n_tok, (long long)o->max_queue_tok, retry_after(en));
+            (long long)en->waiting.n_tok, (long long)o->max_queue_tok, retry_after(&en->m));
     return OK;
 }
 
@@ -309,13 +339,16 @@ Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e) {
     TRY(engine__req_check(en, r, e));
     Req *q = NULL;
     TRY(engine__req_new(&q, en, r, e));
+    q->t.arrival = engine__now(en);
     pthread_mutex_lock(&en->mu);
     Status st = check_queue(en, r, e);
+    if (st == ERR_FULL) metrics_add(&en->m.refused, 1);
     if (st == OK) {
         q->id = ++en->next_id;
         engine__req_own(q);
         if (id) *id = q->id;
         engine__put(&en->waiting, q);
+        engine__count_queue(en);
         pthread_cond_signal(&en->wake);
         q = NULL;
     }
@@ -336,30 +369,26 @@ void engine_cancel(Engine *en, uint64_t id) {
 
 int engine_max_ctx(const Engine *en) { return en->o.max_ctx; }
 
-static uint64_t count_of(const _Atomic uint64_t *c) {
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
+const Metrics *engine_metrics(const Engine *en) { return &en->m; }
 
 EngineStats engine_stats(const Engine *en) {
-    pthread_mutex_t *mu = (pthread_mutex_t *)&en->mu; /* const to the caller: nothing changes */
-    const Counters *c = &en->count;
-    EngineStats s = {.n_blocks = en->o.n_blocks,
-                     .n_prompt_tok = count_of(&c->n_prompt_tok),
-                     .n_new_tok = count_of(&c->n_new_tok),
-                     .n_steps = count_of(&c->n_steps),
-                     .n_hit_tok = count_of(&c->n_hit_tok),
-                     .n_preempted = count_of(&c->n_preempted),
-                     .n_drafts = count_of(&c->n_drafts),
-                     .n_draft_tok = count_of(&c->n_draft_tok),
-                     .n_draft_ok = count_of(&c->n_draft_ok)};
-    for (int i = 0; i < ENGINE_MAX_DRAFT; i++) s.n_draft_ok_at[i] = count_of(&c->n_draft_ok_at[i]);
-    pthread_mutex_lock(mu);
-    s.n_running = en->n_run;
-    s.n_waiting = en->waiting.n;
-    s.n_waiting_tok = en->waiting.n_tok;
-    s.retry_after_s = retry_after(en);
-    pthread_mutex_unlock(mu);
-    s.n_blocks_used = atomic_load_explicit(&c->n_blocks_used, memory_order_relaxed);
-    s.n_blocks_cached = atomic_load_explicit(&c->n_blocks_cached, memory_order_relaxed);
+    const Metrics *m = &en->m;
+    EngineStats s = {.n_running = metrics_gauge(&m->running),
+                     .n_waiting = metrics_gauge(&m->waiting),
+                     .n_blocks = m->blocks,
+                     .n_blocks_used = metrics_gauge(&m->blocks_used),
+                     .n_blocks_cached = metrics_gauge(&m->blocks_cached),
+                     .n_waiting_tok = atomic_load_explicit(&m->waiting_tok, memory_order_relaxed),
+                     .n_prompt_tok = metrics_get(&m->prompt_rows),
+                     .n_new_tok = metrics_get(&m->new_tok),
+                     .n_steps = metrics_get(&m->steps),
+                     .n_hit_tok = metrics_get(&m->prefix_hits) + metrics_get(&m->resumed_hits),
+                     .n_preempted = metrics_get(&m->preemptions),
+                     .n_drafts = metrics_get(&m->spec_drafts),
+                     .n_draft_tok = metrics_get(&m->spec_draft_tok),
+                     .n_draft_ok = metrics_get(&m->spec_accepted_tok),
+                     .retry_after_s = retry_after(m)};
+    for (int i = 0; i < ENGINE_MAX_DRAFT; i++)
+        s.n_draft_ok_at[i] = metrics_get(&m->spec_accepted_at[i]);
     return s;
 }

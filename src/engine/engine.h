@@ -13,7 +13,9 @@
 #define INGOT_ENGINE_ENGINE_H
 
 #include "base/sha.h"
+#include "engine/ask.h"
 #include "engine/grammar/grammar.h"
+#include "engine/metrics.h"
 #include "engine/sample.h"
 #include "model/model.h"
 #include "token/token.h"
@@ -62,13 +64,15 @@ typedef struct EngineUsage {
 
 typedef struct EngineReq {
     const int32_t *prompt; /* copied by engine_submit */
-    int n_prompt;          /* 1 .. max_ctx - 1 */
-    int max_new;           /* >= 1; a full context ends the request too, as FINISH_LENGTH */
+    int n_prompt;          /* 1 .. max_ctx - 1; max_ctx with max_new 0 */
+    int max_new;           /* >= 1, or 0 with an ask; a full context is FINISH_LENGTH, too */
+    const EngineAsk *ask;  /* what is wanted of the prompt; NULL: nothing; copied */
     SampleOpts sample;     /* its lists are copied */
     bool ignore_end;       /* go on after end tokens */
     Grammar *grammar; /* the answer keeps to it; NULL: none. The engine's, once it was submitted */
     int priority;     /* lower ones first; equal ones first come, first served */
     double timeout_s; /* from now on, queueing included; 0: none */
+    int n; /* answers its client wants of this prompt, told with the first; metrics only */
     uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
     const Sha256
         *salt; /* only requests with the same salt share prefixes (tenants); NULL: none; copied */
@@ -80,7 +84,7 @@ typedef struct EngineReq {
     EngineUsage *usage; /* the submitter's, until on_done; engine thread writes. NULL: not wanted */
 } EngineReq;
 
-/* What the engine is doing, for health pages and metrics. */
+/* What the engine is doing: the few numbers of engine_metrics that a caller decides by. */
 typedef struct EngineStats {
     int n_running, n_waiting;
     int n_blocks, n_blocks_used, n_blocks_cached; /* cached: findable, held or not */
@@ -107,7 +111,9 @@ MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Er
  * finished id is ignored. Any thread. */
 void engine_cancel(Engine *en, uint64_t id);
 int engine_max_ctx(const Engine *en);
-/* Any thread. */
+/* All numbers the engine keeps of itself: borrowed, valid as long as the engine. Any thread, no lock. */
+const Metrics *engine_metrics(const Engine *en);
+/* Any thread, no lock. */
 EngineStats engine_stats(const Engine *en);
 /* Bytes an engine with these options will hold: KV cache, activations and its own tables; those of the draft
  * model too, but for its weights. ERR_ARG. */

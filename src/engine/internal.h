@@ -9,7 +9,10 @@
 
 #include "engine/engine.h"
 #include "engine/kv.h"
+#include "engine/metrics.h"
 #include "engine/pace.h"
+
+typedef struct Ask Ask; /* what a request wants of its prompt, and how far that is: ask.c */
 
 /* Drafts of one request; see spec.c. [engine] all but off. */
 typedef struct SpecReq {
@@ -36,6 +39,12 @@ typedef struct Req {
     int n_kv;      /* [engine] of these, those whose K and V are written */
     bool admitted; /* [engine] at least once */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
+    ReqTimes t;          /* [engine] once it is queued; for metrics */
+    int n_cached;        /* [engine] prompt tokens that the prefix cache had */
+    bool is_read;        /* [engine] its whole prompt went through the model once */
+    Ask *ask;            /* [engine] owned; NULL: nothing but new tokens */
+    bool asked;          /* [engine] rows of this step are wanted by it */
+    int row0;            /* [engine] row of the batch at which its rows begin */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     Grammar *grammar;    /* [engine] owned; NULL: none */
     GrammarState place;  /* [engine] in it */
@@ -50,21 +59,16 @@ typedef struct Queue {
     int64_t n_tok; /* of their prompts */
 } Queue;
 
-/* Counters that any thread may read. [atomic] relaxed; written by the engine thread. */
-typedef struct Counters {
-    _Atomic int n_blocks_used, n_blocks_cached;
-    _Atomic uint64_t n_prompt_tok, n_new_tok, n_steps, n_hit_tok, n_preempted;
-    _Atomic uint64_t tok_s; /* tokens of all kinds a second, lately */
-    _Atomic int64_t n_left; /* tokens that those running may still take */
-    _Atomic uint64_t n_drafts, n_draft_tok, n_draft_ok;
-    _Atomic uint64_t n_draft_ok_at[ENGINE_MAX_DRAFT]; /* by place in the draft */
-} Counters;
-
-/* What computes: the model, or a test's stand-in. */
+/* What computes, and what time it is: the model and the clock, or a test's stand-ins. */
 typedef struct EngineBack {
     Status (*forward)(void *ctx, const Batch *b, const float **logits, Err *e);
     void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
     void *ctx;
+    double (*now)(void *ctx); /* seconds; any thread. NULL: clock_now_s */
+    /* Of other rows of the batch that forward had last: model_logits, model_hidden. Requests with an ask need
+     * them. */
+    Status (*logits)(void *ctx, const Batch *b, const float **logits, Err *e);
+    Status (*hidden)(void *ctx, const Batch *b, const float **hidden, Err *e);
 } EngineBack;
 
 /* What guesses; see spec.c and spec_model.c. */
@@ -86,6 +90,8 @@ struct Engine {
     EngineBack back;  /* [const] */
     EngineOpts o;     /* [const] defaults filled in */
     int V;            /* [const] floats of a row of logits */
+    int C;            /* [const] floats of a hidden state */
+    double head_work; /* [const] what a row's logits cost, in rows */
     int n_vocab;      /* [const] tokens that may be sampled */
     int32_t *end_ids; /* [const] owned; tokens of the vocabulary that end a text */
     int n_end_ids;    /* [const] */
@@ -115,7 +121,7 @@ struct Engine {
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Spec spec;
     int n_wrong; /* [engine] guesses of this step that were wrong */
-    Counters count;
+    Metrics m;   /* who writes what stands in metrics.h */
 };
 
 /* Rows of the largest step. */
@@ -138,6 +144,11 @@ MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const Eng
 MUST_CHECK Status engine__new_over_two(Engine **out, const ModelConfig *c, const EngineBack *back,
                                        const EngineBack *draft, const EngineOpts *o, Err *e);
 
+/* Seconds of the engine's clock. Any thread. */
+double engine__now(const Engine *en);
+/* The gauges of who runs and who waits. mu held. */
+void engine__count_queue(Engine *en);
+
 /* ---- req.c ---- */
 
 /* ERR_ARG for what can never run. */
@@ -148,6 +159,41 @@ MUST_CHECK Status engine__req_new(Req **out, const Engine *en, const EngineReq *
 void engine__req_own(Req *r);
 /* NULL is fine. */
 void engine__req_free(Req *r);
+
+/* ---- ask.c: r->ask may be NULL where a Req is taken ---- */
+
+/* ERR_ARG; r->ask is there. */
+MUST_CHECK Status engine__ask_check(const Engine *en, const EngineReq *r, Err *e);
+/* Tokens of the longest choice. */
+int engine__ask_longest(const EngineReq *r);
+/* Copies what is asked for into r, whose prompt is there; the first choice is put behind it. ERR_NOMEM. */
+MUST_CHECK Status engine__ask_new(Req *r, const Engine *en, const EngineAsk *in, Err *e);
+/* NULL is fine. */
+void engine__ask_free(Ask *a);
+/* How many tokens' K and V may come from elsewhere: no row before is still wanted. */
+int engine__ask_reusable(const Req *r);
+/* How many of n written tokens others may find. */
+int engine__ask_committable(const Req *r, int n);
+/* Whether the rows it has now are wanted one by one, or the next takes logits of its own. */
+bool engine__ask_is_dense(const Req *r);
+/* Whether there is something to tell after this step. */
+bool engine__ask_in_step(const Req *r);
+/* Whether there is still something to tell: until then no guesses follow its tokens. */
+bool engine__ask_is_pending(const Req *r);
+/* Rows of this step whose logits it wants. */
+int engine__ask_n_logits(const Req *r);
+
+typedef enum AskEnd {
+    ASK_GOES_ON,   /* rows are still to come */
+    ASK_AGAIN,     /* another choice stands behind the prompt: n_kv goes back to its end */
+    ASK_GENERATES, /* all is told, new tokens follow */
+    ASK_DONE,      /* all is told, and that was it */
+    ASK_FAILED,    /* e: this request alone */
+    ASK_LOST       /* e: the model failed */
+} AskEnd;
+
+/* Tell what the rows of this step bring; the model ran, n_kv stands before them. Engine thread. */
+AskEnd engine__ask_step(Engine *en, Req *r, Err *e);
 
 /* ---- queue.c ---- */
 
@@ -170,7 +216,7 @@ void engine__step(Engine *en);
 bool engine__ends_text(const Engine *en, const Req *r, int32_t id);
 /* End of a request that runs (index i) or of one that left the queue. Frees it. Engine thread. */
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err);
-void engine__finish(Req *r, FinishReason why, const Err *why_err);
+void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err);
 
 /* ---- spec.c ---- */
 

@@ -3,16 +3,16 @@
  * allocates nothing and depends on nobody's memory. */
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
 
 Status engine__req_check(const Engine *en, const EngineReq *r, Err *e) {
-    int max = en->o.max_ctx - 1;
+    int max = en->o.max_ctx - (r->max_new == 0 ? 0 : 1);
     if (r->n_prompt < 1) return err_set(e, ERR_ARG, "the prompt is empty");
     if (r->n_prompt > max)
         return err_set(e, ERR_ARG, "the prompt has %d tokens, the limit is %d", r->n_prompt, max);
-    if (r->max_new < 1) return err_set(e, ERR_ARG, "max_new %d: at least 1", r->max_new);
+    if (r->max_new < (r->ask ? 0 : 1))
+        return err_set(e, ERR_ARG, "max_new %d: at least %d", r->max_new, r->ask ? 0 : 1);
     for (int i = 0; i < r->n_prompt; i++)
         if (r->prompt[i] < 0 || r->prompt[i] >= en->V)
             return err_set(e, ERR_ARG, "prompt token %d is %d, the vocabulary has %d", i,
@@ -21,7 +21,8 @@ Status engine__req_check(const Engine *en, const EngineReq *r, Err *e) {
         return err_set(e, ERR_ARG, "timeout %g s is outside 0 to 1e9", r->timeout_s);
     if (r->grammar && !en->o.vocab)
         return err_set(e, ERR_ARG, "a grammar, and the engine has no vocabulary for one");
-    return sample_check_vocab(&r->sample, en->n_vocab, e);
+    if (r->ask) TRY(engine__ask_check(en, r, e));
+    return r->max_new == 0 ? OK : sample_check_vocab(&r->sample, en->n_vocab, e);
 }
 
 void engine__req_free(Req *r) {
@@ -29,6 +30,7 @@ void engine__req_free(Req *r) {
     mem_free((void *)(uintptr_t)r->in.sample.bias);
     mem_free((void *)(uintptr_t)r->in.sample.stop_ids);
     mem_free(r->hist);
+    engine__ask_free(r->ask);
     grammar_state_deinit(&r->spec.ahead);
     grammar_state_deinit(&r->place);
     grammar_free(r->grammar);
@@ -56,7 +58,7 @@ static bool copy_sampling(Req *r, const SampleOpts *o) {
     return true;
 }
 
-static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
+static void copy_fields(Req *r, const Engine *en, const EngineReq *in, int max_tok) {
     memcpy(r->tok, in->prompt, (size_t)in->n_prompt * sizeof(int32_t));
     r->in = *in;
     r->in.prompt = r->tok;
@@ -65,7 +67,8 @@ static void copy_fields(Req *r, const EngineReq *in, int max_tok) {
     r->n_tok = in->n_prompt;
     r->max_tok = max_tok;
     r->in.salt = NULL;
-    if (in->timeout_s > 0.0) r->deadline = clock_now_s() + in->timeout_s;
+    r->in.ask = NULL;
+    if (in->timeout_s > 0.0) r->deadline = engine__now(en) + in->timeout_s;
 }
 
 /* Where the hashes of its blocks begin: of a form that no block's own hash has. */
@@ -79,13 +82,15 @@ static Status set_root(Req *r, const Sha256 *salt, Err *e) {
 }
 
 Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e) {
-    int max_tok = in->n_prompt + MIN(in->max_new, en->o.max_ctx - in->n_prompt);
+    int max_tok =
+        in->n_prompt + MAX(MIN(in->max_new, en->o.max_ctx - in->n_prompt), engine__ask_longest(in));
     Req *r = mem_alloc_n(1, sizeof(Req) + (size_t)max_tok * sizeof(int32_t));
     Status st = OK;
-    if (r) copy_fields(r, in, max_tok);
-    if (!r || !copy_sampling(r, &in->sample))
+    if (r) copy_fields(r, en, in, max_tok);
+    if (!r || (in->max_new > 0 && !copy_sampling(r, &in->sample)))
         st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
     if (st == OK) st = set_root(r, in->salt, e);
+    if (st == OK && in->ask) st = engine__ask_new(r, en, in->ask, e);
     if (st == OK && in->grammar) st = grammar_state_init(&r->place, in->grammar, en->o.vocab, e);
     if (st == OK) st = spec__start(en, r, e);
     if (st != OK) {

@@ -22,31 +22,36 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "engine/internal.h"
 
-static void add_u64(_Atomic uint64_t *c, uint64_t n) {
-    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
-}
-
 static void count_blocks(Engine *en) {
-    int used = kv_n_blocks(en->pool) - kv_n_free(en->pool);
-    atomic_store_explicit(&en->count.n_blocks_used, used, memory_order_relaxed);
-    atomic_store_explicit(&en->count.n_blocks_cached, kv_n_findable(en->pool),
-                          memory_order_relaxed);
+    metrics_set(&en->m.blocks_used, kv_n_blocks(en->pool) - kv_n_free(en->pool));
+    metrics_set(&en->m.blocks_cached, kv_n_findable(en->pool));
 }
 
 /* Tokens that are still to come, at most. */
 static void count_left(Engine *en) {
     int64_t n = 0;
     for (int i = 0; i < en->n_run; i++) n += en->run[i]->max_tok - en->run[i]->n_kv;
-    atomic_store_explicit(&en->count.n_left, n, memory_order_relaxed);
+    atomic_store_explicit(&en->m.left_tok, n, memory_order_relaxed);
 }
 
 /* ---- leaving ---- */
 
-void engine__finish(Req *r, FinishReason why, const Err *why_err) {
+static void count_end(Engine *en, const Req *r, FinishReason why) {
+    ReqFacts f = {.t = r->t,
+                  .n_prompt = r->in.n_prompt,
+                  .n_cached = r->n_cached,
+                  .n_new = r->n_tok - r->in.n_prompt,
+                  .n = r->in.sibling ? 0 : MAX(r->in.n, 1),
+                  .max_new = r->in.max_new};
+    metrics_finish(&en->m, (int)why, why == FINISH_STOP || why == FINISH_LENGTH, &f,
+                   engine__now(en));
+}
+
+void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
+    count_end(en, r, why);
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
     engine__req_free(r);
 }
@@ -57,6 +62,7 @@ static Req *leave_run(Engine *en, int i) {
     pthread_mutex_lock(&en->mu);
     en->n_run--;
     memmove(&en->run[i], &en->run[i + 1], (size_t)(en->n_run - i) * sizeof en->run[0]);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
     count_blocks(en);
@@ -64,7 +70,7 @@ static Req *leave_run(Engine *en, int i) {
 }
 
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
-    engine__finish(leave_run(en, i), why, why_err);
+    engine__finish(en, leave_run(en, i), why, why_err);
 }
 
 static void fail_all(Engine *en, const Err *why) {
@@ -76,24 +82,26 @@ static void preempt(Engine *en, int i) {
     Req *r = leave_run(en, i);
     r->n_kv = r->n_rows = r->spec.n_kv = 0;
     en->n_dropped++;
-    add_u64(&en->count.n_preempted, 1);
+    metrics_add(&en->m.preemptions, 1);
     pthread_mutex_lock(&en->mu);
     engine__put(&en->waiting, r);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
 }
 
 static void drop_dead(Engine *en) {
     FinishReason why;
-    double now = clock_now_s();
+    double now = engine__now(en);
     for (int i = 0; i < en->n_run;)
         if (engine__is_dead(en->run[i], now, &why)) engine__finish_run(en, i, why, NULL);
         else i++;
     pthread_mutex_lock(&en->mu);
     Queue dead = engine__take_dead(&en->waiting, now);
+    engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     for (Req *r; (r = engine__pop(&dead));) {
         engine__is_dead(r, now, &why);
-        engine__finish(r, why, NULL);
+        engine__finish(en, r, why, NULL);
     }
 }
 
@@ -140,16 +148,30 @@ static int prompt_budget(const Engine *en, double work, int from) {
     return pace_rows(&en->pace, work, from, 1e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
 }
 
+/* What a row of r costs, in rows without logits. */
+static double row_price(const Engine *en, const Req *r) {
+    return engine__ask_is_dense(r) ? 1.0 + en->head_work : 1.0;
+}
+
+/* Rows that r still needs, as far as `left` reaches. */
+static int fit_rows(const Engine *en, const Req *r, int left) {
+    return MIN(r->n_tok - r->n_kv, MAX(1, (int)(left / row_price(en, r))));
+}
+
+/* Rows that are left when r has got its own. */
+static int pay_rows(const Engine *en, const Req *r, int left) {
+    return MAX(0, left - (int)(r->n_rows * row_price(en, r) + 0.5));
+}
+
 /* Returns the rows that are left for admission. */
 static int prompt_rows(Engine *en, double work) {
     int left = -1;
     for (int i = 0; i < en->n_run; i++) {
         Req *r = en->run[i];
-        int need = r->n_tok - r->n_kv;
-        if (need <= 1) continue;
+        if (r->n_tok - r->n_kv <= 1) continue;
         if (left < 0) left = prompt_budget(en, work, r->n_kv);
-        if (left == 0 || !make_room(en, i, MIN(need, left))) break;
-        left -= r->n_rows;
+        if (left == 0 || !make_room(en, i, fit_rows(en, r, left))) break;
+        left = pay_rows(en, r, left);
     }
     return left < 0 ? prompt_budget(en, work, 0) : left;
 }
@@ -176,7 +198,7 @@ typedef enum Admission { ADMITTED, LATER, NO_ROOM } Admission;
 static Admission find_blocks(Engine *en, Req *r) {
     int n_idle = 0, spare = en->n_run;
     const Req *twin = find_running(en, r->in.sibling);
-    if (twin && is_twin(twin, r)) {
+    if (twin && is_twin(twin, r) && engine__ask_reusable(r) >= r->in.n_prompt - 1) {
         if (twin->n_kv < r->in.n_prompt) return LATER;
         if (kv_n_free(en->pool) < 1 + spare) return NO_ROOM;
         kv_seq_share(en->pool, r->kv, twin->kv, r->in.n_prompt);
@@ -184,7 +206,8 @@ static Admission find_blocks(Engine *en, Req *r) {
         r->spec.n_kv = MIN(twin->spec.n_kv, r->n_kv);
         return ADMITTED;
     }
-    int hit = kv_seq_find(en->pool, r->kv, r->tok, r->n_tok, &n_idle);
+    int most = MIN(engine__ask_reusable(r) + 1, r->n_tok);
+    int hit = kv_seq_find(en->pool, r->kv, r->tok, most, &n_idle);
     int need = kv_blocks_for(r->n_tok) - hit / KV_BLOCK_TOK + n_idle;
     if (need + spare > kv_n_free(en->pool)) return NO_ROOM;
     kv_seq_attach(en->pool, r->kv, hit);
@@ -193,7 +216,17 @@ static Admission find_blocks(Engine *en, Req *r) {
 }
 
 static void commit(Engine *en, const Req *r) {
-    kv_seq_commit(en->pool, r->kv, r->tok, r->n_kv + r->n_rows);
+    kv_seq_commit(en->pool, r->kv, r->tok, engine__ask_committable(r, r->n_kv + r->n_rows));
+}
+
+/* r was admitted with n_kv tokens found. */
+static void count_hits(Engine *en, Req *r) {
+    Metrics *m = &en->m;
+    bool again = r->admitted; /* after a preemption */
+    if (!again) r->n_cached = r->n_kv;
+    if (en->o.no_prefix && r->n_kv == 0) return; /* nothing was looked up */
+    metrics_add(again ? &m->resumed_queries : &m->prefix_queries, (uint64_t)r->n_tok);
+    metrics_add(again ? &m->resumed_hits : &m->prefix_hits, (uint64_t)r->n_kv);
 }
 
 static Admission try_admit(Engine *en, Req *r, int left) {
@@ -204,11 +237,11 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         kv_seq_release(en->pool, r->kv);
         return a;
     }
-    if (!take_rows(en, r, MIN(r->n_tok - r->n_kv, left))) { /* never: find_blocks counted them */
+    if (!take_rows(en, r, fit_rows(en, r, left))) { /* never: find_blocks counted them */
         kv_seq_release(en->pool, r->kv);
         return NO_ROOM;
     }
-    add_u64(&en->count.n_hit_tok, (uint64_t)r->n_kv);
+    count_hits(en, r);
     if (r->in.usage && !r->admitted) r->in.usage->n_cached = r->n_kv;
     r->admitted = true;
     commit(en, r);
@@ -225,6 +258,7 @@ static void join_run(Engine *en, Req *r) {
 /* mu held. */
 static void admit(Engine *en, int left) {
     Queue later = {0};
+    int n_deferred = 0;
     const Req *head = en->waiting.head;
     if (head && head->id == en->stuck_id && kv_n_free(en->pool) <= en->stuck_free) return;
     en->stuck_id = 0;
@@ -237,11 +271,14 @@ static void admit(Engine *en, int left) {
             en->stuck_free = kv_n_free(en->pool);
             break;
         }
+        n_deferred += a == LATER;
         if (a == LATER) continue;
         join_run(en, r);
-        left -= r->n_rows;
+        left = pay_rows(en, r, left);
     }
     for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
+    metrics_set(&en->m.waiting_deferred, n_deferred);
+    engine__count_queue(en);
     count_blocks(en);
 }
 
@@ -253,14 +290,16 @@ static void add_rows(Engine *en, int i) {
     Batch *b = &en->batch;
     en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
     r->out_row = -1;
+    r->row0 = b->T;
+    r->asked = engine__ask_in_step(r);
     for (int p = r->n_kv; p < r->n_kv + r->n_rows; p++, b->T++) {
         en->tok[b->T] = r->tok[p];
         en->pos[b->T] = p;
         en->seq[b->T] = i;
     }
     int n_prompt = MIN(r->n_kv + r->n_rows, r->in.n_prompt) - r->n_kv;
-    if (n_prompt > 0) add_u64(&en->count.n_prompt_tok, (uint64_t)n_prompt);
-    if (r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
+    if (n_prompt > 0) metrics_add(&en->m.prompt_rows, (uint64_t)n_prompt);
+    if (r->asked || r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
     r->out_row = b->n_out;
     for (int n = r->spec.n_draft + 1; n > 0; n--) en->out[b->n_out++] = b->T - n;
 }
@@ -271,7 +310,8 @@ static double build_batch(Engine *en) {
     en->batch.n_seq = en->n_run;
     for (int i = 0; i < en->n_run; i++) {
         add_rows(en, i);
-        work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv);
+        work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv) +
+                en->head_work * engine__ask_n_logits(en->run[i]);
     }
     return work;
 }
@@ -285,7 +325,7 @@ bool engine__ends_text(const Engine *en, const Req *r, int32_t id) {
 }
 
 /* Give the new token to its request; false when that was its last. */
-static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why) {
+static bool take_token(Engine *en, Req *r, const SampleOut *t, double now, FinishReason *why) {
     *why = FINISH_STOP;
     if (engine__ends_text(en, r, t->id)) {
         if (r->in.usage) r->in.usage->stop_id = t->id;
@@ -293,7 +333,7 @@ static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why
     }
     r->tok[r->n_tok++] = t->id;
     if (r->hist) sample_hist_push(r->hist, t->id, true);
-    add_u64(&en->count.n_new_tok, 1);
+    metrics_tokens(&en->m, &r->t, 1, now);
     if (r->in.on_token) r->in.on_token(r->in.ctx, t);
     if (r->grammar && grammar_is_done(&r->place)) return false;
     *why = FINISH_LENGTH;
@@ -315,13 +355,22 @@ static Status pick(SampleOut *out, const Engine *en, Req *r, const float *row, E
     return r->grammar ? grammar_accept(&r->place, out->id, e) : OK;
 }
 
+/* Its rows of this step are written. */
+static void rows_done(Engine *en, Req *r) {
+    r->n_kv += r->n_rows;
+    r->n_rows = 0;
+    if (r->is_read || r->n_kv < r->in.n_prompt) return;
+    r->is_read = true;
+    metrics_prompt(&en->m, r->in.n_prompt, r->n_cached);
+}
+
 /* The token that a row of logits gives to r; false when r is to end. */
 static bool next_token(Engine *en, Req *r, const float *row, double now, FinishReason *why,
                        Err *e) {
     SampleOut out = {0};
     if (engine__is_dead(r, now, why)) return false;
     *why = FINISH_ERROR;
-    return pick(&out, en, r, row, e) == OK && take_token(en, r, &out, why);
+    return pick(&out, en, r, row, e) == OK && take_token(en, r, &out, now, why);
 }
 
 /* After the model ran: advance request i by a token, and one more for each guess that was right; false when it is
@@ -331,8 +380,9 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
     FinishReason why;
     Err err = {0};
     int n_draft = r->spec.n_draft, n_right = 0;
-    r->n_kv += r->n_rows - n_draft;
-    r->n_rows = 0;
+    if (r->asked) return true;
+    r->n_rows -= n_draft;
+    rows_done(en, r);
     if (r->out_row < 0) return true;
     const float *row = logits + (size_t)r->out_row * (size_t)en->V;
     for (;; row += en->V, n_right++, r->n_kv++) {
@@ -348,11 +398,69 @@ static bool advance(Engine *en, int i, const float *logits, double now) {
     return false;
 }
 
+/* The first token of request i, whose prompt was asked about: `row` of the batch is its last. */
+static bool advance_late(Engine *en, int i, int row) {
+    Batch b = en->batch;
+    Err err = {0};
+    const float *logits = NULL;
+    en->out[0] = row;
+    b.n_out = 1;
+    if (en->back.logits(en->back.ctx, &b, &logits, &err) != OK) {
+        fail_all(en, &err);
+        return false;
+    }
+    en->run[i]->out_row = 0;
+    return advance(en, i, logits, engine__now(en));
+}
+
+/* Tell request i what its rows bring; false when it is done and gone. */
+static bool tell(Engine *en, int i, double now) {
+    Req *r = en->run[i];
+    Err err = {0};
+    FinishReason why = FINISH_LENGTH;
+    int last = r->row0 + r->n_rows - 1;
+    r->asked = false;
+    AskEnd end = engine__is_dead(r, now, &why) ? ASK_DONE : engine__ask_step(en, r, &err);
+    rows_done(en, r);
+    if (end == ASK_LOST) {
+        fail_all(en, &err);
+        return false;
+    }
+    if (end == ASK_FAILED) why = FINISH_ERROR;
+    else if (!engine__is_dead(r, now, &why)) why = FINISH_LENGTH;
+    else end = ASK_DONE;
+    if (end == ASK_AGAIN) r->n_kv = r->in.n_prompt;
+    if (end == ASK_GOES_ON || end == ASK_AGAIN) return true;
+    if (end == ASK_GENERATES) return advance_late(en, i, last);
+    engine__finish_run(en, i, why, &err);
+    return false;
+}
+
+/* After all others have got their tokens. Returns the seconds it took. */
+static double tell_asked(Engine *en, double now) {
+    bool any = false;
+    for (int i = 0; i < en->n_run && !any; i++) any = en->run[i]->asked;
+    if (!any) return 0.0;
+    double t0 = engine__now(en);
+    for (int i = 0; i < en->n_run;) i += !en->run[i]->asked || tell(en, i, now);
+    return engine__now(en) - t0;
+}
+
 /* Rows a second, over the last steps. */
 static void count_speed(Engine *en, int rows, double seconds) {
-    uint64_t old = atomic_load_explicit(&en->count.tok_s, memory_order_relaxed);
+    uint64_t old = metrics_get(&en->m.tok_s);
     double now = rows / MAX(seconds, 1e-6), mean = old ? 0.9 * (double)old + 0.1 * now : now;
-    atomic_store_explicit(&en->count.tok_s, (uint64_t)MAX(mean, 1.0), memory_order_relaxed);
+    atomic_store_explicit(&en->m.tok_s, (uint64_t)MAX(mean, 1.0), memory_order_relaxed);
+}
+
+/* A step with this batch begins. */
+static void count_step(Engine *en, double now) {
+    metrics_add(&en->m.steps, 1);
+    metrics_observe(&en->m.iteration_tok, en->batch.T);
+    for (int i = 0; i < en->n_run; i++) {
+        Req *r = en->run[i];
+        if (r->n_rows > 0 && r->t.scheduled <= 0.0) r->t.scheduled = now;
+    }
 }
 
 static void give_rows(Engine *en) {
@@ -373,20 +481,22 @@ void engine__step(Engine *en) {
     give_rows(en);
     count_left(en);
     if (en->n_run == 0) return;
-    double t0 = clock_now_s();
+    double t0 = engine__now(en);
     spec__draft(en);
     double work = build_batch(en);
-    add_u64(&en->count.n_steps, 1);
+    count_step(en, t0);
     if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
         count_left(en);
         return;
     }
-    double now = clock_now_s();
-    pace_observe(&en->pace, work, now - t0);
+    double now = engine__now(en);
     en->n_wrong = 0;
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
-    count_speed(en, en->batch.T - en->n_wrong, now - t0);
+    int n_rows = en->batch.T - en->n_wrong;
+    double spent = now - t0 + tell_asked(en, now);
+    pace_observe(&en->pace, work, spent);
+    count_speed(en, n_rows, spent);
     count_left(en);
     if (en->o.check && kv_check(en->pool, &err) != OK) fail_all(en, &err);
 }

@@ -100,6 +100,7 @@ static int take_room(Engine *en, const Req *r, int n) {
 /* Guesses that r may have, of `left` that the step may. */
 static int wish(Engine *en, const Req *r, int left) {
     const SpecReq *q = &r->spec;
+    if (engine__ask_is_pending(r)) return 0; /* what follows its rows is not its own text */
     if (q->off || q->wait > 0 || r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return 0;
     int n = MIN(MIN(q->len, left), r->max_tok - r->n_tok - 1);
     if (n <= 0) return 0;
@@ -126,15 +127,11 @@ void spec__draft(Engine *en) {
 
 /* ---- how it went ---- */
 
-static void add_u64(_Atomic uint64_t *c, uint64_t n) {
-    atomic_fetch_add_explicit(c, n, memory_order_relaxed);
-}
-
-static void count(Counters *c, int n_draft, int n_right) {
-    add_u64(&c->n_drafts, 1);
-    add_u64(&c->n_draft_tok, (uint64_t)n_draft);
-    add_u64(&c->n_draft_ok, (uint64_t)n_right);
-    for (int i = 0; i < n_right; i++) add_u64(&c->n_draft_ok_at[i], 1);
+static void count(Metrics *m, int n_draft, int n_right) {
+    metrics_add(&m->spec_drafts, 1);
+    metrics_add(&m->spec_draft_tok, (uint64_t)n_draft);
+    metrics_add(&m->spec_accepted_tok, (uint64_t)n_right);
+    for (int i = 0; i < n_right; i++) metrics_add(&m->spec_accepted_at[i], 1);
 }
 
 void spec__learn(Engine *en, Req *r, int n_right) {
@@ -143,7 +140,7 @@ void spec__learn(Engine *en, Req *r, int n_right) {
     if (q->wait > 0) q->wait--;
     q->n_draft = 0;
     if (n == 0) return;
-    count(&en->count, n, n_right);
+    count(&en->m, n, n_right);
     en->n_wrong += n - n_right;
     q->len = n_right < n ? n_right + 1 : MIN(MAX(q->len, 2 * n), en->spec.k);
     if (n_right > 0) {

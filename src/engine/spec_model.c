@@ -90,7 +90,7 @@ Status spec__model_open(Engine *en, const ModelConfig *c, Err *e) {
     if (m) {
         TRY(check_vocab(en, c, e));
         TRY(open_store(en, e));
-        s->back = (EngineBack){draft_forward, draft_copy, en};
+        s->back = (EngineBack){.forward = draft_forward, .kv_copy = draft_copy, .ctx = en};
     }
     s->ints = mem_new_n(int32_t, n_ints(&en->o));
     if (!s->ints) return err_set(e, ERR_NOMEM, "tables of the draft model");

@@ -25,6 +25,9 @@ static size_t qkv_width(const ModelConfig *c) {
     return (size_t)(c->nh + 2 * c->nkv) * (size_t)c->hd;
 }
 
+/* Floats of a row that comes back: logits or a hidden state. */
+static size_t host_width(const ModelConfig *c) { return (size_t)MAX(c->V, c->C); }
+
 /* Lay the work buffer out; returns its floats. */
 static size_t work_layout(ModelWork *w, const ModelConfig *c) {
     size_t T = (size_t)w->max_rows, n_out = (size_t)w->max_out, at = 0, C = (size_t)c->C;
@@ -50,7 +53,7 @@ static size_t work_layout(ModelWork *w, const ModelConfig *c) {
 
 size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out) {
     ModelWork w = {.max_rows = max_rows, .max_out = max_out};
-    return (work_layout(&w, c) + (size_t)max_out * (size_t)c->V) * sizeof(float);
+    return (work_layout(&w, c) + (size_t)max_out * host_width(c)) * sizeof(float);
 }
 
 Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
@@ -61,7 +64,7 @@ Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
     w->max_out = m->work ? MAX(max_out, m->work->max_out) : max_out;
     size_t n = work_layout(w, &m->cfg);
     w->buf = m->dev->ops->buf_new(m->dev, n * sizeof(float));
-    w->host = mem_new_n(float, (size_t)w->max_out *(size_t)m->cfg.V);
+    w->host = mem_new_n(float, (size_t)w->max_out *host_width(&m->cfg));
     if (!w->buf || !w->host) {
         model__work_free(m->dev, w);
         return err_set(e, ERR_NOMEM, "forward pass of %d rows: %zu bytes: out of memory", max_rows,
@@ -176,15 +179,21 @@ static void run_mlp(const Pass *p, const LayerWeights *l) {
     run_linear(p, &l->down, w->act, (size_t)c->ff, w->x, (size_t)c->C, true);
 }
 
-/* Logits of the wanted rows: gathered, normalised, through the head. */
-static void run_head(const Pass *p) {
-    const ModelConfig *c = p->c;
+/* The wanted rows gathered and normalised. x stays as it is: others may be wanted later. */
+static void run_out_norm(const Pass *p) {
     const ModelWork *w = p->w;
-    size_t C = (size_t)c->C, V = (size_t)c->V;
+    size_t C = (size_t)p->c->C;
     for (int i = 0; i < p->b->n_out; i++)
         p->ops->copy(p->dev, buf_add(w->h, (size_t)i * C), buf_add(w->x, (size_t)p->b->out[i] * C),
                      C);
     run_norm(p, w->out, w->h, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
+}
+
+/* Logits of the wanted rows. */
+static void run_head(const Pass *p) {
+    const ModelWork *w = p->w;
+    size_t C = (size_t)p->c->C, V = (size_t)p->c->V;
+    run_out_norm(p);
     observe(p, &p->m->output, w->out, C, p->b->n_out);
     p->ops->linear(p->dev, &(LinearArgs){.y = w->logits,
                                          .ldy = V,
@@ -212,10 +221,14 @@ static Status check_batch(const Model *m, const Batch *b, Err *e) {
     return OK;
 }
 
+static Pass pass_of(Model *m, KvStore *kv, const Batch *b) {
+    return (Pass){
+        .m = m, .dev = m->dev, .ops = m->dev->ops, .c = &m->cfg, .w = m->work, .kv = kv, .b = b};
+}
+
 Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits, Err *e) {
     TRY(check_batch(m, b, e));
-    Pass p = {
-        .m = m, .dev = m->dev, .ops = m->dev->ops, .c = &m->cfg, .w = m->work, .kv = kv, .b = b};
+    Pass p = pass_of(m, kv, b);
     p.ops->rows(m->dev, &(RowsArgs){.y = p.w->x,
                                     .w = m->tok_embd,
                                     .pos_w = m->pos_embd,
@@ -228,5 +241,23 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
     }
     if (b->n_out > 0) run_head(&p);
     *logits = m->work->host;
+    return p.ops->sync(m->dev, e);
+}
+
+Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
+    TRY(check_batch(m, b, e));
+    Pass p = pass_of(m, NULL, b);
+    run_head(&p);
+    *logits = m->work->host;
+    return p.ops->sync(m->dev, e);
+}
+
+Status model_hidden(Model *m, const Batch *b, const float **hidden, Err *e) {
+    TRY(check_batch(m, b, e));
+    Pass p = pass_of(m, NULL, b);
+    run_out_norm(&p);
+    p.ops->download(p.dev, m->work->host, p.w->out,
+                    (size_t)b->n_out * (size_t)p.c->C * sizeof(float));
+    *hidden = m->work->host;
     return p.ops->sync(m->dev, e);
 }

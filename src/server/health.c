@@ -41,6 +41,15 @@ void server__health_sample(Health *h) {
     h->all_ticks = all;
 }
 
+static void put_engine(JsonW *w, const Metrics *m) {
+    jw_int(w, "requests_running", metrics_gauge(&m->running));
+    jw_int(w, "requests_waiting", metrics_gauge(&m->waiting));
+    jw_int(w, "kv_blocks", m->blocks);
+    jw_int(w, "kv_blocks_used", metrics_gauge(&m->blocks_used));
+    jw_int(w, "preemptions", (int64_t)metrics_get(&m->preemptions));
+    jw_int(w, "new_tokens", (int64_t)metrics_get(&m->new_tok));
+}
+
 void server__get_health(Server *s, HttpReq *r) {
     StrBuf b = {0};
     JsonW w;
@@ -52,6 +61,7 @@ void server__get_health(Server *s, HttpReq *r) {
     jw_int(&w, "memory_usage", s->health.rss_bytes);
     jw_num(&w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
     jw_num(&w, "gpu_memory_used", 0.0);
+    if (s->cfg.engine.metrics) put_engine(&w, s->cfg.engine.metrics);
     jw_end_obj(&w);
     server__reply_json(r, 200, &b);
 }

@@ -3,7 +3,8 @@
  * loop's thread (server_run); the engine thread only fills rings and knocks (job.h).
  *
  *   GET  /             the routes
- *   GET  /health       status, model_loaded, device, memory and processor use; never waits for inference
+ *   GET  /health       status, model_loaded, device, memory and processor use, requests that run and wait, KV
+ *                      blocks in use; never waits for inference
  *   GET  /health/live  200 while the process answers
  *   GET  /health/ready 200 while requests are taken, 503 once stopping
  *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop", "n"}

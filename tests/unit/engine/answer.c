@@ -96,7 +96,10 @@ static EngineReq request(int max_new) {
     return (EngineReq){.prompt = prompt, .n_prompt = 3, .max_new = max_new, .sample = {.top_p = 1}};
 }
 
-static EngineDoor door_of(Script *s) { return (EngineDoor){s, script_submit, script_cancel, 1000}; }
+static EngineDoor door_of(Script *s) {
+    return (
+        EngineDoor){.self = s, .submit = script_submit, .cancel = script_cancel, .max_ctx = 1000};
+}
 
 /* The text of each part with a bar behind it, and the sample as it ended. */
 static AnswerSample read_all(Answer *a, StrBuf *parts) {

@@ -97,7 +97,7 @@ static void clients(Client *c) {
 static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_once) {
     Engine *en = NULL;
     const ModelConfig *mc = &t->m->cfg;
-    EngineBack back = {tap_forward, tap_copy, tap};
+    EngineBack back = {.forward = tap_forward, .kv_copy = tap_copy, .ctx = tap};
     o.check = true;
     o.max_ctx = CTX;
     if (o.n_blocks == 0) o.n_blocks = CTX / KV_BLOCK_TOK;

@@ -126,7 +126,7 @@ static EngineReq request(Client *c, int n_prompt, int max_new, int family, int s
 static Engine *engine_up(Fake *f, EngineOpts o) {
     Engine *en = NULL;
     ModelConfig c = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {forward, kv_copy, f};
+    EngineBack back = {.forward = forward, .kv_copy = kv_copy, .ctx = f};
     c.arch = model_arch_find(slice_of("llama"));
     o.check = true;
     n_over = 0;
@@ -139,6 +139,27 @@ static void expect_whole(const Client *c) {
     EQ(c->n_done, 1);
     EQ(c->wrong, 0);
     if (c->why == FINISH_LENGTH) EQ(c->n, c->max_new);
+}
+
+/* What was counted has to add up. */
+static void expect_counts(const Engine *en, const Client *c, int n) {
+    const Metrics *m = engine_metrics(en);
+    uint64_t ended = 0, whole = 0, began = 0, tok = 0;
+    for (int i = 0; i < METRICS_FINISH; i++) ended += metrics_get(&m->finished[i]);
+    for (int i = 0; i < n; i++) {
+        whole += c[i].why == FINISH_LENGTH || c[i].why == FINISH_STOP;
+        began += c[i].n > 0;
+        tok += (uint64_t)c[i].n;
+    }
+    EQ(ended, n);
+    EQ(metrics_get(&m->new_tok), tok);
+    EQ(metrics_hist(&m->e2e_s).count, whole);
+    EQ(metrics_hist(&m->ttft_s).count, began);
+    EQ(metrics_hist(&m->iteration_tok).count, metrics_get(&m->steps));
+    EQ(metrics_get(&m->prompt_tok),
+       metrics_get(&m->prompt_tok_computed) + metrics_get(&m->prompt_tok_cached));
+    TRUE_(metrics_get(&m->prefix_hits) <= metrics_get(&m->prefix_queries));
+    EQ(metrics_gauge(&m->waiting_deferred), 0);
 }
 
 /* n requests of random lengths, prefixes, priorities; some cancelled, some with a twin, some with a deadline. */
@@ -176,6 +197,7 @@ static EngineStats storm(EngineOpts o, int n, uint64_t seed, int longest) {
     EQ(s.n_running + s.n_waiting, 0);
     EQ(s.n_blocks_used, 0);
     EQ(s.n_waiting_tok, 0);
+    expect_counts(en, c, n);
     engine_free(en);
     for (int i = 0; i < n; i++) expect_whole(&c[i]);
     free(c);

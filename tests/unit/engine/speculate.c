@@ -159,7 +159,8 @@ typedef struct Storm {
 static Engine *engine_up(EngineOpts o, Fake *f, Fake *draft) {
     Engine *en = NULL;
     ModelConfig c = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {forward, kv_copy, f}, guess = {forward, kv_copy, draft};
+    EngineBack back = {.forward = forward, .kv_copy = kv_copy, .ctx = f};
+    EngineBack guess = {.forward = forward, .kv_copy = kv_copy, .ctx = draft};
     c.arch = model_arch_find(slice_of("llama"));
     o.check = true;
     n_over = 0;
