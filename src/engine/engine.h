@@ -54,6 +54,12 @@ typedef struct EngineOpts {
     const Tokenizer *tok;      /* borrowed: its end tokens stop a request; NULL: none do */
 } EngineOpts;
 
+/* What a submitter may want to know besides the tokens. */
+typedef struct EngineUsage {
+    int n_cached;    /* prompt tokens that were there already; written before the first on_token */
+    int32_t stop_id; /* the end or stop token that came; written before on_done, else left alone */
+} EngineUsage;
+
 typedef struct EngineReq {
     const int32_t *prompt; /* copied by engine_submit */
     int n_prompt;          /* 1 .. max_ctx - 1 */
@@ -71,6 +77,7 @@ typedef struct EngineReq {
     void (*on_token)(void *ctx, const SampleOut *t); /* t->id, and what sample.logprobs asked for */
     void (*on_done)(void *ctx, FinishReason why, const Err *e); /* e only with FINISH_ERROR */
     void *ctx;
+    EngineUsage *usage; /* the submitter's, until on_done; engine thread writes. NULL: not wanted */
 } EngineReq;
 
 /* What the engine is doing, for health pages and metrics. */

@@ -34,6 +34,7 @@ typedef struct Req {
     int kv;        /* [engine] sequence of the KV pool, held only in RUN */
     int n_tok;     /* [engine] tokens known: prompt and generated */
     int n_kv;      /* [engine] of these, those whose K and V are written */
+    bool admitted; /* [engine] at least once */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     Grammar *grammar;    /* [engine] owned; NULL: none */

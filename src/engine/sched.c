@@ -209,6 +209,8 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         return NO_ROOM;
     }
     add_u64(&en->count.n_hit_tok, (uint64_t)r->n_kv);
+    if (r->in.usage && !r->admitted) r->in.usage->n_cached = r->n_kv;
+    r->admitted = true;
     commit(en, r);
     return ADMITTED;
 }
@@ -285,7 +287,10 @@ bool engine__ends_text(const Engine *en, const Req *r, int32_t id) {
 /* Give the new token to its request; false when that was its last. */
 static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why) {
     *why = FINISH_STOP;
-    if (engine__ends_text(en, r, t->id)) return false;
+    if (engine__ends_text(en, r, t->id)) {
+        if (r->in.usage) r->in.usage->stop_id = t->id;
+        return false;
+    }
     r->tok[r->n_tok++] = t->id;
     if (r->hist) sample_hist_push(r->hist, t->id, true);
     add_u64(&en->count.n_new_tok, 1);
