@@ -225,8 +225,8 @@ struct RunSession {
     Answer *answer;         /* owned; the present one */
     double t_first, t_last; /* when its first and its newest token were seen */
     GrammarVocab *vocab;    /* owned; NULL: no grammar */
-    Slice stop[SAMPLE_MAX_STOPS];
     CliSpeculate spec;
+    Slice stop[SAMPLE_MAX_STOPS];
 };
 
 /* What stands on standard output: samples before `sample`, and so much of that one. */
@@ -259,8 +259,7 @@ static bool show(const RunSession *r, Shown *s) {
     }
     if (b.n) fwrite(b.p, 1, b.n, stdout);
     sb_deinit(&b);
-    return answer_done(r->answer) ||
-           fflush(stdout) == 0; /* the last part is the caller's to flush */
+    return answer_done(r->answer) || fflush(stdout) == 0; /* the last part is the caller's to flush */
 }
 
 static void read_parts(RunSession *r) {
@@ -317,6 +316,13 @@ static void print_guesses(const RunSession *r) {
                 (unsigned long long)s.n_draft_ok, (unsigned long long)s.n_steps);
 }
 
+static void put_guesses(JsonW *w, const RunSession *r) {
+    EngineStats stats = engine_stats(r->en);
+    if (!r->c->speculate) return;
+    jw_int(w, "drafted", (int64_t)stats.n_draft_tok);
+    jw_int(w, "drafted_right", (int64_t)stats.n_draft_ok);
+}
+
 static void put_sample(JsonW *w, const RunSession *r, const AnswerSample *a) {
     jw_int(w, "tokens", (int64_t)a->ids.n);
     jw_arr(w, "ids");
@@ -347,11 +353,7 @@ static int print_json(const RunSession *r, double t0) {
     jw_int(&w, "seed", (int64_t)r->seed);
     jw_num(&w, "prefill_tok_s", r->t_first > 0 ? rate(r->n_prompt, r->t_first - t0) : 0);
     jw_num(&w, "decode_tok_s", rate(count_tokens(r) - 1, r->t_last - r->t_first));
-    if (r->c->speculate) {
-        EngineStats s = engine_stats(r->en);
-        jw_int(&w, "drafted", (int64_t)s.n_draft_tok);
-        jw_int(&w, "drafted_right", (int64_t)s.n_draft_ok);
-    }
+    put_guesses(&w, r);
     jw_end_obj(&w);
     int rc = cli_print_json(&b);
     sb_deinit(&b);
