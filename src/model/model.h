@@ -153,6 +153,7 @@ typedef struct LayerWeights {
 } LayerWeights;
 
 typedef struct ModelWork ModelWork; /* activations of a forward pass */
+typedef struct LoraWork LoraWork;   /* what adapters need beside them */
 
 /* Told of each product in model_forward before it is made: w times the T rows of w->cols floats at x, which
  * are on the device and ldx apart. */
@@ -175,6 +176,7 @@ typedef struct Model {
     float *rope_freq;       /* owned, [n_rot]: angle per position, scaling and factors applied */
     float rope_gain;        /* q and k are multiplied by it as they are rotated */
     ModelWork *work;        /* owned; see model_reserve */
+    LoraWork *lora;         /* owned; see lora_reserve; NULL: no adapters */
     ModelObserver observer; /* NULL: none */
     void *observer_ctx;     /* borrowed */
 } Model;
