@@ -10,12 +10,16 @@
 #include "engine/kv.h"
 #include "engine/pace.h"
 
+typedef struct Adapter Adapter; /* see adapter.c */
+
 typedef struct Req {
     EngineReq in;     /* [const] in.prompt points at tok below */
     uint64_t id;      /* [const] */
     int max_tok;      /* [const] tokens it may have in all */
     Sha256 root;      /* [const] what its blocks' hashes begin with */
     double deadline;  /* [const] clock_now_s; 0: none */
+    Adapter *adapter; /* [const] held; NULL: none */
+    LoraUse use;      /* [const] of its rows */
     struct Req *next; /* [mu] while waiting */
     _Atomic bool
         cancelled; /* [atomic] relaxed: set by any thread, looked at by the engine each step */
@@ -67,6 +71,8 @@ struct Engine {
     Queue waiting;       /* [mu] */
     uint64_t next_id;    /* [mu] */
     bool stopping;       /* [mu] */
+    uint64_t n_loads;    /* [mu] of adapters, so far */
+    Adapter **adapters;  /* [mu] owned, as are they; [max_loras]; NULL where a place is free */
     Req **run; /* [engine] writes under mu, others read under mu; owned; in the queue's order */
     int n_run; /* the same */
 
@@ -80,6 +86,7 @@ struct Engine {
     int32_t *ints;  /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] lie in it */
     int32_t *tok, *pos, *seq, *out;
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
+    LoraUse *uses;          /* [engine] owned; [max_seqs]; NULL without adapters */
     void *scratch;          /* [engine] owned; of the sampler */
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Counters count;
@@ -102,6 +109,20 @@ MUST_CHECK Status engine__req_new(Req **out, const Engine *en, const EngineReq *
 void engine__req_own(Req *r);
 /* NULL is fine. */
 void engine__req_free(Req *r);
+
+/* ---- adapter.c ---- */
+
+/* Places for adapters, and room in the model. ERR_NOMEM. */
+MUST_CHECK Status engine__adapters_init(Engine *en, Err *e);
+void engine__adapters_deinit(Engine *en);
+/* Bytes that adapters and their work take at most; r has its defaults. */
+size_t engine__adapters_bytes(const EngineOpts *r);
+/* Hold the adapter that r->in names; its version and scale become part of r->root. ERR_NOT_FOUND, ERR_ARG. */
+MUST_CHECK Status engine__adapter_hold(Req *r, const Engine *en, Err *e);
+/* Let go of it. Any thread. */
+void engine__adapter_drop(Req *r);
+/* Whether their rows may be one product. */
+bool engine__same_use(const Req *a, const Req *b);
 
 /* ---- queue.c ---- */
 

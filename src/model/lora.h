@@ -37,7 +37,7 @@ typedef struct LoraInfo {
 } LoraInfo;
 
 /* Read an adapter for m, check it and put it on m's device. It outlives no model. ERR_FORMAT, ERR_UNSUPPORTED name
- * the first thing that does not fit m; ERR_NOMEM, ERR_IO. Any thread, also while m runs. */
+ * the first thing that does not fit m; ERR_NOMEM, ERR_NOT_FOUND, ERR_IO. Any thread, also while m runs. */
 MUST_CHECK Status lora_load(Lora **out, const Model *m, const char *path, Err *e);
 void lora_free(Lora *l);
 const LoraInfo *lora_info(const Lora *l);

@@ -366,7 +366,7 @@ TEST(values_that_are_no_numbers_are_refused) {
         FILE *f = fopen(path, "r+b");
         TRUE_(f && fseek(f, (long)at, SEEK_SET) == 0);
         TRUE_(fwrite(bad[i].bytes, 1, (size_t)bad[i].n, f) == (size_t)bad[i].n && !fclose(f));
-        FAILS(lora_load(&l, m, path, &e), ERR_FORMAT);
+        FAILS(ERR_FORMAT, lora_load(&l, m, path, &e));
         TRUE_(strstr(e.msg, "blk.1.ffn_up.weight.lora_a\": element ") != NULL);
     }
     model_free(m);
