@@ -14,6 +14,7 @@
 #include "base/io.h"
 #include "base/rng.h"
 #include "cli/cli.h"
+#include "cli/lora.h"
 #include "cli/model.h"
 #include "cli/run.h"
 #include "engine/engine.h"
@@ -28,6 +29,7 @@ typedef struct RunCmd {
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end;
     RunGrammar grammar;
+    OptList lora;
 } RunCmd;
 
 #define AT(field) offsetof(RunCmd, field)
@@ -123,6 +125,11 @@ static const OptSpec opts[] = {
      .offset = AT(grammar.regex),
      .metavar = "PATTERN",
      .help = "the answer matches this regular expression as a whole"},
+    {.key = "lora",
+     .type = OPT_LIST,
+     .offset = AT(lora),
+     .metavar = "[NAME=]FILE[:SCALE]",
+     .help = CLI_LORA_HELP},
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
      .type = OPT_BOOL,
@@ -241,6 +248,7 @@ bool cli_run_interrupted(void) {
 struct RunSession {
     const RunCmd *c;
     CliModel m;
+    CliLoras loras;
     Engine *en;
     bool has_seed;
     uint64_t seed; /* of the present generation */
@@ -363,6 +371,7 @@ static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
         .max_new = r->s.cap,
         .sample = {.temp = c->temp, .top_k = c->top_k, .top_p = c->top_p, .seed = r->seed},
         .ignore_end = c->ignore_end,
+        .adapter = r->loras.n > 0 ? r->loras.v[0].name : NULL,
         .on_token = stream_token,
         .on_done = stream_done,
         .ctx = &r->s};
@@ -389,7 +398,7 @@ int cli_run_generate(RunSession *r, Slice text) {
 
 /* ---- the session ---- */
 
-static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
+static Status plan(EngineOpts *o, CliLoras *l, const RunCmd *c, const CliModel *m, Err *e) {
     char a[32], b[32], line[96];
     size_t bytes = 0;
     int ctx = m->m->cfg.ctx;
@@ -398,6 +407,7 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
                       .prefill_chunk = (int)c->chunk,
                       .kv_f32 = !strcmp(c->kv, "f32"),
                       .tok = m->tok};
+    TRY(cli_loras_plan(o, l, &m->m->cfg, e));
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())
         return err_set(
@@ -415,13 +425,15 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
     DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
                     .batch_invariant = r->c->batch_invariant};
     TRY(cli_model_open(&r->m, path, d, e));
-    TRY(plan(&o, r->c, &r->m, e));
+    TRY(cli_loras_parse(&r->loras, &r->c->lora, e));
+    TRY(plan(&o, &r->loras, r->c, &r->m, e));
     const RunGrammar *g = &r->c->grammar;
     if (g->schema || g->gbnf || g->regex) {
         TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
         o.vocab = r->vocab;
     }
-    return engine_new(&r->en, r->m.m, &o, e);
+    TRY(engine_new(&r->en, r->m.m, &o, e));
+    return cli_loras_load(r->en, &r->loras, e);
 }
 
 static Status read_prompt(StrBuf *text, const RunCmd *c, Err *e) {
@@ -444,6 +456,7 @@ static int run_session(RunSession *r, const char *path) {
     engine_free(r->en);
     grammar_vocab_free(r->vocab);
     cli_model_close(&r->m);
+    cli_loras_deinit(&r->loras);
     sb_deinit(&text);
     return rc;
 }
@@ -464,6 +477,7 @@ int cmd_run(int argc, char **argv) {
     CliArgs a;
     int rc = cli_parse(&a, &spec, &c, argc, argv);
     if (rc < 0 && c.prompt && c.file) rc = cli_usage(&spec, "-p and -f are two prompts: give one");
+    if (rc < 0 && c.lora.n > 1) rc = cli_usage(&spec, "--lora: one adapter at a time");
     if (rc < 0 && c.ids && c.json) rc = cli_usage(&spec, "--ids and --json: give one");
     if (rc < 0) rc = run(&c, a.pos.v[0], opt_given(a.set, "seed"));
     cli_args_deinit(&a);

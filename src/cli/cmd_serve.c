@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/lora.h"
 #include "cli/model.h"
 #include "engine/engine.h"
 #include "server/server.h"
@@ -19,6 +20,7 @@ typedef struct ServeCmd {
     int64_t itl_target;
     bool batch_invariant;
     double utilization, timeout, grace;
+    OptList lora;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -112,6 +114,12 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "lora",
+     .type = OPT_LIST,
+     .offset = AT(lora),
+     .metavar = "[NAME=]FILE[:SCALE]",
+     .help = CLI_LORA_HELP ", for requests "
+                           "whose \"model\" is NAME; may be given several times"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -145,7 +153,8 @@ static const CliSpec spec = {
         "\n"
         "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
         "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n} -> {\"completion\", \"tokens\", "
+        "                      \"top_p\": 1, \"seed\": n, \"model\": name} -> {\"completion\", "
+        "\"tokens\", "
         "\"latency_ms\"}\n"
         "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
         "  GET  /             all routes\n"
@@ -163,6 +172,9 @@ static const CliSpec spec = {
 typedef struct Serving {
     const ServeCmd *c;
     CliModel m;
+    CliLoras loras;
+    const char **adapters; /* owned; names borrowed from loras */
+    char name[128];        /* of the model in requests */
     EngineOpts eo;
     Engine *en;     /* owned */
     Server *server; /* owned */
@@ -212,6 +224,11 @@ static void print_loaded(const Serving *s, const char *path, double seconds, siz
             cli_commas(a, model_n_params(&s->m.m->cfg)), clock_format_span(span, seconds));
     fprintf(stderr, "%d sequences of %d tokens, %s besides the weights\n", s->eo.max_seqs,
             engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes));
+    for (int i = 0; i < s->loras.n; i++) {
+        const CliLora *l = &s->loras.v[i];
+        fprintf(stderr, "adapter \"%s\" at %g: %s, rank %d, %s parameters\n", l->name, l->scale,
+                l->path, l->info.rank, cli_commas(a, l->info.n_params));
+    }
 }
 
 static void print_ready(const Serving *s) {
@@ -256,6 +273,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .kv_f32 = strcmp(c->kv, "f32") == 0,
                          .tok = s->m.tok};
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
+    TRY(cli_loras_plan(&s->eo, &s->loras, &s->m.m->cfg, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
     double most =
         c->utilization * (double)mem_limit_bytes() - (double)gguf_file_bytes(s->m.m->file);
@@ -273,14 +291,30 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
         s->eo.max_seqs, s->eo.max_ctx, cli_bytes(a, (double)*bytes), cli_bytes(b, most));
 }
 
+/* What requests call the model and its adapters. */
+static Status list_names(Serving *s, const char *path, Err *e) {
+    cli_lora_stem(s->name, sizeof s->name, path);
+    s->adapters = mem_new_n(const char *, (size_t)s->loras.n + 1);
+    if (!s->adapters) return err_set(e, ERR_NOMEM, "names of adapters");
+    for (int i = 0; i < s->loras.n; i++) {
+        s->adapters[i] = s->loras.v[i].name;
+        if (strcmp(s->adapters[i], s->name) == 0)
+            return err_set(e, ERR_ARG, "--lora: \"%s\" is the model's own name", s->name);
+    }
+    return OK;
+}
+
 static Status load(Serving *s, const char *path, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
                     .batch_invariant = s->c->batch_invariant};
+    TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
+    TRY(list_names(s, path, e));
     TRY(cli_model_open(&s->m, path, o, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
+    TRY(cli_loras_load(s->en, &s->loras, e));
     print_loaded(s, path, clock_now_s() - t0, bytes);
     return OK;
 }
@@ -291,6 +325,9 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .limits = {.max_connections = (int)s->c->max_connections},
                        .engine = server_engine_of(s->en),
                        .tok = s->m.tok,
+                       .model = s->name,
+                       .adapters = s->adapters,
+                       .n_adapters = s->loras.n,
                        .device = "cpu",
                        .timeout_s = s->c->timeout,
                        .on_access = level >= LOG_INFO ? print_access : NULL};
@@ -313,6 +350,8 @@ static int serve(const ServeCmd *c, const char *path) {
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
     cli_model_close(&s.m);
+    cli_loras_deinit(&s.loras);
+    mem_free(s.adapters);
     return st == OK ? CLI_OK : cli_fail(&e);
 }
 

@@ -7,8 +7,9 @@
  *   GET  /health       status, model_loaded, device, memory and processor use; never waits for inference
  *   GET  /health/live  200 while the process answers
  *   GET  /health/ready 200 while requests are taken, 503 once stopping
- *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed"}
+ *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "model"}
  *                      -> {"completion", "tokens", "latency_ms"}
+ * "model" is an adapter's name or the model's, which is also the default; without adapters it is ignored.
  * Every error is {"error": text, "detail": the same text, "type": class}. Unknown fields are ignored. */
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
@@ -33,8 +34,12 @@ typedef struct ServerConfig {
     HttpLimits limits; /* as in http.h, but bodies are limited to 1 MB by default */
     ServerEngine engine;
     const Tokenizer *tok; /* borrowed, outlives the server */
-    const char *device;   /* shown by /health: "cpu" */
-    double timeout_s;     /* of a request, waiting included, then 504; 0: none */
+    const char *model;    /* the name of the model in requests */
+    const char *const
+        *adapters; /* [n_adapters] names of its adapters in requests; borrowed, as is model */
+    int n_adapters;
+    const char *device; /* shown by /health: "cpu" */
+    double timeout_s;   /* of a request, waiting included, then 504; 0: none */
     /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
     void (*on_access)(void *ctx, const char *line);
     void *access_ctx;
