@@ -42,7 +42,7 @@ def adapter(tensors, rank, alone, seed, size):
     """{base name: (a, b)}: b @ a has the base's shape; embeddings are stored the other way round (see write)."""
     rng, pairs = np.random.default_rng(seed), {}
     for name, w in tensors.items():
-        if w.ndim != 2 or any(part in name for part in alone):
+        if w.ndim != 2 or name.split(".")[-2] in alone:
             continue
         rows, cols = w.shape
         a = rng.standard_normal((rank, cols)).astype(np.float32)
@@ -70,7 +70,7 @@ def ours(model, text, n, tmp, *more):
 
 def greedy(model, path, scale, prompts):
     compared = 0
-    for row in archs.peer("greedy", model, "--prompts", prompts, "--n", "32", "--lora", path, "--lora-scale", str(scale)):
+    for row in archs.peer("greedy", model, "--prompts", prompts, "--n", "32", "--lora", path, f"--lora-scale={scale}"):
         got = json.loads(archs.ours("run", model, "-p", row["prompt"], "-n", "32", "--temp", "0", "--json", "--ignore-end",
                                     "--kv", "f32", "--threads", "1", "--lora", f"{path}:{scale}"))
         for a, b, margin in zip(got["ids"], row["ids"], row["margins"]):
@@ -99,7 +99,7 @@ def check(name, tmp):
     with open(prompts, "w", encoding="utf-8") as f:
         f.write("\n".join(map(json.dumps, archs.PROMPTS[:3])) + "\n")
     with_peer = "INGOT_PEERS" in os.environ
-    want = archs.peer("logprobs", model, "--file", text, "--lora", path, "--lora-scale", str(scale))[0] if with_peer else None
+    want = archs.peer("logprobs", model, "--file", text, "--lora", path, f"--lora-scale={scale}")[0] if with_peer else None
     n = len(want["ids"]) if want else int(os.environ.get("INGOT_LORA_TOKENS", "256"))
     got = ours(model, text, n, tmp, "--lora", f"{path}:{scale}")
     to_merged = abs(got - ours(merged, text, n, tmp)).max()
