@@ -8,7 +8,7 @@
 #include "text/json.h"
 
 typedef struct BenchCmd {
-    bool kernels, products, train, batch_invariant, json;
+    bool kernels, products, train, batch_invariant, no_pack, json;
     const char *cpu, *dtype, *arch; /* NULL: not given */
     int64_t pp, tg, streams, threads, reps;
     int64_t n_layer, n_head, n_embd, vocab, ctx, batch;

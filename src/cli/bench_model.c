@@ -74,6 +74,7 @@ static Status set_up(Rig *r, Err *e) {
     DeviceOpts o = {.cpu = r->c->cpu,
                     .n_threads = cli_threads(r->c->threads),
                     .batch_invariant = r->c->batch_invariant,
+                    .no_pack = r->c->no_pack,
                     .bf16 = r->c->dtype && !strcmp(r->c->dtype, "bf16")};
     TRY(device_cpu_new(&r->dev, &o, e));
     TRY(model_load(&r->m, r->dev, r->path, e));

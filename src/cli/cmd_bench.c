@@ -32,6 +32,8 @@ static const OptSpec opts[] = {
     {"threads", 't', OPT_INT, AT(threads), "0", 0, 4096, NULL, "N", "0: all processors"},
     {"batch_invariant", 0, OPT_BOOL, AT(batch_invariant), NULL, 0, 0, NULL, NULL,
      "one class of product for few and many rows (what that costs: run without it, too)"},
+    {"no_pack", 0, OPT_BOOL, AT(no_pack), NULL, 0, 0, NULL, NULL,
+     "use quantized weights where they lie in the file"},
     {"json", 0, OPT_BOOL, AT(json), NULL, 0, 0, NULL, NULL,
      "print each measurement as a JSON object on a line"},
 };

@@ -25,7 +25,7 @@ enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096, POLL_MS = 50, WARM_MS = 200 }
 typedef struct RunCmd {
     const char *prompt, *file, *kv;
     int64_t n, top_k, seed, ctx, threads, chunk;
-    bool batch_invariant;
+    bool batch_invariant, no_pack;
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end;
     RunGrammar grammar;
@@ -139,6 +139,10 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "no_pack",
+     .type = OPT_BOOL,
+     .offset = AT(no_pack),
+     .help = "use quantized weights where they lie in the file: less memory, slower"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -423,7 +427,8 @@ static Status plan(EngineOpts *o, CliLoras *l, const RunCmd *c, const CliModel *
 static Status open_session(RunSession *r, const char *path, Err *e) {
     EngineOpts o;
     DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
-                    .batch_invariant = r->c->batch_invariant};
+                    .batch_invariant = r->c->batch_invariant,
+                    .no_pack = r->c->no_pack};
     TRY(cli_model_open(&r->m, path, d, e));
     TRY(cli_loras_parse(&r->loras, &r->c->lora, e));
     TRY(plan(&o, &r->loras, r->c, &r->m, e));

@@ -18,7 +18,7 @@ typedef struct ServeCmd {
     const char *host, *kv, *kv_memory, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
-    bool batch_invariant;
+    bool batch_invariant, no_pack;
     double utilization, timeout, grace;
     OptList lora;
 } ServeCmd;
@@ -120,6 +120,10 @@ static const OptSpec opts[] = {
      .metavar = "[NAME=]FILE[:SCALE]",
      .help = CLI_LORA_HELP ", for requests "
                            "whose \"model\" is NAME; may be given several times"},
+    {.key = "no_pack",
+     .type = OPT_BOOL,
+     .offset = AT(no_pack),
+     .help = "use quantized weights where they lie in the file: less memory, slower"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -218,16 +222,21 @@ static void print_access(void *ctx, const char *line) {
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
-    char line[96], a[32], b[32], span[24];
+    char line[96], a[32], b[32], w[32], span[24];
     fprintf(stderr, "%s\n", device_describe(s->m.dev, line));
     fprintf(stderr, "loaded %s (%s, %s parameters) in %s\n", path, s->m.m->cfg.arch->name,
             cli_commas(a, model_n_params(&s->m.m->cfg)), clock_format_span(span, seconds));
-    fprintf(stderr, "%d sequences of %d tokens, %s besides the weights\n", s->eo.max_seqs,
-            engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes));
+    fprintf(stderr, "%d sequences of %d tokens, %s besides the weights' %s\n", s->eo.max_seqs,
+            engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes),
+            cli_bytes(w, (double)model_weight_bytes(s->m.m)));
+}
+
+static void print_adapters(const Serving *s) {
+    char n[32];
     for (int i = 0; i < s->loras.n; i++) {
         const CliLora *l = &s->loras.v[i];
         fprintf(stderr, "adapter \"%s\" at %g: %s, rank %d, %s parameters\n", l->name, l->scale,
-                l->path, l->info.rank, cli_commas(a, l->info.n_params));
+                l->path, l->info.rank, cli_commas(n, l->info.n_params));
     }
 }
 
@@ -275,8 +284,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(cli_loras_plan(&s->eo, &s->loras, &s->m.m->cfg, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
-    double most =
-        c->utilization * (double)mem_limit_bytes() - (double)gguf_file_bytes(s->m.m->file);
+    double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(s->m.m);
     if ((double)*bytes <= most) return OK;
     size_t fitted = *bytes;
     if (!c->kv_memory) TRY(fit_cache(s, &fitted, most, e));
@@ -293,6 +301,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
 
 /* What requests call the model and its adapters. */
 static Status list_names(Serving *s, const char *path, Err *e) {
+    TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
     cli_lora_stem(s->name, sizeof s->name, path);
     s->adapters = mem_new_n(const char *, (size_t)s->loras.n + 1);
     if (!s->adapters) return err_set(e, ERR_NOMEM, "names of adapters");
@@ -308,14 +317,14 @@ static Status load(Serving *s, const char *path, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
-                    .batch_invariant = s->c->batch_invariant};
-    TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
-    TRY(list_names(s, path, e));
+                    .batch_invariant = s->c->batch_invariant,
+                    .no_pack = s->c->no_pack};
     TRY(cli_model_open(&s->m, path, o, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
     TRY(cli_loras_load(s->en, &s->loras, e));
     print_loaded(s, path, clock_now_s() - t0, bytes);
+    print_adapters(s);
     return OK;
 }
 
@@ -345,7 +354,8 @@ static int serve(const ServeCmd *c, const char *path) {
     Serving s = {.c = c};
     LogLevel level = level_of(c->log_level);
     log_set_level(level);
-    Status st = load(&s, path, &e);
+    Status st = list_names(&s, path, &e);
+    if (st == OK) st = load(&s, path, &e);
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);

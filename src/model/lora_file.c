@@ -22,6 +22,7 @@ bool lora_is_adapter(const Gguf *g) {
 
 static Status check_word(const Gguf *g, const char *key, const char *want, Err *e) {
     Slice s = {0};
+    if (!gguf_find(g, key)) return err_set(e, ERR_FORMAT, "not a LoRA adapter: %s is missing", key);
     TRY(gguf_get_str(&s, g, key, e));
     if (slice_eq_str(s, want)) return OK;
     return err_set(e, ERR_UNSUPPORTED, "%s is \"%.*s\", want \"%s\"", key, (int)MIN(s.n, 64), s.p,

@@ -430,3 +430,74 @@ TEST(plans_say_what_loading_takes) {
     model_free(m);
     device_free(d);
 }
+
+/* ---- damaged files ---- */
+
+static uint64_t next(uint64_t *s) {
+    uint64_t z = *s += UINT64_C(0x9e3779b97f4a7c15);
+    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+    return z ^ z >> 31;
+}
+
+/* Bytes of the head or of the values set to edge values, words added to, the end cut. */
+static size_t damage(uint8_t *p, size_t n, size_t n_head, uint64_t i) {
+    static const uint8_t edges[] = {0, 1, 2, 7, 8, 0x1f, 0x20, 0x7f, 0x80, 0xff};
+    uint64_t s = i;
+    for (uint64_t k = 1 + next(&s) % 3; k > 0; k--) {
+        size_t at = (size_t)(next(&s) % (next(&s) % 4 ? n_head : n));
+        if (next(&s) % 2) p[at] = edges[next(&s) % sizeof edges];
+        else p[at] = (uint8_t)(p[at] + 1 + next(&s) % 3);
+    }
+    return next(&s) % 8 == 0 ? (size_t)(next(&s) % n) : n;
+}
+
+static void load_damaged(Model *m, const uint8_t *p, size_t n, int *n_loaded, uint64_t i) {
+    const char *path = edit_path("d.gguf");
+    Lora *l = NULL;
+    Err e = {0};
+    FILE *f = fopen(path, "wb");
+    TRUE_(f && fwrite(p, 1, n, f) == n && fclose(f) == 0);
+    size_t live = mem_live_bytes();
+    if (lora_load(&l, m, path, &e) == OK) {
+        static const int seq = 1;
+        LoraUse use = {l, 1};
+        OK_(lora_reserve(m, T, LORA_MAX_RANK, TERR));
+        OK_(forward(m, &seq, &use, 1, false, got, TERR));
+        lora_free(l);
+        *n_loaded += 1;
+        return;
+    }
+    if (!e.msg[0] || strchr(e.msg, '\n') || !strstr(e.msg, path))
+        FAIL("file %llu refused with \"%s\"", (unsigned long long)i, e.msg);
+    EQ(mem_live_bytes(), live);
+}
+
+TEST(damaged_adapters) {
+    Device *d = device(false);
+    ModelConfig c = config(model_arch_find(slice_of("llama")), false);
+    Model *m = random_model(d, &c, 3);
+    const char *path = edit_path("a.gguf"), *text = getenv("INGOT_MUTATIONS");
+    uint64_t n = 300;
+    StrBuf good = {0};
+    Gguf *g = NULL;
+    int n_loaded = 0;
+    if (text && !str_to_u64(&n, text)) FAIL("INGOT_MUTATIONS \"%s\" is not a number", text);
+    lora_build_file(path, m, &(LoraSpec){.seed = 1, .rank = 2, .alpha = 2});
+    OK_(io_read_file(&good, path, 1 << 20, TERR));
+    OK_(gguf_open(&g, path, TERR));
+    const void *first = gguf_tensor_at(g, 0)->data;
+    size_t n_head = (size_t)((const char *)first - (const char *)gguf_map(g).p);
+    gguf_close(g);
+    uint8_t *p = malloc(good.n);
+    TRUE_(p != NULL);
+    for (uint64_t i = 0; i < n; i++) {
+        memcpy(p, good.p, good.n);
+        load_damaged(m, p, damage(p, good.n, n_head, i), &n_loaded, i);
+    }
+    TRUE_(n < 100 || (n_loaded > (int)(n / 50) && n_loaded < (int)(n * 3 / 4)));
+    free(p);
+    sb_deinit(&good);
+    model_free(m);
+    device_free(d);
+}
