@@ -21,6 +21,8 @@ typedef struct ServeCmd {
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
     OptList lora;
+    const char *speculate;
+    int64_t speculate_tokens;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -110,6 +112,7 @@ static const OptSpec opts[] = {
      .max = 1e6,
      .metavar = "SECONDS",
      .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "batch_invariant",
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
@@ -157,9 +160,9 @@ static const CliSpec spec = {
         "\n"
         "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
         "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n, \"model\": name} -> {\"completion\", "
-        "\"tokens\", "
-        "\"latency_ms\"}\n"
+        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples,\n"
+        "                      \"model\": name}\n"
+        "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
         "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
         "  GET  /             all routes\n"
         "\n"
@@ -182,6 +185,7 @@ typedef struct Serving {
     EngineOpts eo;
     Engine *en;     /* owned */
     Server *server; /* owned */
+    CliSpeculate spec;
 } Serving;
 
 /* ---- signals ---- */
@@ -258,7 +262,7 @@ static void print_ready(const Serving *s) {
 
 /* As large a KV cache as fits into `most` bytes beside the rest of the engine. */
 static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
-    size_t block = model_kv_bytes(&s->m.m->cfg, s->eo.kv_f32 ? DT_F32 : DT_F16, 1), rest = 0;
+    size_t block = engine_block_bytes(&s->m.m->cfg, &s->eo), rest = 0;
     s->eo.n_blocks = 1;
     TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
     double left = (most - (double)rest) / (double)block;
@@ -281,10 +285,13 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .itl_target_ms = (int)c->itl_target,
                          .kv_f32 = strcmp(c->kv, "f32") == 0,
                          .tok = s->m.tok};
+    s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(cli_loras_plan(&s->eo, &s->loras, &s->m.m->cfg, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
     double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(s->m.m);
+    if (s->spec.draft.m) most -= (double)model_weight_bytes(s->spec.draft.m);
     if ((double)*bytes <= most) return OK;
     size_t fitted = *bytes;
     if (!c->kv_memory) TRY(fit_cache(s, &fitted, most, e));
@@ -332,7 +339,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
                        .limits = {.max_connections = (int)s->c->max_connections},
-                       .engine = server_engine_of(s->en),
+                       .engine = engine_door(s->en),
                        .tok = s->m.tok,
                        .model = s->name,
                        .adapters = s->adapters,
@@ -359,6 +366,7 @@ static int serve(const ServeCmd *c, const char *path) {
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     cli_loras_deinit(&s.loras);
     mem_free(s.adapters);
