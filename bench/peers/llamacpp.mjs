@@ -17,7 +17,8 @@
 //               ids; --split: the file holds several texts with this line between them
 //
 // Everywhere: --threads N (default 2), --flash auto|on|off, --kv f16|f32|q8_0 (default f16; f32 has
-// an effect only with --flash off), --special (text that looks like a special token becomes one).
+// an effect only with --flash off), --special (text that looks like a special token becomes one),
+// --lora ADAPTER.gguf, --lora-scale S (default 1).
 // BOS is added only where the model asks for it; tokenize shows the bare text.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -28,6 +29,7 @@ import { parseArgs } from "node:util";
 const OPTIONS = {
     pp: "256", tg: "32", streams: "1", reps: "5", prompts: "", n: "32", file: "", ids: "",
     ctx: "512", chunks: "0", split: "", threads: "2", kv: "f16", flash: "auto", special: false,
+    lora: "", "lora-scale": "1",
 };
 const VERBS = { speed, greedy, logprobs, perplexity, tokenize };
 
@@ -80,7 +82,9 @@ function encode(text) {
 
 async function newContext(tokens, sequences = 1) {
     const type = opt.kv.toUpperCase();
+    const adapters = [{ filePath: opt.lora, scale: Number(opt["lora-scale"]) }];
     return model.createContext({
+        lora: opt.lora ? { adapters } : undefined,
         contextSize: tokens, sequences, threads, batchSize: 512,
         flashAttention: { auto: "auto", on: true, off: false }[opt.flash],
         experimentalKvCacheKeyType: type, experimentalKvCacheValueType: type,

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ingot info: what a GGUF file holds and what running it would take, without loading it. */
+ * ingot info: what a GGUF file holds and what running it would take, without loading it. An adapter takes a model to
+ * run: of one, what it says about itself is shown in place of the plan. */
 #include <stdio.h>
 
 #include "cli/cli.h"
 #include "engine/engine.h"
-#include "model/model.h"
+#include "model/lora.h"
 #include "text/json.h"
 
 enum { MAX_SHOWN = 120, DEFAULT_CTX = 4096 };
@@ -60,6 +61,10 @@ typedef struct Info {
     const Gguf *g;
     const char *path;
     uint64_t n_params, n_weight_bytes;
+    bool is_adapter;
+    double alpha;
+    uint64_t rank; /* the largest; as the file has it, whatever model it is for */
+    uint64_t n_pairs;
     Err model_err; /* why there is no plan */
     bool has_plan;
     ModelConfig cfg;
@@ -79,12 +84,32 @@ static Status plan(Info *f, const InfoCmd *c, Err *e) {
     return OK;
 }
 
+/* Anything that may be a rank: the columns of a B. */
+static void look_at_adapter(Info *f) {
+    static const char tail[] = ".lora_b";
+    f->is_adapter = lora_is_adapter(f->g);
+    for (size_t i = 0; f->is_adapter && i < gguf_n_tensors(f->g); i++) {
+        const GgufTensor *t = gguf_tensor_at(f->g, i);
+        if (t->name.n < sizeof tail || memcmp(t->name.p + t->name.n - 7, tail, 7) != 0) continue;
+        f->n_pairs++;
+        f->rank = MAX(f->rank, t->ne[0]);
+    }
+    Status st = gguf_opt_float(&f->alpha, f->g, "adapter.lora.alpha", -1e30, 1e30, NULL);
+    if (st != OK) f->alpha = 0;
+}
+
+static Slice text_of(const Gguf *g, const char *key) {
+    const GgufKv *kv = gguf_find(g, key);
+    return kv && kv->type == GGUF_STR ? kv->v.s : slice_of("?");
+}
+
 static void collect(Info *f, const InfoCmd *c) {
+    look_at_adapter(f);
     for (size_t i = 0; i < gguf_n_tensors(f->g); i++) {
         f->n_params += gguf_tensor_at(f->g, i)->n_elem;
         f->n_weight_bytes += gguf_tensor_at(f->g, i)->n_bytes;
     }
-    f->has_plan = plan(f, c, &f->model_err) == OK;
+    f->has_plan = !f->is_adapter && plan(f, c, &f->model_err) == OK;
 }
 
 /* ---- text ---- */
@@ -138,6 +163,14 @@ static void put_plan(StrBuf *b, const Info *f) {
               cli_bytes(all, (double)sum));
 }
 
+static void put_adapter(StrBuf *b, const Info *f) {
+    bool is_lora = slice_eq_str(text_of(f->g, "adapter.type"), "lora");
+    sb_puts(b, is_lora ? "LoRA adapter for " : "adapter for ");
+    sb_put_quoted(b, text_of(f->g, "general.architecture"), MAX_SHOWN);
+    sb_printf(b, ": rank %llu, alpha %g, %llu matrices\n", (unsigned long long)f->rank, f->alpha,
+              (unsigned long long)f->n_pairs);
+}
+
 static void put_text(StrBuf *b, const Info *f, const InfoCmd *c) {
     char n[32], size[32];
     put_metadata(b, f->g);
@@ -148,7 +181,8 @@ static void put_text(StrBuf *b, const Info *f, const InfoCmd *c) {
     if (gguf_n_files(f->g) > 1) sb_printf(b, "in %zu files\n", gguf_n_files(f->g));
     sb_printf(b, "parameters: %s, %.2f bits each\n", cli_commas(n, f->n_params),
               f->n_params ? 8.0 * (double)f->n_weight_bytes / (double)f->n_params : 0);
-    put_plan(b, f);
+    if (f->is_adapter) put_adapter(b, f);
+    else put_plan(b, f);
 }
 
 /* ---- JSON ---- */
@@ -218,6 +252,17 @@ static void json_plan(JsonW *w, const Info *f) {
     jw_end_obj(w);
 }
 
+static void json_adapter(JsonW *w, const Info *f) {
+    if (!f->is_adapter) return;
+    jw_obj(w, "adapter");
+    jw_str(w, "type", text_of(f->g, "adapter.type"));
+    jw_str(w, "architecture", text_of(f->g, "general.architecture"));
+    jw_int(w, "rank", (int64_t)f->rank);
+    jw_num(w, "alpha", f->alpha);
+    jw_int(w, "matrices", (int64_t)f->n_pairs);
+    jw_end_obj(w);
+}
+
 static void put_json(StrBuf *b, const Info *f, const InfoCmd *c) {
     JsonW w;
     jw_init(&w, b);
@@ -230,6 +275,7 @@ static void put_json(StrBuf *b, const Info *f, const InfoCmd *c) {
     jw_int(&w, "parameters", (int64_t)f->n_params);
     jw_int(&w, "bytes", (int64_t)f->n_weight_bytes);
     json_plan(&w, f);
+    json_adapter(&w, f);
     json_metadata(&w, f->g);
     if (c->tensors) json_tensors(&w, f->g);
     jw_end_obj(&w);

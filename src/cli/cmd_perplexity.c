@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/io.h"
 #include "cli/cli.h"
+#include "cli/lora.h"
 #include "cli/model.h"
 #include "eval/perplexity.h"
 #include "text/json.h"
@@ -17,6 +18,7 @@ typedef struct PplCmd {
     const char *file, *kv, *logprobs;
     int64_t ctx, chunks, threads;
     bool all, json, quiet;
+    OptList lora;
 } PplCmd;
 
 #define AT(field) offsetof(PplCmd, field)
@@ -57,6 +59,11 @@ static const OptSpec opts[] = {
      .def = "f16",
      .choices = "f16|f32",
      .help = "type of the KV cache"},
+    {.key = "lora",
+     .type = OPT_LIST,
+     .offset = AT(lora),
+     .metavar = "FILE[:SCALE]",
+     .help = CLI_LORA_HELP ", of each model"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -113,11 +120,12 @@ static void on_token(void *ctx, int32_t id, double logprob) {
 
 /* With --logprobs the file appears whole or not at all. */
 static Status score_text(Scoring *s, const PplCmd *c, const CliModel *m, const TokBuf *ids,
-                         Err *e) {
+                         LoraUse lora, Err *e) {
     EvalPplOpts o = {.ctx = (int)c->ctx,
                      .max_chunks = (int)c->chunks,
                      .all = c->all,
                      .kv_f32 = !strcmp(c->kv, "f32"),
+                     .lora = lora,
                      .n_threads = cli_threads(c->threads),
                      .has_bos = tok_bos(m->tok) >= 0,
                      .bos = tok_bos(m->tok),
@@ -136,17 +144,30 @@ static Status score_text(Scoring *s, const PplCmd *c, const CliModel *m, const T
     return st;
 }
 
+static Status load_adapter(LoraUse *use, Lora **own, const PplCmd *c, const Model *m, Err *e) {
+    CliLoras l = {0};
+    Status st = cli_loras_parse(&l, &c->lora, e);
+    if (st == OK && l.n > 0) st = lora_load(own, m, l.v[0].path, e);
+    if (st == OK && l.n > 0) *use = (LoraUse){*own, (float)l.v[0].scale};
+    cli_loras_deinit(&l);
+    return st;
+}
+
 static Status score(Scoring *s, const PplCmd *c, const char *path, Slice text, Err *e) {
     CliModel m;
     TokBuf ids = {0};
+    Lora *lora = NULL;
+    LoraUse use = {0};
     double t0 = clock_now_s();
     Status st = cli_model_open(&m, path, (DeviceOpts){.n_threads = cli_threads(c->threads)}, e);
+    if (st == OK) st = load_adapter(&use, &lora, c, m.m, e);
     if (st == OK) st = cli_model_encode(&ids, &m, text, false, e);
     cli_bar_init(&s->bar, "perplexity", "windows", 1, c->quiet || c->json);
-    if (st == OK) st = score_text(s, c, &m, &ids, e);
+    if (st == OK) st = score_text(s, c, &m, &ids, use, e);
     cli_bar_finish(&s->bar);
     s->seconds = clock_now_s() - t0;
     tokbuf_deinit(&ids);
+    lora_free(lora);
     cli_model_close(&m);
     return st;
 }
@@ -208,6 +229,7 @@ int cmd_perplexity(int argc, char **argv) {
     CliArgs a;
     int rc = cli_parse(&a, &spec, &c, argc, argv);
     if (rc < 0 && !c.file) rc = cli_usage(&spec, "no text: -f text.txt");
+    if (rc < 0 && c.lora.n > 1) rc = cli_usage(&spec, "--lora: one adapter at a time");
     if (rc < 0 && c.logprobs && a.pos.n > 1) rc = cli_usage(&spec, "--logprobs takes one model");
     if (rc < 0) rc = perplexity(&c, &a.pos);
     cli_args_deinit(&a);

@@ -12,6 +12,7 @@
 #include "base/io.h"
 #include "base/rng.h"
 #include "cli/cli.h"
+#include "cli/lora.h"
 #include "cli/model.h"
 #include "cli/run.h"
 #include "engine/answer.h"
@@ -33,6 +34,7 @@ typedef struct RunCmd {
     double temp, top_p;
     bool ids, json, verbose, special, ignore_end, include_stop;
     RunGrammar grammar;
+    OptList lora;
     const char *speculate;
     int64_t speculate_tokens;
 } RunCmd;
@@ -146,6 +148,11 @@ static const OptSpec opts[] = {
      .offset = AT(grammar.regex),
      .metavar = "PATTERN",
      .help = "the answer matches this regular expression as a whole"},
+    {.key = "lora",
+     .type = OPT_LIST,
+     .offset = AT(lora),
+     .metavar = "[NAME=]FILE[:SCALE]",
+     .help = CLI_LORA_HELP},
     CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
@@ -218,6 +225,7 @@ bool cli_run_interrupted(void) {
 struct RunSession {
     const RunCmd *c;
     CliModel m;
+    CliLoras loras;
     Engine *en;
     bool has_seed;
     uint64_t seed; /* of the present generation */
@@ -387,7 +395,8 @@ static Status start(RunSession *r, Grammar **grammars, const TokBuf *ids, Err *e
         .n_prompt = (int)MIN(ids->n, INT32_MAX),
         .max_new = (int)MIN(c->n, engine_max_ctx(r->en)),
         .sample = {.temp = c->temp, .top_k = c->top_k, .top_p = c->top_p, .seed = r->seed},
-        .ignore_end = c->ignore_end};
+        .ignore_end = c->ignore_end,
+        .adapter = r->loras.n > 0 ? r->loras.v[0].name : NULL};
     AnswerOpts o = {.n = (int)c->samples,
                     .stop = r->stop,
                     .n_stop = c->stop.n,
@@ -447,6 +456,7 @@ static Status plan(EngineOpts *o, RunSession *r, Err *e) {
                       .prefill_chunk = (int)c->chunk,
                       .kv_f32 = !strcmp(c->kv, "f32"),
                       .tok = m->tok};
+    TRY(cli_loras_plan(o, &r->loras, &m->m->cfg, e));
     r->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
     TRY(cli_speculate(o, &r->spec, m, e));
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
@@ -467,13 +477,15 @@ static Status open_session(RunSession *r, const char *path, Err *e) {
                     .batch_invariant = r->c->batch_invariant,
                     .no_pack = r->c->no_pack};
     TRY(cli_model_open(&r->m, path, d, e));
+    TRY(cli_loras_parse(&r->loras, &r->c->lora, e));
     TRY(plan(&o, r, e));
     const RunGrammar *g = &r->c->grammar;
     if (g->schema || g->gbnf || g->regex) {
         TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
         o.vocab = r->vocab;
     }
-    return engine_new(&r->en, r->m.m, &o, e);
+    TRY(engine_new(&r->en, r->m.m, &o, e));
+    return cli_loras_load(r->en, &r->loras, e);
 }
 
 static Status read_prompt(StrBuf *text, const RunCmd *c, Err *e) {
@@ -497,6 +509,7 @@ static int run_session(RunSession *r, const char *path) {
     grammar_vocab_free(r->vocab);
     cli_model_close(&r->spec.draft);
     cli_model_close(&r->m);
+    cli_loras_deinit(&r->loras);
     sb_deinit(&text);
     return rc;
 }
@@ -518,6 +531,7 @@ int cmd_run(int argc, char **argv) {
     CliArgs a;
     int rc = cli_parse(&a, &spec, &c, argc, argv);
     if (rc < 0 && c.prompt && c.file) rc = cli_usage(&spec, "-p and -f are two prompts: give one");
+    if (rc < 0 && c.lora.n > 1) rc = cli_usage(&spec, "--lora: one adapter at a time");
     if (rc < 0 && c.ids && c.json) rc = cli_usage(&spec, "--ids and --json: give one");
     if (rc < 0) rc = run(&c, a.pos.v[0], opt_given(a.set, "seed"));
     cli_args_deinit(&a);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/lora.h"
 #include "cli/model.h"
 #include "engine/engine.h"
 #include "server/server.h"
@@ -19,6 +20,7 @@ typedef struct ServeCmd {
     int64_t itl_target;
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
+    OptList lora;
     const char *speculate;
     int64_t speculate_tokens;
 } ServeCmd;
@@ -115,6 +117,12 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "lora",
+     .type = OPT_LIST,
+     .offset = AT(lora),
+     .metavar = "[NAME=]FILE[:SCALE]",
+     .help = CLI_LORA_HELP ", for requests "
+                           "whose \"model\" is NAME; may be given several times"},
     {.key = "no_pack",
      .type = OPT_BOOL,
      .offset = AT(no_pack),
@@ -152,7 +160,8 @@ static const CliSpec spec = {
         "\n"
         "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
         "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples}\n"
+        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples,\n"
+        "                      \"model\": name}\n"
         "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
         "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
         "  GET  /             all routes\n"
@@ -170,6 +179,9 @@ static const CliSpec spec = {
 typedef struct Serving {
     const ServeCmd *c;
     CliModel m;
+    CliLoras loras;
+    const char **adapters; /* owned; names borrowed from loras */
+    char name[128];        /* of the model in requests */
     EngineOpts eo;
     Engine *en;     /* owned */
     Server *server; /* owned */
@@ -223,6 +235,15 @@ static void print_loaded(const Serving *s, const char *path, double seconds, siz
             cli_bytes(w, (double)model_weight_bytes(s->m.m)));
 }
 
+static void print_adapters(const Serving *s) {
+    char n[32];
+    for (int i = 0; i < s->loras.n; i++) {
+        const CliLora *l = &s->loras.v[i];
+        fprintf(stderr, "adapter \"%s\" at %g: %s, rank %d, %s parameters\n", l->name, l->scale,
+                l->path, l->info.rank, cli_commas(n, l->info.n_params));
+    }
+}
+
 static void print_ready(const Serving *s) {
     const char *host = s->c->host;
     int port = server_port(s->server);
@@ -267,6 +288,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
     TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
+    TRY(cli_loras_plan(&s->eo, &s->loras, &s->m.m->cfg, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
     double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(s->m.m);
     if (s->spec.draft.m) most -= (double)model_weight_bytes(s->spec.draft.m);
@@ -284,6 +306,20 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
         s->eo.max_seqs, s->eo.max_ctx, cli_bytes(a, (double)*bytes), cli_bytes(b, most));
 }
 
+/* What requests call the model and its adapters. */
+static Status list_names(Serving *s, const char *path, Err *e) {
+    TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
+    cli_lora_stem(s->name, sizeof s->name, path);
+    s->adapters = mem_new_n(const char *, (size_t)s->loras.n + 1);
+    if (!s->adapters) return err_set(e, ERR_NOMEM, "names of adapters");
+    for (int i = 0; i < s->loras.n; i++) {
+        s->adapters[i] = s->loras.v[i].name;
+        if (strcmp(s->adapters[i], s->name) == 0)
+            return err_set(e, ERR_ARG, "--lora: \"%s\" is the model's own name", s->name);
+    }
+    return OK;
+}
+
 static Status load(Serving *s, const char *path, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
@@ -293,7 +329,9 @@ static Status load(Serving *s, const char *path, Err *e) {
     TRY(cli_model_open(&s->m, path, o, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
+    TRY(cli_loras_load(s->en, &s->loras, e));
     print_loaded(s, path, clock_now_s() - t0, bytes);
+    print_adapters(s);
     return OK;
 }
 
@@ -303,6 +341,9 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .limits = {.max_connections = (int)s->c->max_connections},
                        .engine = engine_door(s->en),
                        .tok = s->m.tok,
+                       .model = s->name,
+                       .adapters = s->adapters,
+                       .n_adapters = s->loras.n,
                        .device = "cpu",
                        .timeout_s = s->c->timeout,
                        .on_access = level >= LOG_INFO ? print_access : NULL};
@@ -320,12 +361,15 @@ static int serve(const ServeCmd *c, const char *path) {
     Serving s = {.c = c};
     LogLevel level = level_of(c->log_level);
     log_set_level(level);
-    Status st = load(&s, path, &e);
+    Status st = list_names(&s, path, &e);
+    if (st == OK) st = load(&s, path, &e);
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
     cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
+    cli_loras_deinit(&s.loras);
+    mem_free(s.adapters);
     return st == OK ? CLI_OK : cli_fail(&e);
 }
 

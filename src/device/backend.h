@@ -5,7 +5,8 @@
  *
  * Operations cannot fail one by one: sizes are the caller's duty, and a failure inside (scratch
  * memory, a lost GPU) is sticky: later operations do nothing and ops->sync returns it. One thread calls a
- * device at a time. Activations are f32, row-major, `ld` counts floats between rows.
+ * device at a time; only buf_new, buf_wrap, buf_free and upload, with a buffer that nobody else uses meanwhile,
+ * are for any thread at any time. Activations are f32, row-major, `ld` counts floats between rows.
  *
  * Shapes use the letters of tensor/dims.h. Gradients: weight gradients accumulate (+=), activation
  * gradients assign (=) unless `add` is set or the contract says +=. */
@@ -50,6 +51,8 @@ typedef struct Batch {
     const int32_t *const *blocks; /* [n_seq] KV block table of each sequence, 32 tokens a block */
     int n_out;
     const int32_t *out; /* [n_out] rows whose logits are wanted */
+    const struct LoraUse
+        *lora; /* [n_seq] adapter of each sequence (model/lora.h); NULL: none has one */
 } Batch;
 
 typedef enum NormKind { NORM_RMS, NORM_LAYER } NormKind;
@@ -211,7 +214,8 @@ typedef struct DeviceOps {
     void (*download)(Device *d, void *dst, BufAt src, size_t n_bytes);
     void (*copy)(Device *d, BufAt dst, BufAt src, size_t n);
     void (*fill)(Device *d, BufAt dst, float v, size_t n);
-    void (*add)(Device *d, BufAt y, BufAt x, size_t n); /* y += x */
+    void (*add)(Device *d, BufAt y, BufAt x, size_t n);   /* y += x */
+    void (*scale)(Device *d, BufAt y, float s, size_t n); /* y *= s */
     void (*dropout)(Device *d, BufAt x, size_t n, const DropSpec *s);
     double (*sum_sq)(Device *d, BufAt x, size_t n);
     void (*rows)(Device *d, const RowsArgs *a);

@@ -103,6 +103,7 @@ static const DeviceOps cpu_ops = {
     .copy = cpu_copy,
     .fill = cpu__fill,
     .add = cpu__add,
+    .scale = cpu__scale,
     .dropout = cpu__dropout,
     .sum_sq = cpu__sum_sq,
     .rows = cpu__rows,

@@ -52,6 +52,18 @@ void cpu__add(Device *d, BufAt y, BufAt x, size_t n) {
     cpu__for(f.d, n, CPU_ELEM_CHUNK, add_task, &f);
 }
 
+static void scale_task(void *ctx, int64_t tile, int worker) {
+    (void)worker;
+    Flat *f = ctx;
+    size_t n, at = flat_range(f, tile, &n);
+    f->d->kern.scale(f->y + at, f->v, n);
+}
+
+void cpu__scale(Device *d, BufAt y, float s, size_t n) {
+    Flat f = {.d = cpu_of(d), .y = cpu_ptr(y), .n = n, .v = s};
+    cpu__for(f.d, n, CPU_ELEM_CHUNK, scale_task, &f);
+}
+
 static void dropout_task(void *ctx, int64_t tile, int worker) {
     (void)worker;
     Flat *f = ctx;

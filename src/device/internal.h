@@ -89,6 +89,7 @@ size_t cpu__gemm_scratch(const GemmCore *c);
 int cpu__gemv_rows(const GemmCore *c);
 void cpu__fill(Device *d, BufAt dst, float v, size_t n);
 void cpu__add(Device *d, BufAt y, BufAt x, size_t n);
+void cpu__scale(Device *d, BufAt y, float s, size_t n);
 void cpu__dropout(Device *d, BufAt x, size_t n, const DropSpec *s);
 double cpu__sum_sq(Device *d, BufAt x, size_t n);
 void cpu__rows(Device *d, const RowsArgs *a);

@@ -16,7 +16,8 @@ enum {
     ENGINE_MAX_CHUNK = 65536,
     ENGINE_MAX_QUEUE = 1 << 20,
     ENGINE_MAX_ITL_MS = 3600000,
-    ENGINE_MAX_BLOCKS = 1 << 26
+    ENGINE_MAX_BLOCKS = 1 << 26,
+    ENGINE_MAX_LORAS = 4096
 };
 
 _Static_assert((int)METRICS_FINISH == (int)FINISH_ERROR + 1, "one counter a reason");
@@ -30,6 +31,15 @@ static Status check_range(const char *name, int v, int max, Err *e) {
 }
 
 static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
+
+static Status fill_adapters(EngineOpts *r, const ModelConfig *c, Err *e) {
+    if (r->max_loras == 0) return OK;
+    if (r->max_lora_rank == 0) r->max_lora_rank = 64;
+    TRY(check_range("max_loras", r->max_loras, ENGINE_MAX_LORAS, e));
+    TRY(check_range("max_lora_rank", r->max_lora_rank, LORA_MAX_RANK, e));
+    if (r->lora_bytes == 0) r->lora_bytes = (size_t)r->max_loras * lora_bytes(c, r->max_lora_rank);
+    return OK;
+}
 
 size_t engine_block_bytes(const ModelConfig *c, const EngineOpts *o) {
     size_t n = model_kv_bytes(c, kv_type(o), 1);
@@ -80,6 +90,7 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
         return err_set(e, ERR_ARG, "a KV cache of %zu bytes: one block takes %zu", r.kv_bytes,
                        block_bytes);
     TRY(check_range("n_blocks", r.n_blocks, ENGINE_MAX_BLOCKS, e));
+    TRY(fill_adapters(&r, c, e));
     if (r.max_ctx > (int64_t)r.n_blocks * KV_BLOCK_TOK) r.max_ctx = r.n_blocks * KV_BLOCK_TOK;
     *out = r;
     return OK;
@@ -95,7 +106,8 @@ Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o,
     *out = model_kv_bytes(c, kv_type(&r), r.n_blocks) +
            model_work_bytes(c, engine__max_rows(&r), engine__max_out(&r)) +
            kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
-           n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *);
+           n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *) +
+           engine__adapters_bytes(&r);
     if (r.draft) *out += spec__model_bytes(&r, kv_type(&r));
     return OK;
 }
@@ -161,6 +173,7 @@ static void free_parts(Engine *en) {
     mem_free(en->scratch);
     mem_free(en->mask);
     mem_free(en->end_ids);
+    engine__adapters_deinit(en);
     mem_free(en);
 }
 
@@ -258,6 +271,7 @@ static Status start(Engine **out, Model *m, const EngineBack *back, const Engine
     Status st = prepare(en, c, &full, e);
     if (st == OK && m) st = attach_model(en, m, e);
     if (st == OK && back) en->back = *back;
+    if (st == OK) st = engine__adapters_init(en, e);
     if (st == OK && (full.draft || draft)) st = spec__model_open(en, c, e);
     if (st == OK && draft) en->spec.back = *draft;
     if (st == OK) st = start_thread(en, e);

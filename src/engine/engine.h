@@ -17,7 +17,7 @@
 #include "engine/grammar/grammar.h"
 #include "engine/metrics.h"
 #include "engine/sample.h"
-#include "model/model.h"
+#include "model/lora.h"
 #include "token/token.h"
 
 typedef struct Engine Engine;
@@ -45,6 +45,9 @@ typedef struct EngineOpts {
     bool kv_f32;           /* KV cache in f32 instead of f16 */
     bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
     bool check;            /* walk the KV pool's invariants after every step (tests) */
+    int max_loras;         /* adapters loaded at one time; default 0 */
+    int max_lora_rank;     /* of any of them; default 64 */
+    size_t lora_bytes;     /* of all together; 0: so many of that rank for all layers, in f32 */
     /* Speculation (spec.c): the text stays what it is, it comes in larger steps where guesses are right. */
     int spec_k; /* tokens guessed at a time, at most; default 8 if one of the next two is set */
     int spec_ngram; /* guess what followed the newest tokens before: the longest run looked for; 0: off */
@@ -70,8 +73,11 @@ typedef struct EngineReq {
     SampleOpts sample;     /* its lists are copied */
     bool ignore_end;       /* go on after end tokens */
     Grammar *grammar; /* the answer keeps to it; NULL: none. The engine's, once it was submitted */
-    int priority;     /* lower ones first; equal ones first come, first served */
-    double timeout_s; /* from now on, queueing included; 0: none */
+    const char *
+        adapter; /* name of a loaded adapter; NULL: the model as it is. Borrowed while submitting */
+    double adapter_scale; /* times the adapter's own scale; 0: 1 */
+    int priority;         /* lower ones first; equal ones first come, first served */
+    double timeout_s;     /* from now on, queueing included; 0: none */
     int n; /* answers its client wants of this prompt, told with the first; metrics only */
     uint64_t sibling; /* an earlier request with the same prompt: its KV is shared; 0: none */
     const Sha256
@@ -105,12 +111,37 @@ MUST_CHECK Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e
 /* Cancels what still runs or waits, joins the thread. Not from a callback. */
 void engine_free(Engine *en);
 /* Queue a request; *id (may be NULL) names it for engine_cancel. ERR_FULL when the queue is at its limit (the
- * message says when to try again), ERR_ARG for what can never run. Any thread. */
+ * message says when to try again), ERR_ARG for what can never run, ERR_NOT_FOUND for an adapter that is not
+ * loaded. Any thread. */
 MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Err *e);
 /* Takes effect within one step, with no on_token after it from a callback of that request; an unknown or
  * finished id is ignored. Any thread. */
 void engine_cancel(Engine *en, uint64_t id);
 int engine_max_ctx(const Engine *en);
+
+/* ---- adapters (adapter.c) ---- Loading reads and checks on the calling thread, while others generate. */
+
+enum { ENGINE_ADAPTER_NAME = 128 };
+
+/* One that is loaded. */
+typedef struct EngineAdapter {
+    char name[ENGINE_ADAPTER_NAME];
+    double scale;
+    LoraInfo info;
+    int n_requests; /* that wait or run with it */
+} EngineAdapter;
+
+/* Load an adapter under a name of 1..127 bytes; its requests get `scale` times alpha / rank. ERR_ARG: the name is
+ * taken, scale is not finite or beyond 1e6; ERR_FULL: no place, or too large for what is left of lora_bytes; the
+ * errors of lora_load. Any thread. */
+MUST_CHECK Status engine_adapter_load(Engine *en, const char *name, const char *path, double scale,
+                                      Err *e);
+/* ERR_NOT_FOUND; ERR_FULL while requests wait or run with it. What the prefix cache holds of it is found again if
+ * the same content is loaded again, under any name. Any thread. */
+MUST_CHECK Status engine_adapter_unload(Engine *en, const char *name, Err *e);
+/* Up to max of those that are loaded, in the order of loading, into out; returns how many there are. Any thread. */
+int engine_adapter_list(const Engine *en, EngineAdapter *out, int max);
+
 /* All numbers the engine keeps of itself: borrowed, valid as long as the engine. Any thread, no lock. */
 const Metrics *engine_metrics(const Engine *en);
 /* Any thread, no lock. */

@@ -12,7 +12,8 @@
 #include "engine/metrics.h"
 #include "engine/pace.h"
 
-typedef struct Ask Ask; /* what a request wants of its prompt, and how far that is: ask.c */
+typedef struct Ask Ask;         /* what a request wants of its prompt, and how far that is: ask.c */
+typedef struct Adapter Adapter; /* see adapter.c */
 
 /* Drafts of one request; see spec.c. [engine] all but off. */
 typedef struct SpecReq {
@@ -31,6 +32,8 @@ typedef struct Req {
     int max_tok;      /* [const] tokens it may have in all */
     Sha256 root;      /* [const] what its blocks' hashes begin with */
     double deadline;  /* [const] clock_now_s; 0: none */
+    Adapter *adapter; /* [const] held; NULL: none */
+    LoraUse use;      /* [const] of its rows */
     struct Req *next; /* [mu] while waiting */
     _Atomic bool
         cancelled; /* [atomic] relaxed: set by any thread, looked at by the engine each step */
@@ -103,6 +106,8 @@ struct Engine {
     Queue waiting;       /* [mu] */
     uint64_t next_id;    /* [mu] */
     bool stopping;       /* [mu] */
+    uint64_t n_loads;    /* [mu] of adapters, so far */
+    Adapter **adapters;  /* [mu] owned, as are they; [max_loras]; NULL where a place is free */
     Req **run; /* [engine] writes under mu, others read under mu; owned; in the queue's order */
     int n_run; /* the same */
 
@@ -117,6 +122,7 @@ struct Engine {
         ints; /* [engine] owned; tok, pos, seq [max_rows each] and out [engine__max_out] lie in it */
     int32_t *tok, *pos, *seq, *out;
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
+    LoraUse *uses;          /* [engine] owned; [max_seqs]; NULL without adapters */
     void *scratch;          /* [engine] owned; of the sampler */
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Spec spec;
@@ -194,6 +200,19 @@ typedef enum AskEnd {
 
 /* Tell what the rows of this step bring; the model ran, n_kv stands before them. Engine thread. */
 AskEnd engine__ask_step(Engine *en, Req *r, Err *e);
+/* ---- adapter.c ---- */
+
+/* Places for adapters, and room in the model. ERR_NOMEM. */
+MUST_CHECK Status engine__adapters_init(Engine *en, Err *e);
+void engine__adapters_deinit(Engine *en);
+/* Bytes that adapters and their work take at most; r has its defaults. */
+size_t engine__adapters_bytes(const EngineOpts *r);
+/* Hold the adapter that r->in names; its version and scale become part of r->root. ERR_NOT_FOUND, ERR_ARG. */
+MUST_CHECK Status engine__adapter_hold(Req *r, const Engine *en, Err *e);
+/* Let go of it. Any thread. */
+void engine__adapter_drop(Req *r);
+/* Whether their rows may be one product. */
+bool engine__same_use(const Req *a, const Req *b);
 
 /* ---- queue.c ---- */
 

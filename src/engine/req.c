@@ -34,6 +34,7 @@ void engine__req_free(Req *r) {
     grammar_state_deinit(&r->spec.ahead);
     grammar_state_deinit(&r->place);
     grammar_free(r->grammar);
+    engine__adapter_drop(r);
     mem_free(r);
 }
 
@@ -90,6 +91,7 @@ Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e)
     if (!r || (in->max_new > 0 && !copy_sampling(r, &in->sample)))
         st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
     if (st == OK) st = set_root(r, in->salt, e);
+    if (st == OK) st = engine__adapter_hold(r, en, e);
     if (st == OK && in->ask) st = engine__ask_new(r, en, in->ask, e);
     if (st == OK && in->grammar) st = grammar_state_init(&r->place, in->grammar, en->o.vocab, e);
     if (st == OK) st = spec__start(en, r, e);

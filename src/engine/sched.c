@@ -52,6 +52,7 @@ static void count_end(Engine *en, const Req *r, FinishReason why) {
 
 void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
     count_end(en, r, why);
+    engine__adapter_drop(r); /* whoever is told that it is over may unload it */
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
     engine__req_free(r);
 }
@@ -289,6 +290,7 @@ static void add_rows(Engine *en, int i) {
     Req *r = en->run[i];
     Batch *b = &en->batch;
     en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
+    if (en->uses) en->uses[i] = r->use;
     r->out_row = -1;
     r->row0 = b->T;
     r->asked = engine__ask_in_step(r);
@@ -304,12 +306,21 @@ static void add_rows(Engine *en, int i) {
     for (int n = r->spec.n_draft + 1; n > 0; n--) en->out[b->n_out++] = b->T - n;
 }
 
+/* Rows of request i and of all behind it with the same adapter, unless one before it has brought them along. */
+static void add_rows_alike(Engine *en, int i) {
+    for (int k = 0; k < i; k++)
+        if (engine__same_use(en->run[k], en->run[i])) return;
+    for (int k = i; k < en->n_run; k++)
+        if (engine__same_use(en->run[k], en->run[i])) add_rows(en, k);
+}
+
 static double build_batch(Engine *en) {
     double work = 0.0;
     en->batch.T = en->batch.n_out = 0;
     en->batch.n_seq = en->n_run;
+    en->batch.lora = en->uses;
     for (int i = 0; i < en->n_run; i++) {
-        add_rows(en, i);
+        add_rows_alike(en, i);
         work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv) +
                 en->head_work * engine__ask_n_logits(en->run[i]);
     }

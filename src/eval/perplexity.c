@@ -25,6 +25,7 @@ typedef struct Run {
     int32_t *ints; /* owned: tok, pos, seq, out, tables */
     int32_t *tok, *pos, *seq, *out, *tables;
     const int32_t **blocks; /* owned */
+    LoraUse *uses;          /* owned; [group] */
     double *logp;           /* owned; [group][ctx]; of the token at that position */
     const float *logits;    /* of the step that ran last */
     int w0;                 /* first window of the group */
@@ -77,7 +78,8 @@ static Status alloc_arrays(Run *r, Err *e) {
     r->ints = mem_new_n(int32_t, 4 * rows + group * per);
     r->blocks = mem_new_n(const int32_t *, group);
     r->logp = mem_new_n(double, group *(size_t)r->ctx);
-    if (!r->ints || !r->blocks || !r->logp)
+    r->uses = mem_new_n(LoraUse, group);
+    if (!r->uses || !r->ints || !r->blocks || !r->logp)
         return err_set(e, ERR_NOMEM, "tables for windows of %d tokens", r->ctx);
     r->tok = r->ints;
     r->pos = r->tok + rows;
@@ -85,6 +87,7 @@ static Status alloc_arrays(Run *r, Err *e) {
     r->out = r->seq + rows;
     r->tables = r->out + rows;
     for (size_t i = 0; i < group * per; i++) r->tables[i] = (int32_t)i;
+    for (size_t s = 0; s < group; s++) r->uses[s] = r->o->lora;
     for (size_t s = 0; s < group; s++) r->blocks[s] = r->tables + s * per;
     return OK;
 }
@@ -95,6 +98,8 @@ static Status prepare(Run *r, Err *e) {
     TRY(alloc_arrays(r, e));
     TRY(team_new(&r->team, MAX(r->o->n_threads, 1), e));
     TRY(model_reserve(r->m, r->max_rows, r->max_rows, e));
+    const Lora *l = r->o->lora.lora;
+    if (l) TRY(lora_reserve(r->m, r->max_rows, lora_info(l)->rank, e));
     r->kv = r->m->dev->ops->kv_new(r->m->dev, r->o->kv_f32 ? DT_F32 : DT_F16, c->n_layer, n_blocks,
                                    c->nkv, c->hd);
     if (!r->kv) return err_set(e, ERR_NOMEM, "KV cache of %d tokens", n_blocks * BLOCK);
@@ -106,6 +111,7 @@ static void cleanup(Run *r) {
     team_free(r->team);
     mem_free(r->ints);
     mem_free(r->blocks);
+    mem_free(r->uses);
     mem_free(r->logp);
 }
 
@@ -135,7 +141,8 @@ static Batch build(Run *r, int n_win, int p, int n) {
                    .n_seq = n_win,
                    .blocks = r->blocks,
                    .n_out = r->n_out,
-                   .out = r->out};
+                   .out = r->out,
+                   .lora = r->uses};
 }
 
 static void score_row(void *ctx, int64_t i, int worker) {

@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-#include "model/model.h"
+#include "model/lora.h"
 
 typedef struct EvalPpl {
     double perplexity, nll; /* nll: sum over tokens, in nats */
@@ -22,6 +22,7 @@ typedef struct EvalPplOpts {
     int max_chunks; /* 0: as many as the text fills */
     bool all;       /* score every token of a window but its first */
     bool kv_f32;    /* KV cache in f32 instead of f16 */
+    LoraUse lora;   /* an adapter laid over the model; default none */
     int n_threads;  /* for the log-probabilities; 0: 1. The result does not depend on it */
     bool has_bos;   /* bos stands in place of each window's first token */
     int32_t bos;

@@ -6,7 +6,9 @@
  *   each layer:  h = norm(x);  qkv = W_qkv h;  (norm of q and k;)  rotate, store;
  *                x += W_o attention(q, cache)
  *                h = norm(x);  x += W_down act(W_up h)
- *   logits = W_out norm(x), for the rows asked for */
+ *   logits = W_out norm(x), for the rows asked for
+ *
+ * Adapters add to each product for the rows that use one (lora.c). */
 #include <math.h>
 
 #include "model/internal.h"
@@ -118,6 +120,10 @@ static void run_group(const Pass *p, const LinearGroup *g, BufAt x, BufAt y, siz
     }
 }
 
+static void run_lora(const Pass *p, int layer, LoraSite first, LoraSite last, LoraIo io) {
+    if (p->m->lora) lora__layer(p->m, layer, first, last, &io);
+}
+
 static void run_norm(const Pass *p, BufAt y, BufAt x, BufAt w, BufAt b, int T) {
     p->ops->norm(p->dev, &(NormArgs){.kind = p->c->arch->norm,
                                      .y = y,
@@ -134,6 +140,7 @@ static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
     const ModelWork *w = p->w;
     run_norm(p, w->h, w->x, l->attn_norm, l->attn_norm_b, p->b->T);
     run_group(p, &l->qkv, w->h, w->qkv, qkv_width(c));
+    run_lora(p, layer, LORA_Q, LORA_V, (LoraIo){w->h, w->qkv, (size_t)c->C, qkv_width(c)});
     if (model_has(c, PART_QK_NORM))
         p->ops->qk_norm(p->dev, &(QkNormArgs){.qkv = w->qkv,
                                               .wq = l->q_norm,
@@ -165,18 +172,22 @@ static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
                                         .scale = 1.0f / sqrtf((float)c->hd),
                                         .kv = p->kv,
                                         .batch = p->b});
-    run_linear(p, &l->attn_out, w->att, (size_t)(c->nh * c->hd), w->x, (size_t)c->C, true);
+    size_t ldx = (size_t)(c->nh * c->hd);
+    run_linear(p, &l->attn_out, w->att, ldx, w->x, (size_t)c->C, true);
+    run_lora(p, layer, LORA_OUT, LORA_OUT, (LoraIo){w->att, w->x, ldx, (size_t)c->C});
 }
 
-static void run_mlp(const Pass *p, const LayerWeights *l) {
+static void run_mlp(const Pass *p, const LayerWeights *l, int layer) {
     const ModelConfig *c = p->c;
     const ModelWork *w = p->w;
     run_norm(p, w->h, w->x, l->ffn_norm, l->ffn_norm_b, p->b->T);
     run_group(p, &l->up, w->h, w->up, up_width(c));
+    run_lora(p, layer, LORA_GATE, LORA_UP, (LoraIo){w->h, w->up, (size_t)c->C, up_width(c)});
     p->ops->act(
         p->dev,
         &(ActArgs){.kind = c->arch->act, .y = w->act, .x = w->up, .T = p->b->T, .ff = c->ff});
     run_linear(p, &l->down, w->act, (size_t)c->ff, w->x, (size_t)c->C, true);
+    run_lora(p, layer, LORA_DOWN, LORA_DOWN, (LoraIo){w->act, w->x, (size_t)c->ff, (size_t)c->C});
 }
 
 /* The wanted rows gathered and normalised. x stays as it is: others may be wanted later. */
@@ -201,6 +212,7 @@ static void run_head(const Pass *p) {
                                          .ldx = C,
                                          .w = p->m->output,
                                          .T = p->b->n_out});
+    if (p->m->lora) lora__head(p->m, &(LoraIo){w->out, w->logits, C, V});
     p->ops->download(p->dev, w->host, w->logits, (size_t)p->b->n_out * V * sizeof(float));
 }
 
@@ -228,6 +240,7 @@ static Pass pass_of(Model *m, KvStore *kv, const Batch *b) {
 
 Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits, Err *e) {
     TRY(check_batch(m, b, e));
+    TRY(lora__begin(m, b, e));
     Pass p = pass_of(m, kv, b);
     p.ops->rows(m->dev, &(RowsArgs){.y = p.w->x,
                                     .w = m->tok_embd,
@@ -235,9 +248,10 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
                                     .ids = b->tok,
                                     .pos = b->pos,
                                     .T = b->T});
+    if (m->lora) lora__embd(m, b, p.w->x);
     for (int i = 0; i < m->cfg.n_layer; i++) {
         run_attention(&p, &m->layer[i], i);
-        run_mlp(&p, &m->layer[i]);
+        run_mlp(&p, &m->layer[i], i);
     }
     if (b->n_out > 0) run_head(&p);
     *logits = m->work->host;

@@ -3,7 +3,7 @@
 #ifndef INGOT_MODEL_INTERNAL_H
 #define INGOT_MODEL_INTERNAL_H
 
-#include "model/model.h"
+#include "model/lora.h"
 
 /* Activations of one forward pass; sizes in rows are those of the last model_reserve. */
 struct ModelWork {
@@ -21,5 +21,41 @@ void model__unpack(Model *m);
 /* Point layer weights and heads at the parameters; `bind` gives the place of one parameter. */
 typedef Weight (*ModelBind)(const Model *m, const Param *p);
 MUST_CHECK Status model__bind(Model *m, ModelBind bind, Err *e);
+
+/* ---- lora_file.c ---- */
+
+/* What pairs are in all; bytes as lora_load lays them out. */
+void lora__sum_up(LoraInfo *out, const LoraPair *pair, int n, float alpha);
+
+/* ---- lora.c ---- */
+
+/* Matrices of a layer that an adapter may have pairs for; a fused qkv is LORA_Q. */
+typedef enum LoraSite {
+    LORA_Q,
+    LORA_K,
+    LORA_V,
+    LORA_OUT,
+    LORA_GATE,
+    LORA_UP,
+    LORA_DOWN,
+    LORA_SITES
+} LoraSite;
+
+/* Where products read and write. */
+typedef struct LoraIo {
+    BufAt x, y;
+    size_t ldx, ldy;
+} LoraIo;
+
+void lora__work_free(Device *dev, LoraWork *w);
+/* Note which rows of a batch use which adapter. Before the others, once a pass. ERR_ARG: an adapter of another
+ * model, or of a rank beyond lora_reserve's. */
+MUST_CHECK Status lora__begin(Model *m, const Batch *b, Err *e);
+/* x += for the embeddings of a batch. */
+void lora__embd(Model *m, const Batch *b, BufAt x);
+/* y += for the matrices `first` to `last` of a layer, all of which read io->x. */
+void lora__layer(Model *m, int layer, LoraSite first, LoraSite last, const LoraIo *io);
+/* y += for the head, rows as in the batch's out. */
+void lora__head(Model *m, const LoraIo *io);
 
 #endif

@@ -9,6 +9,7 @@
 void model_free(Model *m) {
     if (!m) return;
     model__work_free(m->dev, m->work);
+    lora__work_free(m->dev, m->lora);
     model__unpack(m);
     m->dev->ops->buf_free(m->dev, m->map);
     m->dev->ops->buf_free(m->dev, m->flat);

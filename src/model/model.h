@@ -153,6 +153,7 @@ typedef struct LayerWeights {
 } LayerWeights;
 
 typedef struct ModelWork ModelWork; /* activations of a forward pass */
+typedef struct LoraWork LoraWork;   /* what adapters need beside them */
 
 /* Told of each product in model_forward before it is made: w times the T rows of w->cols floats at x, which
  * are on the device and ldx apart. */
@@ -177,6 +178,7 @@ typedef struct Model {
     size_t n_packed,
         n_released;         /* bytes of the weights' packs, which each Weight owns; in the file */
     ModelWork *work;        /* owned; see model_reserve */
+    LoraWork *lora;         /* owned; see lora_reserve; NULL: no adapters */
     ModelObserver observer; /* NULL: none */
     void *observer_ctx;     /* borrowed */
 } Model;

@@ -19,6 +19,7 @@ typedef struct CompleteReq {
     Slice code; /* borrowed from the parsed body */
     int64_t max_tokens, n;
     SampleOpts sample;
+    const char *adapter;          /* borrowed from the configuration; NULL: none */
     Slice stop[SAMPLE_MAX_STOPS]; /* borrowed from the parsed body */
     int n_stop;
 } CompleteReq;
@@ -135,6 +136,7 @@ static Status start(Server *s, HttpReq *r, const CompleteReq *q, uint64_t t_star
                         .n_prompt = (int)prompt.n,
                         .max_new = (int)q->max_tokens,
                         .sample = q->sample,
+                        .adapter = q->adapter,
                         .timeout_s = s->cfg.timeout_s};
         AnswerOpts o = {.n = (int)q->n, .stop = q->stop, .n_stop = q->n_stop};
         st = server__job_start(s, r, &er, &o, t_start_ns, e);
@@ -152,6 +154,7 @@ void server__post_complete(Server *s, HttpReq *r) {
     q.sample.seed = draw_seed(s);
     Status st = json_parse(&j, body, &e);
     if (st == OK) st = read_fields(&q, j, body, &e);
+    if (st == OK) st = server__read_model(&q.adapter, s, j, &e);
     if (st == OK) st = start(s, r, &q, t_start_ns, &e);
     json_free(j);
     if (st != OK) server__reply_err(r, &e);

@@ -41,6 +41,8 @@ void server__get_live(Server *s, HttpReq *r);
 void server__get_ready(Server *s, HttpReq *r);
 void server__post_complete(Server *s, HttpReq *r);
 
+/* The adapter that "model" of a request names, borrowed from the configuration; NULL: none. ERR_NOT_FOUND. */
+MUST_CHECK Status server__read_model(const char **adapter, const Server *s, const Json *j, Err *e);
 /* Find the route and call it, or answer 404 or 405. */
 void server__route(Server *s, HttpReq *r);
 /* Take a new sample of the process and the machine. */

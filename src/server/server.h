@@ -7,9 +7,11 @@
  *                      blocks in use; never waits for inference
  *   GET  /health/live  200 while the process answers
  *   GET  /health/ready 200 while requests are taken, 503 once stopping
- *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop", "n"}
+ *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop", "n",
+ *                       "model"}
  *                      -> {"completion", "tokens", "latency_ms"}; with n above 1 also "completions", all n
  *                      of them, and tokens are those of all
+ * "model" is an adapter's name or the model's, which is also the default; without adapters it is ignored.
  * Every error is {"error": text, "detail": the same text, "type": class}. Unknown fields are ignored. */
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
@@ -26,8 +28,12 @@ typedef struct ServerConfig {
     HttpLimits limits;    /* as in http.h, but bodies are limited to 1 MB by default */
     EngineDoor engine;    /* or a stand-in */
     const Tokenizer *tok; /* borrowed, outlives the server */
-    const char *device;   /* shown by /health: "cpu" */
-    double timeout_s;     /* of a request, waiting included, then 504; 0: none */
+    const char *model;    /* the name of the model in requests */
+    const char *const
+        *adapters; /* [n_adapters] names of its adapters in requests; borrowed, as is model */
+    int n_adapters;
+    const char *device; /* shown by /health: "cpu" */
+    double timeout_s;   /* of a request, waiting included, then 504; 0: none */
     /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
     void (*on_access)(void *ctx, const char *line);
     void *access_ctx;

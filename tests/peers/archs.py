@@ -10,12 +10,14 @@ skipped. INGOT is the program (build/ingot). The models are those of make_random
 Columns: largest difference of a log-probability of forced text (f32, f16; LIMIT_F32, LIMIT), greedy tokens compared (equal up to
 the first whose margin is below MARGIN), ratio of perplexities (f16; within RATIO). Then what this program gives for
 files spoiled on purpose: each must leave LIMIT, or the model could not tell right from wrong."""
-import json
-import os
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
+
+sys.path.append(sys.path.pop(0))  # this folder last: its tokenize.py is not the library's
+import json  # noqa: E402
+import os  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+from concurrent.futures import ThreadPoolExecutor  # noqa: E402
 
 sys.dont_write_bytecode = True
 import make_random  # noqa: E402

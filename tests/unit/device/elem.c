@@ -9,7 +9,7 @@
 /* Sizes around a tile of 16,384 elements. */
 static const size_t sizes[] = {1, 7, 1000, 16383, 16384, 16385, 50001};
 
-TEST(fill_add_copy) {
+TEST(fill_add_copy_scale) {
     Device *d = dev_new(NULL, 3);
     for (size_t i = 0; i < COUNT_OF(sizes); i++) {
         size_t n = sizes[i];
@@ -23,6 +23,11 @@ TEST(fill_add_copy) {
         d->ops->copy(d, buf_at(by, 0), buf_at(bx, 0), n);
         got = dev_get(d, by, n + 1);
         EQ_MEM(got, x, n * sizeof *x);
+        free(got);
+        d->ops->scale(d, buf_at(by, 0), -1.25f, n);
+        got = dev_get(d, by, n + 1);
+        for (size_t k = 0; k < n; k++) TRUE_(got[k] == -1.25f * x[k]);
+        TRUE_(got[n] == y[n]);
         free(got);
         for (int k = 0; k < 2; k++) {
             d->ops->fill(d, buf_at(by, 0), k ? 2.5f : 0.0f, n);
