@@ -260,6 +260,7 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
 
 Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
     TRY(check_batch(m, b, e));
+    TRY(lora__begin(m, b, e));
     Pass p = pass_of(m, NULL, b);
     run_head(&p);
     *logits = m->work->host;

@@ -58,6 +58,24 @@ static void tokens(int32_t *tok, int seq, int n) {
     for (int i = 0; i < n; i++) tok[i] = (int32_t)(rng_uniform(9, (uint64_t)seq, (uint64_t)i) * V);
 }
 
+static double norm_of(const float *x, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+    return sqrt(sum);
+}
+
+/* |a - b| / |b| */
+static double distance(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - (double)b[i];
+        sum += d * d;
+    }
+    return sqrt(sum) / norm_of(b, n);
+}
+
+/* ---- what is added ---- */
+
 /* Logits of all rows of the sequences in seqs[n] into out[n][T][V], in one pass. order: rows of all sequences by
  * turns instead of one after the other. */
 static Status forward(Model *m, const int *seqs, const LoraUse *use, int n, bool by_turns,
@@ -93,6 +111,10 @@ static Status forward(Model *m, const int *seqs, const LoraUse *use, int n, bool
                .lora = use};
     Status st = model_forward(m, kv, &b, &logits, e);
     if (st == OK) memcpy(out, logits, (size_t)(n * T) * V * sizeof *out);
+    b.out = rows + (n - 1) * T; /* those of the last sequence once more, from what the pass left */
+    b.n_out = T;
+    if (st == OK) OK_(model_logits(m, &b, &logits, TERR));
+    if (st == OK) TRUE_(distance(logits, out + (size_t)(n - 1) * T * V, (size_t)T * V) < 1e-5);
     m->dev->ops->kv_free(m->dev, kv);
     return st;
 }
@@ -100,24 +122,6 @@ static Status forward(Model *m, const int *seqs, const LoraUse *use, int n, bool
 static void logits_of(Model *m, int seq, LoraUse use, float *out) {
     OK_(forward(m, &seq, &use, 1, false, out, TERR));
 }
-
-static double norm_of(const float *x, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sqrt(sum);
-}
-
-/* |a - b| / |b| */
-static double distance(const float *a, const float *b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) {
-        double d = (double)a[i] - (double)b[i];
-        sum += d * d;
-    }
-    return sqrt(sum) / norm_of(b, n);
-}
-
-/* ---- what is added ---- */
 
 static float got[MOST_SEQ * T * V], want[MOST_SEQ * T * V], base[MOST_SEQ * T * V];
 
