@@ -87,11 +87,11 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = MODEL_MAX_CTX,
      .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv",
+    {.key = "kv_cache_type",
      .type = OPT_CHOICE,
      .offset = AT(kv),
      .def = "f16",
-     .choices = "f16|f32",
+     .choices = CLI_KV_TYPES,
      .help = "type of the KV cache"},
     {.key = "prefill_chunk",
      .type = OPT_INT,
@@ -396,7 +396,7 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
     *o = (EngineOpts){.max_seqs = 1,
                       .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
                       .prefill_chunk = (int)c->chunk,
-                      .kv_f32 = !strcmp(c->kv, "f32"),
+                      .kv_type = cli_kv_type(c->kv),
                       .tok = m->tok};
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())

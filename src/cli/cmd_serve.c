@@ -66,11 +66,11 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = MODEL_MAX_CTX,
      .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv",
+    {.key = "kv_cache_type",
      .type = OPT_CHOICE,
      .offset = AT(kv),
      .def = "f16",
-     .choices = "f16|f32",
+     .choices = CLI_KV_TYPES,
      .help = "type of the KV cache"},
     {.key = "kv_cache_memory",
      .type = OPT_STR,
@@ -232,7 +232,7 @@ static void print_ready(const Serving *s) {
 
 /* As large a KV cache as fits into `most` bytes beside the rest of the engine. */
 static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
-    size_t block = model_kv_bytes(&s->m.m->cfg, s->eo.kv_f32 ? DT_F32 : DT_F16, 1), rest = 0;
+    size_t block = model_kv_bytes(&s->m.m->cfg, kv_dtype(s->eo.kv_type), 1), rest = 0;
     s->eo.n_blocks = 1;
     TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
     double left = (most - (double)rest) / (double)block;
@@ -253,7 +253,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
-                         .kv_f32 = strcmp(c->kv, "f32") == 0,
+                         .kv_type = cli_kv_type(c->kv),
                          .tok = s->m.tok};
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));

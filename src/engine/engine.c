@@ -26,8 +26,6 @@ static Status check_range(const char *name, int v, int max, Err *e) {
     return err_set(e, ERR_ARG, "%s %d is out of range: 1 to %d", name, v, max);
 }
 
-static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
-
 static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r = *o;
     if (r.max_seqs == 0) r.max_seqs = 8;
@@ -47,7 +45,7 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
                        "max_ctx %d is out of range: 2 to %d, the model's context length", r.max_ctx,
                        c->ctx);
     int64_t full = (int64_t)r.max_seqs * kv_blocks_for(r.max_ctx);
-    size_t block_bytes = model_kv_bytes(c, kv_type(&r), 1);
+    size_t block_bytes = model_kv_bytes(c, kv_dtype(r.kv_type), 1);
     if (r.n_blocks == 0 && r.kv_bytes > 0)
         r.n_blocks = (int)MIN(r.kv_bytes / block_bytes, (size_t)ENGINE_MAX_BLOCKS);
     else if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
@@ -67,7 +65,7 @@ static size_t n_ints(const EngineOpts *o) {
 Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r;
     TRY(fill_defaults(&r, c, o, e));
-    *out = model_kv_bytes(c, kv_type(&r), r.n_blocks) +
+    *out = model_kv_bytes(c, kv_dtype(r.kv_type), r.n_blocks) +
            model_work_bytes(c, engine__max_rows(&r), r.max_seqs) +
            kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
            n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *);
@@ -193,11 +191,11 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
     TRY(model_reserve(m, engine__max_rows(o), o->max_seqs, e));
     en->model = m;
     en->back = (EngineBack){forward_model, copy_block, en};
-    en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
+    en->store = m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
                    (long long)o->n_blocks * KV_BLOCK_TOK,
-                   model_kv_bytes(c, kv_type(o), o->n_blocks) >> 20);
+                   model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
 }
 
 /* m or back. */
