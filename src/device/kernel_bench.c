@@ -356,7 +356,7 @@ static void lab_deinit(Lab *l) {
     mem_free(l->small);
     mem_free(l->y);
     mem_free(l->table);
-    mem_free(l->work);
+    if (l->work) mem_map_free(l->work, kern_attn_work(HD, M_MAX));
 }
 
 static Status lab_init(Lab *l, const char *level_name, Err *e) {
@@ -366,7 +366,7 @@ static Status lab_init(Lab *l, const char *level_name, Err *e) {
     l->small = mem_new_n(float, (size_t)N_ARRAYS *ARRAY);
     l->y = mem_new_n(float, BIG_BYTES / dtype_bytes(DT_Q4_0, K_GEMV) * M_MAX);
     l->table = mem_new_n(int32_t, N_TOK / KV_BLOCK);
-    l->work = mem_alloc_n(kern_attn_work(HD, M_MAX), 1);
+    l->work = mem_map_alloc(kern_attn_work(HD, M_MAX));
     l->streamed = l->k.level == CPU_REF ? SLOW_BYTES : BIG_BYTES;
     if (!l->big || !l->small || !l->y || !l->table || !l->work) {
         lab_deinit(l);

@@ -191,7 +191,8 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
     TRY(model_reserve(m, engine__max_rows(o), o->max_seqs, e));
     en->model = m;
     en->back = (EngineBack){forward_model, copy_block, en};
-    en->store = m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
+    en->store =
+        m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
                    (long long)o->n_blocks * KV_BLOCK_TOK,

@@ -95,8 +95,8 @@ static Status prepare(Run *r, Err *e) {
     TRY(alloc_arrays(r, e));
     TRY(team_new(&r->team, MAX(r->o->n_threads, 1), e));
     TRY(model_reserve(r->m, r->max_rows, r->max_rows, e));
-    r->kv = r->m->dev->ops->kv_new(r->m->dev, kv_dtype(r->o->kv_type), c->n_layer, n_blocks,
-                                   c->nkv, c->hd);
+    r->kv = r->m->dev->ops->kv_new(r->m->dev, kv_dtype(r->o->kv_type), c->n_layer, n_blocks, c->nkv,
+                                   c->hd);
     if (!r->kv) return err_set(e, ERR_NOMEM, "KV cache of %d tokens", n_blocks * BLOCK);
     return OK;
 }

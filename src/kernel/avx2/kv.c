@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rotary positions and writing to the paged cache on AVX2. */
+#include <math.h>
+
 #include "kernel/avx2/vec.h"
 #include "kernel/internal.h"
 #include "tensor/half.h"
@@ -63,8 +65,13 @@ static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *
 /* The group of n <= 32 values at x, eights of them, as bytes and their scale; ref/attn.c has the rule. */
 static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, int n) {
     __m256 max = _mm256_setzero_ps(); /* a NaN as first operand of max gives the second */
-    for (int i = 0; i < n; i += 8) max = _mm256_max_ps(vec_abs(_mm256_loadu_ps(x + i)), max);
-    float d = vec_max(max) / 127.0f;
+    __m256 nan = _mm256_setzero_ps();
+    for (int i = 0; i < n; i += 8) {
+        __m256 v = _mm256_loadu_ps(x + i);
+        max = _mm256_max_ps(vec_abs(v), max);
+        nan = _mm256_or_ps(nan, _mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    }
+    float d = _mm256_movemask_ps(nan) ? NAN : vec_max(max) / 127.0f;
     __m256 id = _mm256_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
     const __m256i byte = _mm256_set1_epi32(0xff);
     for (int i = 0; i < n; i += 8) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rotary positions and writing to the paged cache on AVX-512. */
+#include <math.h>
+
 #include "kernel/avx512/vec.h"
 #include "kernel/internal.h"
 #include "tensor/half.h"
@@ -77,7 +79,8 @@ static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, size_t n) {
     __m512 v0 = vec_load(x, m0), v1 = vec_load(x + (n > 16 ? 16 : 0), m1);
     /* a NaN as first operand of max gives the second */
     __m512 a = _mm512_max_ps(vec_abs(v1), _mm512_max_ps(vec_abs(v0), _mm512_setzero_ps()));
-    float d = _mm512_reduce_max_ps(a) / 127.0f;
+    bool nan = (_mm512_cmp_ps_mask(v0, v1, _CMP_UNORD_Q) & m0) != 0;
+    float d = nan ? NAN : _mm512_reduce_max_ps(a) / 127.0f;
     __m512 id = _mm512_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
     __m128i q0 = _mm512_cvtepi32_epi8(vec_round_away(_mm512_mul_ps(v0, id)));
     __m128i q1 = _mm512_cvtepi32_epi8(vec_round_away(_mm512_mul_ps(v1, id)));

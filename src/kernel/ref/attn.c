@@ -42,12 +42,14 @@ static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *
     }
 }
 
-/* A head's values in groups, each with the scale of its largest; 1 / d as in ref/quant.c. */
+/* A head's values in groups, each with the scale of its largest; 1 / d as in ref/quant.c. A NaN makes the scale
+ * one: a broken model stays seen. */
 static void head_q8_0(int8_t *q, uint16_t *d, const float *x, int hd) {
     for (int g = 0; g < kern_kv_groups(hd); g++) {
         int to = MIN(hd, (g + 1) * KV_GROUP);
         float amax = 0.0f;
-        for (int i = g * KV_GROUP; i < to; i++) amax = fmaxf(amax, fabsf(x[i]));
+        for (int i = g * KV_GROUP; i < to && !isnan(amax); i++)
+            amax = isnan(x[i]) ? NAN : fmaxf(amax, fabsf(x[i]));
         float scale = amax / 127.0f, id = scale != 0.0f ? 1.0f / scale : 0.0f;
         d[g] = half_f32_to_f16(scale);
         for (int i = g * KV_GROUP; i < to; i++) {

@@ -150,7 +150,7 @@ static void remember(Paged *x, const float *row, int seq, int pos) {
 static int next_rows(const Case *c, int *done, int32_t *pos, int32_t *seq) {
     int T = 0;
     for (int s = 0; s < c->n_seq; s++) {
-        int n = MIN(c->len[s] - done[s], dev_int(1, c->chunk));
+        int most = dev_int(1, c->chunk), n = MIN(c->len[s] - done[s], most);
         for (int i = 0; i < n; i++, T++) {
             seq[T] = s;
             pos[T] = done[s] + i;
@@ -280,8 +280,8 @@ static void no_bit(const char *level, DType type) {
         }
         Buf *qkv = dev_put(d, x, LEN * W), *o = dev_buf(d, LEN * WO);
         int step_rows = rows[way];
-        for (int from = 0; from < LEN; from += step_rows) {
-            int T = MIN(step_rows, LEN - from);
+        for (int from = 0, T; from < LEN; from += T) {
+            T = step_rows == 1 && from < 512 ? 64 : MIN(step_rows, LEN - from);
             for (int t = 0; t < T; t++) {
                 pos[t] = from + t;
                 seq[t] = way % 2;
