@@ -14,6 +14,7 @@ B       := $(BUILD)/$(V)
 .DELETE_ON_ERROR:
 .SUFFIXES:
 MAKEFLAGS += --no-builtin-rules
+comma := ,
 Q = $(if $(VERBOSE),,@)
 say = $(if $(VERBOSE),,@echo "  $1 $@")
 
@@ -41,7 +42,7 @@ SAN_fuzz  := -fsanitize=address,undefined -fno-sanitize-recover=all
 
 CC       := $(CC_$(V))
 CPPFLAGS := -D_GNU_SOURCE -Isrc -Iinclude
-CFLAGS   := -std=c11 -g $(WARN) -ffp-contract=off -fvisibility=hidden -pthread \
+CFLAGS   := -std=c11 -g $(WARN) -ffp-contract=off -fvisibility=hidden -fPIC -pthread \
             $(OPT_$(V)) $(SAN_$(V)) $(EXTRA)
 LDFLAGS  := -pthread $(SAN_$(V)) $(EXTRA)
 
@@ -76,15 +77,20 @@ BIN       := $(if $(CLI_SRC),$(B)/ingot)
 TESTS     := $(call exe,$(TEST_SRC))
 REPLAYS   := $(call exe,$(FUZZ_SRC))
 BENCHES   := $(call exe,$(BENCH_SRC))
+# What others link: include/ingot.h over these folders, everything but ingot_* hidden.
+EMBED_SRC := $(filter $(addprefix src/,$(addsuffix /%,base text tensor kernel format dist token device \
+             model engine embed)),$(LIB_SRC))
+EMBED     := $(if $(ONLY),,$(addprefix $(B)/embed/,libingot.a libingot.so))
+EXAMPLES  := $(if $(ONLY),,$(call exe,$(wildcard examples/*.c)))
 PICKED    := $(call pick,$(TESTS) $(REPLAYS))
 UNITS     := $(call pick,$(filter $(B)/tests/unit/%,$(TESTS)))
 KERNELS   := $(call pick,$(filter $(B)/tests/kernel/%,$(TESTS)))
 
 .PHONY: all help demo test tests lint bench asan tsan clang fuzz clean install
 
-all: $(LIB) $(BIN) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
+all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
 
-#: make              the library and the program: build/ingot
+#: make              the program: build/ingot; the libraries: build/gcc/embed
 #: make demo         train a small model, serve it, ask it something
 #: make test         build and run all tests; T=token/encode: only paths that contain this
 #: make lint         layers, names, lengths, banned words, format; LINT=--strict: warnings fail
@@ -126,6 +132,22 @@ link = $(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ $1 $(LDLIBS)
 $(B)/ingot: $(call obj,$(CLI_SRC)) $(LIB)
 	$(call say,ld)
 	$(call link)
+
+$(B)/embed/libingot.o: $(call obj,$(EMBED_SRC))
+	@mkdir -p $(@D)
+	$(Q)$(LD) -r -o $@ $^ && objcopy --localize-hidden $@
+
+$(B)/embed/libingot.a: $(B)/embed/libingot.o
+
+$(B)/embed/libingot.so: $(call obj,$(EMBED_SRC))
+	$(call say,ld)
+	$(call link,-shared -Wl$(comma)-soname$(comma)libingot.so.0)
+
+# As anybody would: the header and the library, nothing of src/.
+$(B)/examples/%: examples/%.c include/ingot.h $(B)/embed/libingot.a
+	$(call say,cc)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=c89 -pedantic -Wall -Wextra -Werror -Iinclude $(LDFLAGS) -o $@ $< $(filter %.a,$^) $(LDLIBS)
 
 $(BUILD)/ingot: $(B)/ingot
 	@ln -f $< $@
@@ -178,9 +200,18 @@ bench: all $(call pick,$(BENCHES)) $(KERNELS)
 demo: all | setup-demo
 	@tools/demo $(BUILD)/ingot
 
+# libingot.a is linked with what the shared one brings along: pkg-config --static.
 install: all
 	install -Dm755 $(B)/ingot $(DESTDIR)$(PREFIX)/bin/ingot
-	$(if $(wildcard include/ingot.h),install -Dm644 include/ingot.h $(DESTDIR)$(PREFIX)/include/ingot.h)
+	install -Dm644 include/ingot.h $(DESTDIR)$(PREFIX)/include/ingot.h
+	install -Dm644 $(B)/embed/libingot.a $(DESTDIR)$(PREFIX)/lib/libingot.a
+	install -Dm755 $(B)/embed/libingot.so $(DESTDIR)$(PREFIX)/lib/libingot.so.0
+	ln -sf libingot.so.0 $(DESTDIR)$(PREFIX)/lib/libingot.so
+	@mkdir -p $(DESTDIR)$(PREFIX)/lib/pkgconfig
+	@printf '%s\n' 'prefix=$(PREFIX)' 'Name: ingot' 'Description: language models in a process' \
+	    'Version: '$$(sed -n 's/^#define INGOT_VERSION "\(.*\)"/\1/p' include/ingot.h) \
+	    'Cflags: -I$${prefix}/include' 'Libs: -L$${prefix}/lib -lingot' \
+	    'Libs.private: $(LDLIBS) -pthread' >$(DESTDIR)$(PREFIX)/lib/pkgconfig/ingot.pc
 
 clean:
 	rm -rf $(BUILD)

@@ -41,7 +41,7 @@ for model in "${models[@]}"; do
     for ((i = 1; i <= pairs; i++)); do
         echo "$model: pair $i of $pairs" >&2
         "$NODE" "$PEER" speed "$model" "${args[@]}" | jq -c '. + {side: "peer"}' >>"$out"
-        "$INGOT" bench "$model" "${args[@]}" --json | jq -c '. + {side: "ingot"}' >>"$out"
+        "$INGOT" bench "$model" "${args[@]}" --no-price --json | jq -c '. + {side: "ingot"}' >>"$out"
     done
     jq -cs --argjson about "$about" "$median"'
         def of($side; $what): [.[] | select(.side == $side)[$what][1]];

@@ -8,10 +8,10 @@
 #include "text/json.h"
 
 typedef struct BenchCmd {
-    bool kernels, attention, products, train, batch_invariant, json;
+    bool kernels, attention, products, train, engine, batch_invariant, no_pack, price, json;
     const char *cpu, *dtype, *arch; /* NULL: not given */
     const char *kv;
-    int64_t pp, tg, streams, threads, reps;
+    int64_t pp, tg, streams, threads, reps, itl_target;
     int64_t n_layer, n_head, n_embd, vocab, ctx, batch;
 } BenchCmd;
 
@@ -28,11 +28,14 @@ Spread cli_bench_spread(double *v, int n);
 void cli_bench_put(JsonW *w, const char *key, Spread s);
 /* v with four significant digits. */
 double cli_bench_round(double v);
-/* Bytes a second that n_threads together read from memory, the best of several rounds over 256 MB. */
-MUST_CHECK Status cli_bench_read(double *bytes_s, const char *cpu, int n_threads, Err *e);
+/* Bytes a second that n_threads together read, the best of several rounds over `most` bytes (256 MB at most, which
+ * no cache holds). */
+MUST_CHECK Status cli_bench_read(double *bytes_s, size_t most, const char *cpu, int n_threads,
+                                 Err *e);
 
 /* Each prints its results and gives the exit code. */
 int cli_bench_model(const BenchCmd *c, const char *path);
+int cli_bench_engine(const BenchCmd *c, const char *path);
 int cli_bench_train(const BenchCmd *c);
 int cli_bench_products(const BenchCmd *c);
 int cli_bench_kernels(const BenchCmd *c);

@@ -2,8 +2,9 @@
  * ingot bench M.gguf: tokens a second of prefill and decode, on made-up token ids, straight through
  * model_forward: no tokenizer, no scheduler, no sampling beyond the likeliest token.
  *
- * A decoded token reads every weight once, so the machine's read bandwidth bounds decoding; the share of it
- * that the weights alone account for is printed too. */
+ * A step of decoding reads every weight and the KV of every sequence once, so the machine's read bandwidth bounds
+ * it. The share that was reached is printed too: each round beside a reading of plain memory, since other work on
+ * the machine takes from both. What --batch-invariant costs is measured the same way on a device of its own. */
 #include <stdio.h>
 
 #include "base/arena.h"
@@ -22,15 +23,17 @@ typedef struct Rig {
     Arena mem;
     Batch b;
     int32_t *tok, *pos, *seq, *out, *prompts, *next; /* in mem */
-    int n_seq, pp, tg;
-    size_t read_bytes; /* weights that a decoded token reads */
-    double read_peak;  /* bytes/s of the machine */
-    Spread prefill, decode;
+    int n_seq, pp, tg, reps;
+    bool invariant;
+    size_t read_bytes; /* weights and KV that a step of decoding reads, about */
+    double load_s;
+    Spread read, prefill, decode; /* read: bytes/s of the machine */
+    double share;                 /* of it that decoding reached: median over the rounds */
 } Rig;
 
 /* ---- setting up ---- */
 
-static size_t bytes_per_token(const Model *m) {
+static size_t weight_bytes(const Model *m) {
     size_t n = 0;
     for (int i = 0; i < m->n_params; i++) {
         const Param *p = &m->params[i];
@@ -38,6 +41,12 @@ static size_t bytes_per_token(const Model *m) {
         if (!looked_up) n += (size_t)gguf_find_tensor(m->file, p->name)->n_bytes;
     }
     return n;
+}
+
+/* K and V of all sequences, half-way through decoding. */
+static size_t kv_bytes(const Rig *r) {
+    size_t block = model_kv_bytes(&r->m->cfg, DT_F16, 1);
+    return (size_t)r->n_seq * (size_t)(r->pp + r->tg / 2) * block / 32;
 }
 
 /* Different in every sequence, as bench/peers/llamacpp.mjs has them. */
@@ -73,15 +82,18 @@ static Status make_tables(Rig *r, Err *e) {
 static Status set_up(Rig *r, Err *e) {
     DeviceOpts o = {.cpu = r->c->cpu,
                     .n_threads = cli_threads(r->c->threads),
-                    .batch_invariant = r->c->batch_invariant,
+                    .batch_invariant = r->invariant,
+                    .no_pack = r->c->no_pack,
                     .bf16 = r->c->dtype && !strcmp(r->c->dtype, "bf16")};
+    double t0 = clock_now_s();
+    arena_init(&r->mem, 64 << 10);
     TRY(device_cpu_new(&r->dev, &o, e));
     TRY(model_load(&r->m, r->dev, r->path, e));
+    r->load_s = clock_now_s() - t0;
     if (r->pp + r->tg > r->m->cfg.ctx)
         return err_set(e, ERR_ARG, "--pp %d and --tg %d are more than the model's context of %d",
                        r->pp, r->tg, r->m->cfg.ctx);
-    r->read_bytes = bytes_per_token(r->m);
-    TRY(cli_bench_read(&r->read_peak, o.cpu, o.n_threads, e));
+    r->read_bytes = weight_bytes(r->m) + kv_bytes(r);
     return make_tables(r, e);
 }
 
@@ -138,31 +150,41 @@ static Status decode(Rig *r, Err *e) {
     return OK;
 }
 
+static Status round_of(Rig *r, double *pre, double *dec, double *read, Err *e) {
+    double t0 = clock_now_s();
+    TRY(prefill(r, e));
+    double t1 = clock_now_s();
+    TRY(decode(r, e));
+    double t2 = clock_now_s();
+    *pre = (double)r->n_seq * r->pp / (t1 - t0);
+    *dec = (double)r->n_seq * r->tg / (t2 - t1);
+    return cli_bench_read(read, r->read_bytes, r->c->cpu, cli_threads(r->c->threads), e);
+}
+
+/* Weight and KV bytes a second: all sequences of a step share one reading of the weights. */
+static double decode_bytes_s(const Rig *r, double tok_s) {
+    return tok_s / r->n_seq * (double)r->read_bytes;
+}
+
 /* The first round warms up. */
 static Status measure(Rig *r, Err *e) {
-    double pre[BENCH_MAX_REPS + 1], dec[BENCH_MAX_REPS + 1];
-    int n = (int)r->c->reps;
-    for (int i = 0; i <= n; i++) {
-        double t0 = clock_now_s();
-        TRY(prefill(r, e));
-        double t1 = clock_now_s();
-        TRY(decode(r, e));
-        pre[i] = (double)r->n_seq * r->pp / (t1 - t0);
-        dec[i] = (double)r->n_seq * r->tg / (clock_now_s() - t1);
+    double pre[BENCH_MAX_REPS + 1], dec[BENCH_MAX_REPS + 1], read[BENCH_MAX_REPS + 1];
+    double share[BENCH_MAX_REPS + 1];
+    for (int i = 0; i <= r->reps; i++) {
+        TRY(round_of(r, &pre[i], &dec[i], &read[i], e));
+        share[i] = decode_bytes_s(r, dec[i]) / read[i];
     }
-    r->prefill = cli_bench_spread(pre + 1, n);
-    r->decode = cli_bench_spread(dec + 1, n);
+    r->prefill = cli_bench_spread(pre + 1, r->reps);
+    r->decode = cli_bench_spread(dec + 1, r->reps);
+    r->read = cli_bench_spread(read + 1, r->reps);
+    r->share = cli_bench_spread(share + 1, r->reps).median;
     return OK;
 }
 
 /* ---- printing ---- */
 
-/* Weight bytes a second: all sequences of a step share one reading. */
-static double decode_bytes_s(const Rig *r) {
-    return r->decode.median / r->n_seq * (double)r->read_bytes;
-}
-
-static int print_json(const Rig *r) {
+/* inv: the same with --batch-invariant, or NULL. */
+static int print_json(const Rig *r, const Rig *inv) {
     char line[96];
     StrBuf b = {0};
     JsonW w;
@@ -174,15 +196,21 @@ static int print_json(const Rig *r) {
     jw_int(&w, "streams", r->n_seq);
     jw_int(&w, "threads", cli_threads(r->c->threads));
     jw_cstr(&w, "kv", r->c->kv);
-    jw_bool(&w, "batch_invariant", r->c->batch_invariant);
+    jw_bool(&w, "batch_invariant", r->invariant);
     jw_int(&w, "pp", r->pp);
     jw_int(&w, "tg", r->tg);
     jw_int(&w, "reps", r->c->reps);
     cli_bench_put(&w, "tok_s_prefill", r->prefill);
     cli_bench_put(&w, "tok_s_decode", r->decode);
-    jw_num(&w, "read_gb_s", cli_bench_round(r->read_peak / 1e9));
-    jw_num(&w, "decode_gb_s", cli_bench_round(decode_bytes_s(r) / 1e9));
-    jw_num(&w, "decode_read_share", cli_bench_round(100 * decode_bytes_s(r) / r->read_peak));
+    if (inv) {
+        cli_bench_put(&w, "tok_s_prefill_invariant", inv->prefill);
+        cli_bench_put(&w, "tok_s_decode_invariant", inv->decode);
+    }
+    jw_num(&w, "load_s", cli_bench_round(r->load_s));
+    jw_int(&w, "step_bytes", (int64_t)r->read_bytes);
+    jw_num(&w, "read_gb_s", cli_bench_round(r->read.median / 1e9));
+    jw_num(&w, "decode_gb_s", cli_bench_round(decode_bytes_s(r, r->decode.median) / 1e9));
+    jw_num(&w, "decode_read_share", cli_bench_round(100 * r->share));
     jw_end_obj(&w);
     int rc = cli_print_json(&b);
     sb_deinit(&b);
@@ -195,32 +223,53 @@ static void print_rate(const char *what, int n, Spread s) {
     printf("  %-14s %10.1f %10.1f %10.1f\n", label, s.min, s.median, s.max);
 }
 
-static int print_text(const Rig *r) {
+static int print_text(const Rig *r, const Rig *inv) {
     char line[96], a[32], b[32];
-    double share = 100 * decode_bytes_s(r) / r->read_peak;
-    printf("%s: %s, %s parameters, %s\n", r->path, r->m->cfg.arch->name,
-           cli_commas(a, model_n_params(&r->m->cfg)), device_describe(r->dev, line));
-    printf("%d stream%s, %lld rounds\n\n", r->n_seq, r->n_seq > 1 ? "s" : "",
-           (long long)r->c->reps);
+    printf("%s: %s, %s parameters, %s, loaded in %.2f s\n", r->path, r->m->cfg.arch->name,
+           cli_commas(a, model_n_params(&r->m->cfg)), device_describe(r->dev, line), r->load_s);
+    printf("%d stream%s, %d rounds\n\n", r->n_seq, r->n_seq > 1 ? "s" : "", r->reps);
     printf("  %-14s %10s %10s %10s\n", "tokens/s", "least", "median", "most");
     print_rate("prefill", r->pp, r->prefill);
     print_rate("decode", r->tg, r->decode);
     printf(
-        "\ndecoding reads %s of weights a step: %.2f GB/s, and this machine reads %.2f GB/s from "
-        "memory (%.0f%%%s)\n",
-        cli_bytes(b, (double)r->read_bytes), decode_bytes_s(r) / 1e9, r->read_peak / 1e9, share,
-        share > 100 ? ": the weights stay in the processor's cache" : "");
+        "\nA step of decoding reads %s of weights and KV: %.2f GB/s. This machine reads %.2f GB/s\n"
+        "from memory: %.0f%%%s.\n",
+        cli_bytes(b, (double)r->read_bytes), decode_bytes_s(r, r->decode.median) / 1e9,
+        r->read.median / 1e9, 100 * r->share,
+        r->share > 1 ? " (a part stays in the processor's cache)" : "");
+    if (inv)
+        printf("The same bits for every batch (--batch-invariant): prefill %.1f tokens/s "
+               "(%+.0f%%), decode "
+               "%.1f (%+.0f%%).\n",
+               inv->prefill.median, 100 * (inv->prefill.median / r->prefill.median - 1),
+               inv->decode.median, 100 * (inv->decode.median / r->decode.median - 1));
     return cli_flush_stdout();
+}
+
+static Status run(Rig *r, Err *e) {
+    Status st = set_up(r, e);
+    if (st == OK) st = measure(r, e);
+    if (st != OK && st != ERR_ARG && !strstr(e->msg, r->path)) err_in(e, r->path);
+    return st;
 }
 
 int cli_bench_model(const BenchCmd *c, const char *path) {
     Err e = {0};
-    Rig r = {.c = c, .path = path, .n_seq = (int)c->streams, .pp = (int)c->pp, .tg = (int)c->tg};
-    arena_init(&r.mem, 64 << 10);
-    Status st = set_up(&r, &e);
-    if (st == OK) st = measure(&r, &e);
-    if (st != OK && st != ERR_ARG && !strstr(e.msg, path)) err_in(&e, path);
-    int rc = st != OK ? cli_fail(&e) : c->json ? print_json(&r) : print_text(&r);
+    Rig r = {.c = c,
+             .path = path,
+             .n_seq = (int)c->streams,
+             .pp = (int)c->pp,
+             .tg = (int)c->tg,
+             .reps = (int)c->reps,
+             .invariant = c->batch_invariant};
+    Rig inv = r;
+    inv.invariant = true;
+    Status st = run(&r, &e);
+    bool price = st == OK && c->price && !r.invariant;
+    if (price) st = run(&inv, &e);
+    const Rig *with = price ? &inv : NULL;
+    int rc = st != OK ? cli_fail(&e) : c->json ? print_json(&r, with) : print_text(&r, with);
+    if (price) tear_down(&inv);
     tear_down(&r);
     return rc;
 }

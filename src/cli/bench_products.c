@@ -32,7 +32,7 @@ static void run_product(const Products *p, ProductKind kind) {
     const Shape *s = p->s;
     const DeviceOps *ops = p->dev->ops;
     size_t rows = (size_t)s->rows, cols = (size_t)s->cols;
-    Weight w = {DT_F32, s->rows, s->cols, p->w, 0};
+    Weight w = {.type = DT_F32, .rows = s->rows, .cols = s->cols, .buf = p->w};
     BufAt x = buf_at(p->x, 0), y = buf_at(p->y, 0);
     if (kind == PRODUCT_FWD)
         ops->linear(p->dev,

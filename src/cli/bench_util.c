@@ -41,6 +41,7 @@ enum { READ_BYTES = 256 << 20, READ_TILE = 2 << 20, READ_ROUNDS = 8 };
 typedef struct ReadJob {
     const Kern *kern;
     char *p;
+    int64_t n_tiles;
     _Atomic uint64_t sum; /* keeps the loads; relaxed, any worker */
 } ReadJob;
 
@@ -59,24 +60,27 @@ static void read_tile(void *ctx, int64_t tile, int worker) {
 
 static double read_rounds(Team *t, ReadJob *j) {
     double best = 0;
-    team_run(t, READ_BYTES / READ_TILE, touch_tile, j);
+    team_run(t, j->n_tiles, touch_tile, j);
     for (int i = 0; i < READ_ROUNDS; i++) {
         double t0 = clock_now_s();
-        team_run(t, READ_BYTES / READ_TILE, read_tile, j);
-        best = fmax(best, READ_BYTES / (clock_now_s() - t0));
+        team_run(t, j->n_tiles, read_tile, j);
+        best = fmax(best, (double)(j->n_tiles * READ_TILE) / (clock_now_s() - t0));
     }
     return best;
 }
 
-Status cli_bench_read(double *bytes_s, const char *cpu, int n_threads, Err *e) {
+Status cli_bench_read(double *bytes_s, size_t most, const char *cpu, int n_threads, Err *e) {
     Kern kern;
     Team *team;
     TRY(kern_init(&kern, cpu, e));
     TRY(team_new(&team, n_threads, e));
-    ReadJob j = {.kern = &kern, .p = mem_map_alloc(READ_BYTES)};
-    Status st = j.p ? OK : err_set(e, ERR_NOMEM, "bench: %d bytes: out of memory", READ_BYTES);
+    int64_t n_tiles = (int64_t)(MIN(most, (size_t)READ_BYTES) / READ_TILE);
+    ReadJob j = {.kern = &kern, .n_tiles = MAX(1, n_tiles)};
+    size_t bytes = (size_t)j.n_tiles * READ_TILE;
+    j.p = mem_map_alloc(bytes);
+    Status st = j.p ? OK : err_set(e, ERR_NOMEM, "bench: %zu bytes: out of memory", bytes);
     if (st == OK) *bytes_s = read_rounds(team, &j);
-    if (j.p) mem_map_free(j.p, READ_BYTES);
+    if (j.p) mem_map_free(j.p, bytes);
     team_free(team);
     return st;
 }

@@ -11,6 +11,8 @@ static const OptSpec opts[] = {
      "measure training steps instead of a model file"},
     {"products", 0, OPT_BOOL, AT(products), NULL, 0, 0, NULL, NULL,
      "measure the dense products of a training step"},
+    {"engine", 0, OPT_BOOL, AT(engine), NULL, 0, 0, NULL, NULL,
+     "measure what requests to one engine notice of each other"},
     {"kernels", 0, OPT_BOOL, AT(kernels), NULL, 0, 0, NULL, NULL, "measure each kernel alone"},
     {"attention", 0, OPT_BOOL, AT(attention), NULL, 0, 0, NULL, NULL,
      "measure attention over the KV cache alone"},
@@ -35,7 +37,13 @@ static const OptSpec opts[] = {
      "highest kernel level to use (default: INGOT_CPU, else the best)"},
     {"threads", 't', OPT_INT, AT(threads), "0", 0, 4096, NULL, "N", "0: all processors"},
     {"batch_invariant", 0, OPT_BOOL, AT(batch_invariant), NULL, 0, 0, NULL, NULL,
-     "one class of product for few and many rows (what that costs: run without it, too)"},
+     "one class of product for few and many rows"},
+    {"itl_target_ms", 0, OPT_INT, AT(itl_target), "100", 1, 3600000, NULL, "N",
+     "--engine: longest step while streams are talking"},
+    {"price", 0, OPT_BOOL, AT(price), "true", 0, 0, NULL, NULL,
+     "measure what --batch-invariant costs, too"},
+    {"no_pack", 0, OPT_BOOL, AT(no_pack), NULL, 0, 0, NULL, NULL,
+     "use quantized weights where they lie in the file"},
     {"json", 0, OPT_BOOL, AT(json), NULL, 0, 0, NULL, NULL,
      "print each measurement as a JSON object on a line"},
 };
@@ -48,6 +56,9 @@ static const CliSpec spec = {
         "\n"
         "  ingot bench MODEL.gguf    prompt and decoding speed, and how near decoding comes to\n"
         "                            the bandwidth of the memory\n"
+        "  ingot bench MODEL.gguf --engine --streams 8 --pp 4096\n"
+        "                            gaps in streams while a long prompt is computed, and how\n"
+        "                            soon streams with a common prefix begin\n"
         "  ingot bench --train       tokens a second of training steps of a small model\n"
         "  ingot bench --products    the dense products of such a step, each alone\n"
         "  ingot bench --kernels     every kernel, against what the processor can do\n"
@@ -67,11 +78,12 @@ static int bench(const BenchCmd *c, const OptList *pos) {
         return cli_usage(&spec, n ? "one measurement at a time"
                                   : "give a model, --train, --products, --kernels or "
                                     "--attention");
+    if (c->engine && pos->n == 0) return cli_usage(&spec, "--engine: give a model");
     if (c->train) return cli_bench_train(c);
     if (c->products) return cli_bench_products(c);
     if (c->attention) return cli_bench_attention(c);
     if (c->kernels) return cli_bench_kernels(c);
-    return cli_bench_model(c, pos->v[0]);
+    return c->engine ? cli_bench_engine(c, pos->v[0]) : cli_bench_model(c, pos->v[0]);
 }
 
 int cmd_bench(int argc, char **argv) {

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ingot run: text from a prompt, shown as it comes, or a prompt line to type at (run_lines.c).
  *
- * The engine thread puts ids into a Stream, the main thread takes them out, detokenizes and prints: a slow
- * terminal does not hold the model up, and Ctrl-C is noticed while the model computes. */
-#include <errno.h>
-#include <pthread.h>
+ * The main thread reads an Answer and prints it: a slow terminal does not hold the model up, and Ctrl-C is noticed
+ * while the model computes. Of several samples the first that is not complete is shown as it comes, the next ones
+ * follow. */
 #include <signal.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -16,18 +14,27 @@
 #include "cli/cli.h"
 #include "cli/model.h"
 #include "cli/run.h"
-#include "engine/engine.h"
+#include "engine/answer.h"
+#include "engine/stop.h"
 #include "text/json.h"
 
-enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096, POLL_MS = 50, WARM_MS = 200 };
+enum {
+    MAX_PROMPT = 256 << 20,
+    DEFAULT_CTX = 4096,
+    POLL_MS = 50, /* Ctrl-C is seen at least so often */
+    WARM_MS = 200
+};
 
 typedef struct RunCmd {
     const char *prompt, *file, *kv;
-    int64_t n, top_k, seed, ctx, threads, chunk;
-    bool batch_invariant;
+    int64_t n, samples, top_k, seed, ctx, threads, chunk;
+    OptList stop;
+    bool batch_invariant, no_pack;
     double temp, top_p;
-    bool ids, json, verbose, special, ignore_end;
+    bool ids, json, verbose, special, ignore_end, include_stop;
     RunGrammar grammar;
+    const char *speculate;
+    int64_t speculate_tokens;
 } RunCmd;
 
 #define AT(field) offsetof(RunCmd, field)
@@ -52,6 +59,22 @@ static const OptSpec opts[] = {
      .min = 1,
      .max = MODEL_MAX_CTX,
      .help = "tokens to generate at most"},
+    {.key = "samples",
+     .type = OPT_INT,
+     .offset = AT(samples),
+     .def = "1",
+     .min = 1,
+     .max = ANSWER_MAX_SAMPLES,
+     .help = "answers to make together; the prompt is computed once"},
+    {.key = "stop",
+     .type = OPT_LIST,
+     .offset = AT(stop),
+     .metavar = "STRING",
+     .help = "end an answer before this text; may be given several times"},
+    {.key = "include_stop",
+     .type = OPT_BOOL,
+     .offset = AT(include_stop),
+     .help = "end it behind that text instead"},
     {.key = "temp",
      .type = OPT_FLOAT,
      .offset = AT(temp),
@@ -123,6 +146,7 @@ static const OptSpec opts[] = {
      .offset = AT(grammar.regex),
      .metavar = "PATTERN",
      .help = "the answer matches this regular expression as a whole"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "ids", .type = OPT_BOOL, .offset = AT(ids), .help = "print token ids instead of text"},
     {.key = "json",
      .type = OPT_BOOL,
@@ -132,6 +156,10 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "no_pack",
+     .type = OPT_BOOL,
+     .offset = AT(no_pack),
+     .help = "use quantized weights where they lie in the file: less memory, slower"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -165,57 +193,6 @@ static const CliSpec spec = {
     .max_pos = 1,
 };
 
-/* ---- from the engine to the terminal ---- */
-
-/* Tokens of one generation. [mu] all but ids below n, which do not change any more. */
-typedef struct Stream {
-    pthread_mutex_t mu;
-    pthread_cond_t more;
-    int32_t *ids; /* owned; [cap] */
-    int n, cap;
-    bool done;
-    FinishReason why;
-    Err err;
-    double t_first, t_last;
-} Stream;
-
-static void stream_token(void *ctx, const SampleOut *t) {
-    Stream *s = ctx;
-    pthread_mutex_lock(&s->mu);
-    s->t_last = clock_now_s();
-    if (s->n == 0) s->t_first = s->t_last;
-    if (s->n < s->cap) s->ids[s->n++] = t->id;
-    pthread_cond_signal(&s->more);
-    pthread_mutex_unlock(&s->mu);
-}
-
-static void stream_done(void *ctx, FinishReason why, const Err *e) {
-    Stream *s = ctx;
-    pthread_mutex_lock(&s->mu);
-    s->done = true;
-    s->why = why;
-    if (e) s->err = *e;
-    pthread_cond_signal(&s->more);
-    pthread_mutex_unlock(&s->mu);
-}
-
-/* Until there are more than `have` tokens or the end; at most POLL_MS, so that Ctrl-C is seen. */
-static void stream_wait(Stream *s, int have, int *n, bool *done) {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    t.tv_nsec += POLL_MS * 1000000L;
-    if (t.tv_nsec >= 1000000000L) {
-        t.tv_nsec -= 1000000000L;
-        t.tv_sec++;
-    }
-    pthread_mutex_lock(&s->mu);
-    while (s->n == have && !s->done)
-        if (pthread_cond_timedwait(&s->more, &s->mu, &t) == ETIMEDOUT) break;
-    *n = s->n;
-    *done = s->done;
-    pthread_mutex_unlock(&s->mu);
-}
-
 /* ---- Ctrl-C ---- */
 
 static atomic_int interrupted;
@@ -245,103 +222,141 @@ struct RunSession {
     bool has_seed;
     uint64_t seed; /* of the present generation */
     int n_prompt;
-    Stream s;
-    GrammarVocab *vocab; /* owned; NULL: no grammar */
+    Answer *answer;         /* owned; the present one */
+    double t_first, t_last; /* when its first and its newest token were seen */
+    GrammarVocab *vocab;    /* owned; NULL: no grammar */
+    CliSpeculate spec;
+    Slice stop[SAMPLE_MAX_STOPS];
 };
 
-/* Show tokens [from, n). False when standard output is gone. */
-static bool show(const RunSession *r, Detok *d, int from, int n) {
+/* What stands on standard output: samples before `sample`, and so much of that one. */
+typedef struct Shown {
+    int sample;
+    size_t n; /* bytes of text, or ids */
+    bool begun;
+} Shown;
+
+static void put_new(StrBuf *b, const RunSession *r, Shown *s, const AnswerSample *a) {
+    if (!s->begun && !r->c->ids && answer_n(r->answer) > 1)
+        sb_printf(b, "--- %d of %d\n", s->sample + 1, answer_n(r->answer));
+    s->begun = true;
+    if (!r->c->ids) {
+        if (a->text.n > s->n) sb_put(b, a->text.p + s->n, a->text.n - s->n);
+        s->n = a->text.n;
+    }
+    for (; r->c->ids && s->n < a->ids.n; s->n++) sb_printf(b, s->n ? " %d" : "%d", a->ids.v[s->n]);
+    if (a->ended) sb_putc(b, '\n');
+}
+
+/* Show what has come. False when standard output is gone. */
+static bool show(const RunSession *r, Shown *s) {
     StrBuf b = {0};
-    for (int i = from; i < n; i++) {
-        if (r->c->ids) sb_printf(&b, i ? " %d" : "%d", r->s.ids[i]);
-        else detok_push(d, r->s.ids[i], &b);
+    while (s->sample < answer_n(r->answer)) {
+        const AnswerSample *a = answer_sample(r->answer, s->sample);
+        put_new(&b, r, s, a);
+        if (!a->ended) break;
+        *s = (Shown){.sample = s->sample + 1};
     }
     if (b.n) fwrite(b.p, 1, b.n, stdout);
     sb_deinit(&b);
-    return fflush(stdout) == 0;
+    return answer_done(r->answer) ||
+           fflush(stdout) == 0; /* the last part is the caller's to flush */
 }
 
-static void show_end(const RunSession *r, Detok *d) {
-    StrBuf b = {0};
-    if (!r->c->ids) detok_finish(d, &b);
-    sb_putc(&b, '\n');
-    if (b.n) fwrite(b.p, 1, b.n, stdout);
-    sb_deinit(&b);
+static void read_parts(RunSession *r) {
+    AnswerPart part;
+    while (answer_next(r->answer, &part)) {
+        if (!part.tok) continue;
+        r->t_last = clock_now_s();
+        if (r->t_first <= 0) r->t_first = r->t_last;
+    }
 }
 
 /* Show tokens as they come until the end. True if Ctrl-C or a closed output ended it. */
-static bool follow(RunSession *r, uint64_t id) {
-    Detok d;
-    int shown = 0, n = 0;
-    bool done = false, stopped = false;
-    detok_init(&d, r->m.tok);
-    while (!done) {
-        stream_wait(&r->s, shown, &n, &done);
-        bool ok = r->c->json || show(r, &d, shown, n);
-        shown = n;
-        if (stopped || (ok && !cli_run_interrupted())) continue;
-        stopped = true;
-        engine_cancel(r->en, id);
+static bool follow(RunSession *r) {
+    Shown shown = {0};
+    bool stopped = false;
+    r->t_first = r->t_last = 0;
+    for (;;) {
+        read_parts(r);
+        bool ok = r->c->json || show(r, &shown);
+        if (answer_done(r->answer)) return stopped;
+        if (!stopped && (!ok || cli_run_interrupted())) {
+            stopped = true;
+            answer_cancel(r->answer);
+        }
+        answer_wait(r->answer, POLL_MS);
     }
-    if (!r->c->json) show_end(r, &d);
-    return stopped;
-}
-
-static Status stream_reset(Stream *s, int cap, Err *e) {
-    mem_free(s->ids);
-    s->ids = mem_new_n(int32_t, (size_t)cap);
-    if (!s->ids) return err_set(e, ERR_NOMEM, "%d token ids", cap);
-    s->cap = cap;
-    s->n = 0;
-    s->done = false;
-    s->err = (Err){0};
-    s->t_first = s->t_last = 0;
-    return OK;
-}
-
-static const char *finish_name(FinishReason why) {
-    static const char *const name[] = {"stop", "length", "cancelled", "error"};
-    return name[why];
 }
 
 static double rate(double n, double seconds) { return seconds > 0 ? n / seconds : 0; }
 
+/* Tokens of all samples. */
+static int count_tokens(const RunSession *r) {
+    size_t n = 0;
+    for (int i = 0; i < answer_n(r->answer); i++) n += answer_sample(r->answer, i)->ids.n;
+    return (int)n;
+}
+
 static void print_speed(const RunSession *r, double t0) {
-    const Stream *s = &r->s;
-    if (s->n == 0) return;
+    int n = count_tokens(r);
+    if (n == 0) return;
     fprintf(
         stderr,
         "prompt: %d tokens, %.1f tok/s; generated: %d tokens, %.1f tok/s; ended by %s; seed %llu\n",
-        r->n_prompt, rate(r->n_prompt, s->t_first - t0), s->n,
-        rate(s->n - 1, s->t_last - s->t_first), finish_name(s->why), (unsigned long long)r->seed);
+        r->n_prompt, rate(r->n_prompt, r->t_first - t0), n, rate(n - 1, r->t_last - r->t_first),
+        answer_finish_name(answer_sample(r->answer, 0)->why), (unsigned long long)r->seed);
 }
 
-static Status put_json(StrBuf *b, const RunSession *r, double t0, Err *e) {
-    const Stream *s = &r->s;
-    StrBuf text = {0};
-    JsonW w;
-    Status st = tok_decode(r->m.tok, s->ids, (size_t)s->n, &text, e);
-    jw_init(&w, b);
-    jw_obj(&w, NULL);
-    jw_int(&w, "prompt_tokens", r->n_prompt);
-    jw_int(&w, "tokens", s->n);
-    jw_arr(&w, "ids");
-    for (int i = 0; i < s->n; i++) jw_int(&w, NULL, s->ids[i]);
-    jw_end_arr(&w);
-    jw_str(&w, "text", (Slice){sb_str(&text), text.n});
-    jw_cstr(&w, "finish", finish_name(s->why));
-    jw_int(&w, "seed", (int64_t)r->seed);
-    jw_num(&w, "prefill_tok_s", s->n ? rate(r->n_prompt, s->t_first - t0) : 0);
-    jw_num(&w, "decode_tok_s", rate(s->n - 1, s->t_last - s->t_first));
-    jw_end_obj(&w);
-    sb_deinit(&text);
-    return st;
+/* Of all generations so far. */
+static void print_guesses(const RunSession *r) {
+    EngineStats s = engine_stats(r->en);
+    if (r->c->speculate)
+        fprintf(stderr, "guessed: %llu tokens in %llu drafts, %llu right; %llu steps\n",
+                (unsigned long long)s.n_draft_tok, (unsigned long long)s.n_drafts,
+                (unsigned long long)s.n_draft_ok, (unsigned long long)s.n_steps);
+}
+
+static void put_guesses(JsonW *w, const RunSession *r) {
+    EngineStats stats = engine_stats(r->en);
+    if (!r->c->speculate) return;
+    jw_int(w, "drafted", (int64_t)stats.n_draft_tok);
+    jw_int(w, "drafted_right", (int64_t)stats.n_draft_ok);
+}
+
+static void put_sample(JsonW *w, const RunSession *r, const AnswerSample *a) {
+    jw_int(w, "tokens", (int64_t)a->ids.n);
+    jw_arr(w, "ids");
+    for (size_t i = 0; i < a->ids.n; i++) jw_int(w, NULL, a->ids.v[i]);
+    jw_end_arr(w);
+    jw_str(w, "text", (Slice){sb_str(&a->text), a->text.n});
+    jw_cstr(w, "finish", answer_finish_name(a->why));
+    if (a->stop > 0) jw_str(w, "stop", r->stop[a->stop - 1]);
+    if (a->stop_id >= 0) jw_int(w, "stop", a->stop_id);
 }
 
 static int print_json(const RunSession *r, double t0) {
-    Err e = {0};
     StrBuf b = {0};
-    int rc = put_json(&b, r, t0, &e) == OK ? cli_print_json(&b) : cli_fail(&e);
+    JsonW w;
+    int n = answer_n(r->answer);
+    jw_init(&w, &b);
+    jw_obj(&w, NULL);
+    jw_int(&w, "prompt_tokens", r->n_prompt);
+    jw_int(&w, "cached_tokens", answer_sample(r->answer, 0)->n_cached);
+    if (n == 1) put_sample(&w, r, answer_sample(r->answer, 0));
+    else jw_arr(&w, "samples");
+    for (int i = 0; n > 1 && i < n; i++) {
+        jw_obj(&w, NULL);
+        put_sample(&w, r, answer_sample(r->answer, i));
+        jw_end_obj(&w);
+    }
+    if (n > 1) jw_end_arr(&w);
+    jw_int(&w, "seed", (int64_t)r->seed);
+    jw_num(&w, "prefill_tok_s", r->t_first > 0 ? rate(r->n_prompt, r->t_first - t0) : 0);
+    jw_num(&w, "decode_tok_s", rate(count_tokens(r) - 1, r->t_last - r->t_first));
+    put_guesses(&w, r);
+    jw_end_obj(&w);
+    int rc = cli_print_json(&b);
     sb_deinit(&b);
     return rc;
 }
@@ -351,53 +366,89 @@ static uint64_t random_seed(void) {
     return rng_key(clock_now_ns() ^ (uint64_t)getpid() << 32, "run") >> 11;
 }
 
-static Status submit(RunSession *r, uint64_t *id, Slice text, Err *e) {
+/* One for each sample, or none. *g is owned by the caller; what it holds, by answer_new. */
+static Status make_grammars(Grammar ***g, const RunSession *r, Err *e) {
+    int n = (int)r->c->samples;
+    if (!r->vocab) return OK;
+    *g = mem_new_n(Grammar *, (size_t)n);
+    if (!*g) return err_set(e, ERR_NOMEM, "%d grammars", n);
+    for (int i = 0; i < n; i++) {
+        TRY(cli_run_grammar(&(*g)[i], &r->c->grammar, e));
+        TRY(grammar_warm((*g)[i], r->vocab, MAX(1, WARM_MS / n), e));
+    }
+    return OK;
+}
+
+static Status start(RunSession *r, Grammar **grammars, const TokBuf *ids, Err *e) {
     const RunCmd *c = r->c;
-    TokBuf ids = {0};
-    if (!r->has_seed) r->seed = random_seed();
-    Status st = stream_reset(&r->s, (int)MIN(c->n, engine_max_ctx(r->en)), e);
-    if (st == OK) st = cli_model_encode(&ids, &r->m, text, c->special, e);
+    EngineDoor door = engine_door(r->en);
     EngineReq req = {
-        .prompt = ids.v,
-        .n_prompt = (int)MIN(ids.n, INT32_MAX),
-        .max_new = r->s.cap,
+        .prompt = ids->v,
+        .n_prompt = (int)MIN(ids->n, INT32_MAX),
+        .max_new = (int)MIN(c->n, engine_max_ctx(r->en)),
         .sample = {.temp = c->temp, .top_k = c->top_k, .top_p = c->top_p, .seed = r->seed},
-        .ignore_end = c->ignore_end,
-        .on_token = stream_token,
-        .on_done = stream_done,
-        .ctx = &r->s};
+        .ignore_end = c->ignore_end};
+    AnswerOpts o = {.n = (int)c->samples,
+                    .stop = r->stop,
+                    .n_stop = c->stop.n,
+                    .include_stop = c->include_stop,
+                    .grammars = grammars};
     r->n_prompt = req.n_prompt;
-    if (st == OK) st = cli_run_grammar(&req.grammar, &c->grammar, e);
-    if (st == OK && req.grammar) st = grammar_warm(req.grammar, r->vocab, WARM_MS, e);
-    if (st == OK) st = engine_submit(r->en, &req, id, e);
-    if (st != OK) grammar_free(req.grammar);
+    return answer_new(&r->answer, &door, r->m.tok, &req, &o, e);
+}
+
+static Status submit(RunSession *r, Slice text, Err *e) {
+    TokBuf ids = {0};
+    Grammar **grammars = NULL;
+    if (!r->has_seed) r->seed = random_seed();
+    Status st = cli_model_encode(&ids, &r->m, text, r->c->special, e);
+    if (st == OK) st = make_grammars(&grammars, r, e);
+    if (st == OK) st = start(r, grammars, &ids, e);
+    else
+        for (int i = 0; grammars && i < (int)r->c->samples; i++) grammar_free(grammars[i]);
+    mem_free(grammars);
     tokbuf_deinit(&ids);
     return st;
 }
 
+/* The error of the first sample that has one, or NULL. */
+static const Err *find_error(const Answer *a) {
+    for (int i = 0; i < answer_n(a); i++)
+        if (answer_sample(a, i)->why == FINISH_ERROR) return &answer_sample(a, i)->err;
+    return NULL;
+}
+
 int cli_run_generate(RunSession *r, Slice text) {
     Err e = {0};
-    uint64_t id = 0;
     double t0 = clock_now_s();
-    if (submit(r, &id, text, &e) != OK) return cli_fail(&e);
-    bool stopped = follow(r, id);
-    if (r->s.why == FINISH_ERROR) return cli_fail(&r->s.err);
-    int rc = r->c->json ? print_json(r, t0) : cli_flush_stdout();
-    if (r->c->verbose) print_speed(r, t0);
+    if (submit(r, text, &e) != OK) return cli_fail(&e);
+    bool stopped = follow(r);
+    const Err *failed = find_error(r->answer);
+    int rc = failed ? cli_fail(failed) : r->c->json ? print_json(r, t0) : cli_flush_stdout();
+    if (!failed && r->c->verbose) {
+        print_speed(r, t0);
+        print_guesses(r);
+    }
+    answer_free(r->answer);
+    r->answer = NULL;
     return rc == CLI_OK && stopped ? CLI_FAIL : rc;
 }
 
 /* ---- the session ---- */
 
-static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
+static Status plan(EngineOpts *o, RunSession *r, Err *e) {
+    const RunCmd *c = r->c;
+    const CliModel *m = &r->m;
     char a[32], b[32], line[96];
     size_t bytes = 0;
     int ctx = m->m->cfg.ctx;
-    *o = (EngineOpts){.max_seqs = 1,
+    *o = (EngineOpts){.max_seqs = (int)c->samples,
                       .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
                       .prefill_chunk = (int)c->chunk,
                       .kv_type = cli_kv_type(c->kv),
                       .tok = m->tok};
+    r->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(o, &r->spec, m, e));
     TRY(engine_plan_bytes(&bytes, &m->m->cfg, o, e));
     if (bytes > mem_limit_bytes())
         return err_set(
@@ -413,9 +464,10 @@ static Status plan(EngineOpts *o, const RunCmd *c, const CliModel *m, Err *e) {
 static Status open_session(RunSession *r, const char *path, Err *e) {
     EngineOpts o;
     DeviceOpts d = {.n_threads = cli_threads(r->c->threads),
-                    .batch_invariant = r->c->batch_invariant};
+                    .batch_invariant = r->c->batch_invariant,
+                    .no_pack = r->c->no_pack};
     TRY(cli_model_open(&r->m, path, d, e));
-    TRY(plan(&o, r->c, &r->m, e));
+    TRY(plan(&o, r, e));
     const RunGrammar *g = &r->c->grammar;
     if (g->schema || g->gbnf || g->regex) {
         TRY(grammar_vocab_new(&r->vocab, r->m.tok, e));
@@ -443,20 +495,22 @@ static int run_session(RunSession *r, const char *path) {
                       : cli_run_lines(r);
     engine_free(r->en);
     grammar_vocab_free(r->vocab);
+    cli_model_close(&r->spec.draft);
     cli_model_close(&r->m);
     sb_deinit(&text);
     return rc;
 }
 
 static int run(const RunCmd *c, const char *path, bool has_seed) {
+    Err e = {0};
     RunSession r = {.c = c, .has_seed = has_seed, .seed = (uint64_t)c->seed};
-    pthread_mutex_init(&r.s.mu, NULL);
-    pthread_cond_init(&r.s.more, NULL);
-    int rc = run_session(&r, path);
-    pthread_cond_destroy(&r.s.more);
-    pthread_mutex_destroy(&r.s.mu);
-    mem_free(r.s.ids);
-    return rc;
+    if (c->stop.n > SAMPLE_MAX_STOPS) {
+        err_set(&e, ERR_ARG, "%d stop strings, the limit is %d", c->stop.n, SAMPLE_MAX_STOPS);
+        return cli_fail(&e);
+    }
+    for (int i = 0; i < c->stop.n; i++) r.stop[i] = slice_of(c->stop.v[i]);
+    if (sample_stop_check(r.stop, c->stop.n, &e) != OK) return cli_fail(&e);
+    return run_session(&r, path);
 }
 
 int cmd_run(int argc, char **argv) {

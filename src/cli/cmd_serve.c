@@ -17,8 +17,10 @@ typedef struct ServeCmd {
     const char *host, *kv, *kv_memory, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
-    bool batch_invariant;
+    bool batch_invariant, no_pack;
     double utilization, timeout, grace;
+    const char *speculate;
+    int64_t speculate_tokens;
 } ServeCmd;
 
 #define AT(field) offsetof(ServeCmd, field)
@@ -108,10 +110,15 @@ static const OptSpec opts[] = {
      .max = 1e6,
      .metavar = "SECONDS",
      .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
+    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
     {.key = "batch_invariant",
      .type = OPT_BOOL,
      .offset = AT(batch_invariant),
      .help = "the same bits whatever is computed beside a request; prompts take longer"},
+    {.key = "no_pack",
+     .type = OPT_BOOL,
+     .offset = AT(no_pack),
+     .help = "use quantized weights where they lie in the file: less memory, slower"},
     {.key = "threads",
      .type = OPT_INT,
      .offset = AT(threads),
@@ -145,8 +152,8 @@ static const CliSpec spec = {
         "\n"
         "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
         "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n} -> {\"completion\", \"tokens\", "
-        "\"latency_ms\"}\n"
+        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples}\n"
+        "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
         "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
         "  GET  /             all routes\n"
         "\n"
@@ -166,6 +173,7 @@ typedef struct Serving {
     EngineOpts eo;
     Engine *en;     /* owned */
     Server *server; /* owned */
+    CliSpeculate spec;
 } Serving;
 
 /* ---- signals ---- */
@@ -206,12 +214,13 @@ static void print_access(void *ctx, const char *line) {
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
-    char line[96], a[32], b[32], span[24];
+    char line[96], a[32], b[32], w[32], span[24];
     fprintf(stderr, "%s\n", device_describe(s->m.dev, line));
     fprintf(stderr, "loaded %s (%s, %s parameters) in %s\n", path, s->m.m->cfg.arch->name,
             cli_commas(a, model_n_params(&s->m.m->cfg)), clock_format_span(span, seconds));
-    fprintf(stderr, "%d sequences of %d tokens, %s besides the weights\n", s->eo.max_seqs,
-            engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes));
+    fprintf(stderr, "%d sequences of %d tokens, %s besides the weights' %s\n", s->eo.max_seqs,
+            engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes),
+            cli_bytes(w, (double)model_weight_bytes(s->m.m)));
 }
 
 static void print_ready(const Serving *s) {
@@ -232,7 +241,7 @@ static void print_ready(const Serving *s) {
 
 /* As large a KV cache as fits into `most` bytes beside the rest of the engine. */
 static Status fit_cache(Serving *s, size_t *bytes, double most, Err *e) {
-    size_t block = model_kv_bytes(&s->m.m->cfg, kv_dtype(s->eo.kv_type), 1), rest = 0;
+    size_t block = engine_block_bytes(&s->m.m->cfg, &s->eo), rest = 0;
     s->eo.n_blocks = 1;
     TRY(engine_plan_bytes(&rest, &s->m.m->cfg, &s->eo, e));
     double left = (most - (double)rest) / (double)block;
@@ -255,10 +264,12 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .itl_target_ms = (int)c->itl_target,
                          .kv_type = cli_kv_type(c->kv),
                          .tok = s->m.tok};
+    s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
+    TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
     if (c->kv_memory) TRY(cli_size(&s->eo.kv_bytes, "--kv-cache-memory", c->kv_memory, e));
     TRY(engine_plan_bytes(bytes, &s->m.m->cfg, &s->eo, e));
-    double most =
-        c->utilization * (double)mem_limit_bytes() - (double)gguf_file_bytes(s->m.m->file);
+    double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(s->m.m);
+    if (s->spec.draft.m) most -= (double)model_weight_bytes(s->spec.draft.m);
     if ((double)*bytes <= most) return OK;
     size_t fitted = *bytes;
     if (!c->kv_memory) TRY(fit_cache(s, &fitted, most, e));
@@ -277,7 +288,8 @@ static Status load(Serving *s, const char *path, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
-                    .batch_invariant = s->c->batch_invariant};
+                    .batch_invariant = s->c->batch_invariant,
+                    .no_pack = s->c->no_pack};
     TRY(cli_model_open(&s->m, path, o, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
@@ -289,7 +301,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
                        .limits = {.max_connections = (int)s->c->max_connections},
-                       .engine = server_engine_of(s->en),
+                       .engine = engine_door(s->en),
                        .tok = s->m.tok,
                        .device = "cpu",
                        .timeout_s = s->c->timeout,
@@ -312,6 +324,7 @@ static int serve(const ServeCmd *c, const char *path) {
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     return st == OK ? CLI_OK : cli_fail(&e);
 }

@@ -18,10 +18,17 @@ Status cli_model_open(CliModel *out, const char *path, DeviceOpts o, Err *e) {
     return st;
 }
 
+Status cli_model_open_beside(CliModel *out, const CliModel *m, const char *path, Err *e) {
+    *out = (CliModel){.dev = m->dev, .is_beside = true};
+    Status st = load(out, path, e);
+    if (st != OK && e && !strstr(e->msg, path)) err_in(e, path);
+    return st;
+}
+
 void cli_model_close(CliModel *m) {
     tok_free(m->tok);
     model_free(m->m);
-    device_free(m->dev);
+    if (!m->is_beside) device_free(m->dev);
     *m = (CliModel){0};
 }
 
@@ -29,4 +36,18 @@ Status cli_model_encode(TokBuf *out, const CliModel *m, Slice text, bool parse_s
     if (text.n == 0) return err_set(e, ERR_ARG, "the text is empty");
     if (tok_bos(m->tok) >= 0) tokbuf_push(out, tok_bos(m->tok));
     return tok_encode(m->tok, text, parse_special, out, e);
+}
+
+Status cli_speculate(EngineOpts *o, CliSpeculate *s, const CliModel *m, Err *e) {
+    enum { LONGEST = 4 };
+    if (!s->how) return OK;
+    o->spec_k = (int)s->n_tok;
+    if (strcmp(s->how, "ngram") == 0) {
+        o->spec_ngram = LONGEST;
+        return OK;
+    }
+    TRY(cli_model_open_beside(&s->draft, m, s->how, e));
+    o->draft = s->draft.m;
+    o->draft_tok = s->draft.tok;
+    return OK;
 }

@@ -16,7 +16,8 @@
 #include "tensor/dtype.h"
 
 typedef struct Device Device;
-typedef struct Buf Buf; /* device memory */
+typedef struct Buf Buf;   /* device memory */
+typedef struct Pack Pack; /* a weight in a layout of the device's own */
 typedef struct KvStore
     KvStore; /* KV blocks of all layers; only rope_kv and attn know what lies inside */
 
@@ -42,6 +43,7 @@ typedef struct Weight {
     int rows, cols;
     Buf *buf; /* borrowed; NULL: absent */
     size_t off_bytes;
+    Pack *pack; /* owned by whoever asked for it; linear takes it instead of buf; NULL: none */
 } Weight;
 
 /* Rows of a step: tokens of several sequences side by side. */
@@ -204,6 +206,10 @@ typedef struct DeviceOps {
     Buf *(*buf_wrap)(Device *d, const void *host,
                      size_t n_bytes); /* read-only view of host memory */
     void (*buf_free)(Device *d, Buf *b);
+    size_t (*pack_bytes)(const Device *d,
+                         const Weight *w);         /* of its pack; 0: is used where it lies */
+    Pack *(*pack_new)(Device *d, const Weight *w); /* NULL when memory is out */
+    void (*pack_free)(Device *d, Pack *p);
     KvStore *(*kv_new)(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
     void (*kv_free)(Device *d, KvStore *kv);
     void (*kv_copy)(Device *d, KvStore *kv, int32_t dst, int32_t src); /* a block, all layers */
@@ -243,8 +249,9 @@ typedef struct DeviceOpts {
     int n_threads;   /* 0: one per processor */
     bool
         batch_invariant; /* a row's bits never depend on the rows beside it: one class of product for few and
-                           * many rows, in f32; prompts are slower for it */
-    bool bf16; /* products of linear, linear_t, linear_dw in bf16 where the processor has it */
+                           * many rows; prompts may be slower for it */
+    bool no_pack; /* quantized weights are used where they lie: no second copy of them, slower */
+    bool bf16;    /* products of linear, linear_t, linear_dw in bf16 where the processor has it */
 } DeviceOpts;
 
 /* The CPU behind the interface. ERR_NOMEM, ERR_UNSUPPORTED (level). */

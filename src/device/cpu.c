@@ -6,6 +6,8 @@
 
 #include "device/internal.h"
 
+enum { PACKED_ROWS = 16 };
+
 bool cpu__reserve(CpuDevice *d, size_t n_bytes) {
     if (d->failed.code != OK) return false;
     for (int i = 0; i < team_size(d->team); i++) {
@@ -90,6 +92,9 @@ static const DeviceOps cpu_ops = {
     .buf_new = cpu_buf_new,
     .buf_wrap = cpu_buf_wrap,
     .buf_free = cpu_buf_free,
+    .pack_bytes = cpu__pack_bytes,
+    .pack_new = cpu__pack_new,
+    .pack_free = cpu__pack_free,
     .kv_new = cpu__kv_new,
     .kv_free = cpu__kv_free,
     .kv_copy = cpu__kv_copy,
@@ -120,6 +125,15 @@ static const DeviceOps cpu_ops = {
     .sync = cpu_sync,
 };
 
+/* Tiles of bf16 beat products of integers where there are many rows; nothing else does. */
+static void choose_wide(CpuDevice *c, const DeviceOpts *o) {
+    bool tiles = c->kern.level == CPU_AMX && !o->batch_invariant;
+    c->wide = tiles ? &c->kern.gemm_bf16 : c->core;
+    c->packed_rows = tiles ? PACKED_ROWS : INT_MAX;
+    c->no_pack = o->no_pack;
+    c->invariant = o->batch_invariant;
+}
+
 Status device_cpu_new(Device **out, const DeviceOpts *o, Err *e) {
     CpuDevice *c = mem_new(CpuDevice);
     if (!c) return err_set(e, ERR_NOMEM, "device: out of memory");
@@ -130,13 +144,14 @@ Status device_cpu_new(Device **out, const DeviceOpts *o, Err *e) {
     if (st != OK) goto done;
     c->core = o->bf16 && c->kern.gemm_bf16.tile ? &c->kern.gemm_bf16 : &c->kern.gemm_f32;
     c->gemv_rows = o->batch_invariant ? INT_MAX : cpu__gemv_rows(c->core);
+    choose_wide(c, o);
     c->shared = mem_map_alloc(CPU_SHARED_BYTES);
     c->scratch = mem_new_n(CpuScratch, (size_t)team_size(c->team));
     if (!c->shared || !c->scratch) {
         st = err_set(e, ERR_NOMEM, "device: out of memory");
         goto done;
     }
-    if (!cpu__reserve(c, cpu__gemm_scratch(c->core))) {
+    if (!cpu__reserve(c, MAX(cpu__gemm_scratch(c->core), cpu__gemm_scratch(c->wide)))) {
         st = err_set(e, c->failed.code, "%s", c->failed.msg);
         goto done;
     }

@@ -9,6 +9,7 @@
  *
  * Few rows (decoding) take the gemv kernels straight from the weight as it lies. */
 #include "device/internal.h"
+#include "kernel/packed.h"
 
 enum {
     GEMV_MAX_ROWS = 16, /* up to here gemv beats packing; half of it beside a core of bf16 */
@@ -27,7 +28,7 @@ typedef struct Operand {
 
 typedef struct Gemm {
     CpuDevice *d;
-    const GemmCore *core;
+    const GemmCore *core; /* NULL: the device's */
     int M, N, K;
     const float *a;
     ptrdiff_t a_rs, a_cs;
@@ -76,6 +77,13 @@ static const float *b_floats(const Gemm *g, int k, int kn, int n, int nn, float 
                                   (size_t)nn);
         *rs = nn;
         *cs = 1;
+    } else if (w->pack) {
+        int R = kern->pack_rows;
+        for (int i = 0; i < nn; i += R)
+            kern->packed_to_f32[w->type](tmp + (size_t)i * (size_t)kn, (size_t)kn,
+                                         cpu__pack_group(w, (n + i) / R), k, kn, R);
+        *rs = 1;
+        *cs = kn;
     } else {
         for (int i = 0; i < nn; i++)
             kern->to_f32[w->type](tmp + (size_t)i * (size_t)kn,
@@ -249,7 +257,7 @@ static int kc_of(const Gemm *g) {
 }
 
 static void gemm_run(Gemm *g) {
-    g->core = g->d->core;
+    if (!g->core) g->core = g->d->core;
     g->kc = kc_of(g);
     if (g->M <= SHARE_A_ROWS) gemm_share_a(g);
     else gemm_share_b(g);
@@ -302,12 +310,18 @@ int cpu__gemv_rows(const GemmCore *c) {
 
 void cpu__linear(Device *d, const LinearArgs *a) {
     CpuDevice *c = cpu_of(d);
+    bool integers = pack_kind(a->w.type).bits > 0 && (a->w.pack || c->invariant);
+    if (integers && a->T <= c->packed_rows) {
+        cpu__linear_packed(c, a);
+        return;
+    }
     if (a->T <= c->gemv_rows) {
         Gemv v = {c, a};
         cpu__for(c, (size_t)a->w.rows, BLOCK_COLS, gemv_task, &v);
         return;
     }
     Gemm g = {.d = c,
+              .core = integers ? c->wide : NULL,
               .M = a->T,
               .N = a->w.rows,
               .K = a->w.cols,

@@ -40,8 +40,11 @@ typedef struct CpuScratch {
 typedef struct CpuDevice {
     Device base;
     Kern kern;
-    const GemmCore *core; /* of the large products */
-    int gemv_rows;        /* up to so many rows, linear goes through gemv */
+    const GemmCore *core;    /* of the large products */
+    const GemmCore *wide;    /* of those of more than packed_rows rows with packed weights */
+    int gemv_rows;           /* up to so many rows, linear goes through gemv */
+    int packed_rows;         /* up to so many, packed weights are multiplied as integers */
+    bool no_pack, invariant; /* as in DeviceOpts */
     Team *team;
     char *shared;        /* owned, CPU_SHARED_BYTES */
     CpuScratch *scratch; /* owned, one per worker */
@@ -64,6 +67,13 @@ void cpu__for(CpuDevice *d, size_t n, size_t step, TeamFn fn, void *ctx);
 
 /* The operations, by file. */
 void cpu__linear(Device *d, const LinearArgs *a);
+/* Weights in packed form, a->w.pack or made on the way. */
+void cpu__linear_packed(CpuDevice *c, const LinearArgs *a);
+size_t cpu__pack_bytes(const Device *d, const Weight *w);
+Pack *cpu__pack_new(Device *d, const Weight *w);
+void cpu__pack_free(Device *d, Pack *p);
+/* Group g of w->pack. */
+const char *cpu__pack_group(const Weight *w, int g);
 void cpu__linear_t(Device *d, const LinearTArgs *a);
 void cpu__linear_dw(Device *d, const LinearDwArgs *a);
 KvStore *cpu__kv_new(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "device/backend.h"
+#include "kernel/packed.h"
 #include "tensor/blocks.h"
 
 enum {
@@ -29,7 +30,8 @@ enum {
     HD = 128,
     N_HEADS = 32,
     N_TOK = 4096, /* of a context */
-    M_MAX = 4,    /* vectors of a gemv */
+    N_PACK = 1024,
+    M_MAX = 8, /* vectors of a product with few of them */
     N_ARRAYS = 6,
     ARRAY = VOCAB, /* floats in each of the small arrays */
     ROUNDS = 4
@@ -85,6 +87,28 @@ static void run_level_sums(Lab *l) {
 static void run_gemv(Lab *l) {
     int n = (int)(l->streamed / dtype_bytes(l->t, K_GEMV));
     l->k.gemv[l->t](l->y, (size_t)n, l->big, l->a[1], K_GEMV, l->m, n, K_GEMV);
+}
+
+/* Rows of x rounded at the end of the small arrays. */
+static char *rounded(Lab *l) { return (char *)l->a[5]; }
+
+static void run_pack(Lab *l) {
+    l->k.pack[l->t](l->a[0], l->big, dtype_bytes(l->t, N_PACK), l->k.pack_rows, N_PACK,
+                    l->k.pack_rows);
+}
+static void run_packed_to_f32(Lab *l) {
+    l->k.packed_to_f32[l->t](l->a[0], N_PACK, l->big, 0, N_PACK, l->k.pack_rows);
+}
+static void run_round_x(Lab *l) {
+    l->k.round_x(rounded(l), l->a[1], K_GEMV, PACK_M, K_GEMV, DT_Q4_0);
+}
+static int packed_rows(const Lab *l) {
+    size_t all = l->m == 1 ? l->streamed : CACHE_BYTES;
+    return (int)(all / pack_group_bytes(l->t, l->k.pack_rows, K_GEMV)) * l->k.pack_rows;
+}
+static void run_packed_dot(Lab *l) {
+    int n = packed_rows(l);
+    l->k.packed_dot[l->t](l->y, (size_t)n, l->big, rounded(l), l->m, n, K_GEMV);
 }
 
 static void run_gemm(const GemmCore *c, Lab *l) {
@@ -242,6 +266,39 @@ static const BenchCase cases[] = {
     {"gemv q5_K", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q5_K, 4},
     {"gemv q6_K", "m=1 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q6_K, 1},
     {"gemv q6_K", "m=4 k=1536", ROOF_MEMORY, 0, run_gemv, DT_Q6_K, 4},
+    {"pack q8_0", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q8_0, 0},
+    {"pack q4_0", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q4_0, 0},
+    {"pack q4_1", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q4_1, 0},
+    {"pack q5_0", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q5_0, 0},
+    {"pack q5_1", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q5_1, 0},
+    {"pack q4_K", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q4_K, 0},
+    {"pack q5_K", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q5_K, 0},
+    {"pack q6_K", "R x 1024", ROOF_CACHE, 0, run_pack, DT_Q6_K, 0},
+    {"packed_to_f32 q8_0", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q8_0, 0},
+    {"packed_to_f32 q4_0", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q4_0, 0},
+    {"packed_to_f32 q4_1", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q4_1, 0},
+    {"packed_to_f32 q5_0", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q5_0, 0},
+    {"packed_to_f32 q5_1", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q5_1, 0},
+    {"packed_to_f32 q4_K", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q4_K, 0},
+    {"packed_to_f32 q5_K", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q5_K, 0},
+    {"packed_to_f32 q6_K", "R x 1024", ROOF_CACHE, 0, run_packed_to_f32, DT_Q6_K, 0},
+    {"round_x", "8 x 1536", ROOF_CACHE, 0, run_round_x, DT_F32, 0},
+    {"packed_dot q8_0", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q8_0, 1},
+    {"packed_dot q8_0", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q8_0, 8},
+    {"packed_dot q4_0", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q4_0, 1},
+    {"packed_dot q4_0", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q4_0, 8},
+    {"packed_dot q4_1", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q4_1, 1},
+    {"packed_dot q4_1", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q4_1, 8},
+    {"packed_dot q5_0", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q5_0, 1},
+    {"packed_dot q5_0", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q5_0, 8},
+    {"packed_dot q5_1", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q5_1, 1},
+    {"packed_dot q5_1", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q5_1, 8},
+    {"packed_dot q4_K", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q4_K, 1},
+    {"packed_dot q4_K", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q4_K, 8},
+    {"packed_dot q5_K", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q5_K, 1},
+    {"packed_dot q5_K", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q5_K, 8},
+    {"packed_dot q6_K", "m=1 k=1536", ROOF_MEMORY, 0, run_packed_dot, DT_Q6_K, 1},
+    {"packed_dot q6_K", "m=8 k=1536", ROOF_FMA, 0, run_packed_dot, DT_Q6_K, 8},
     {"gemm_f32", "one tile, k=256", ROOF_FMA, 0, run_gemm_f32, DT_F32, 0},
     {"gemm_bf16", "one tile, k=256", ROOF_FMA, 0, run_gemm_bf16, DT_BF16, 0},
     {"dot", "n=16384", ROOF_CACHE, F4(2, N), run_dot, DT_F32, 0},
@@ -276,12 +333,29 @@ static const BenchCase cases[] = {
     {"fma_peak", "registers", ROOF_FMA, 0, run_fma, DT_F32, 0},
 };
 
+/* Bytes read and written by packing R rows, or by expanding them. */
+static double pack_work(const Lab *l, const BenchCase *c) {
+    double rows = l->k.pack_rows, other = (double)N_PACK * 4;
+    if (c->run == run_pack) other = (double)dtype_bytes(c->t, N_PACK);
+    return (double)pack_group_bytes(c->t, l->k.pack_rows, N_PACK) + rows * other;
+}
+
+/* Bytes of the weights for one row, operations for many. */
+static double packed_work(const Lab *l) {
+    double rows = packed_rows(l);
+    if (l->m > 1) return 2.0 * rows * K_GEMV * l->m;
+    return rows / l->k.pack_rows * (double)pack_group_bytes(l->t, l->k.pack_rows, K_GEMV);
+}
+
 /* Bytes or operations of a call whose amount depends on the type or the level. */
 static double case_work(Lab *l, const BenchCase *c) {
     const GemmCore *g = c->run == run_gemm_bf16 ? &l->k.gemm_bf16 : &l->k.gemm_f32;
     size_t row = dtype_bytes(c->t, K_GEMV), kv_block = device_kv_head_bytes(c->t, HD),
            kv = kv_block * (N_TOK / KV_BLOCK);
     if (c->work > 0) return c->work;
+    if (c->run == run_pack || c->run == run_packed_to_f32) return pack_work(l, c);
+    if (c->run == run_round_x) return PACK_M * K_GEMV * 4.0 + (double)pack_x_bytes(PACK_M, K_GEMV);
+    if (c->run == run_packed_dot) return packed_work(l);
     if (c->run == run_gemv) return (double)(l->streamed / row * row);
     if (c->run == run_attn) return (double)(l->streamed / (2 * kv) * (2 * kv));
     if (c->run == run_kv_put) return 2.0 * (HD * KV_BLOCK * sizeof(float) + (double)kv_block);
@@ -343,12 +417,23 @@ static void fill_weights(Lab *l, DType t) {
     for (size_t at = n; at + n <= BIG_BYTES; at += n) memcpy(l->big + at, l->big, n);
 }
 
+/* The streamed bytes as one packed group over and over. */
+static void fill_packed(Lab *l, DType t) {
+    size_t n = pack_group_bytes(t, l->k.pack_rows, K_GEMV), row = dtype_bytes(t, K_GEMV);
+    char *rows = l->big + BIG_BYTES / 2;
+    fill_blocks(rows, t, row * (size_t)l->k.pack_rows);
+    l->k.pack[t](l->big, rows, row, l->k.pack_rows, K_GEMV, l->k.pack_rows);
+    for (size_t at = n; at + n <= BIG_BYTES; at += n) memcpy(l->big + at, l->big, n);
+    l->k.round_x(rounded(l), l->a[1], K_GEMV, l->m, K_GEMV, t);
+}
+
 static void prepare(Lab *l, const BenchCase *c) {
     bool other = c->t != l->t;
     l->t = c->t;
     l->m = c->m;
     fill_arrays(l);
-    if (other || c->run == run_attn || c->run == run_gemm_f32) fill_weights(l, c->t);
+    if (c->run == run_packed_dot) fill_packed(l, c->t);
+    else if (other || c->run == run_attn || c->run == run_gemm_f32) fill_weights(l, c->t);
 }
 
 static void lab_deinit(Lab *l) {

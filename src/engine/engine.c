@@ -26,6 +26,27 @@ static Status check_range(const char *name, int v, int max, Err *e) {
     return err_set(e, ERR_ARG, "%s %d is out of range: 1 to %d", name, v, max);
 }
 
+size_t engine_block_bytes(const ModelConfig *c, const EngineOpts *o) {
+    size_t n = model_kv_bytes(c, kv_dtype(o->kv_type), 1);
+    return n + (o->draft ? model_kv_bytes(&o->draft->cfg, kv_dtype(o->kv_type), 1) : 0);
+}
+
+/* All 0 without speculation. */
+static Status fill_spec(EngineOpts *r, Err *e) {
+    if (r->draft && r->spec_ngram != 0)
+        return err_set(e, ERR_ARG, "spec_ngram and draft are two ways to guess: one may be set");
+    if (!r->draft && r->spec_ngram == 0) {
+        if (r->spec_k == 0 && r->spec_ngram_min == 0) return OK;
+        return err_set(e, ERR_ARG, "spec_k or spec_ngram_min without spec_ngram and draft");
+    }
+    if (r->spec_k == 0) r->spec_k = 8;
+    TRY(check_range("spec_k", r->spec_k, ENGINE_MAX_DRAFT, e));
+    if (r->draft) return OK;
+    TRY(check_range("spec_ngram", r->spec_ngram, ENGINE_MAX_NGRAM, e));
+    if (r->spec_ngram_min == 0) r->spec_ngram_min = MIN(2, r->spec_ngram);
+    return check_range("spec_ngram_min", r->spec_ngram_min, r->spec_ngram, e);
+}
+
 static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r = *o;
     if (r.max_seqs == 0) r.max_seqs = 8;
@@ -45,7 +66,8 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
                        "max_ctx %d is out of range: 2 to %d, the model's context length", r.max_ctx,
                        c->ctx);
     int64_t full = (int64_t)r.max_seqs * kv_blocks_for(r.max_ctx);
-    size_t block_bytes = model_kv_bytes(c, kv_dtype(r.kv_type), 1);
+    size_t block_bytes = engine_block_bytes(c, &r);
+    TRY(fill_spec(&r, e));
     if (r.n_blocks == 0 && r.kv_bytes > 0)
         r.n_blocks = (int)MIN(r.kv_bytes / block_bytes, (size_t)ENGINE_MAX_BLOCKS);
     else if (r.n_blocks == 0) r.n_blocks = (int)MIN(full, ENGINE_MAX_BLOCKS);
@@ -59,16 +81,17 @@ static Status fill_defaults(EngineOpts *out, const ModelConfig *c, const EngineO
 }
 
 static size_t n_ints(const EngineOpts *o) {
-    return 3 * (size_t)engine__max_rows(o) + (size_t)o->max_seqs;
+    return 3 * (size_t)engine__max_rows(o) + (size_t)engine__max_out(o);
 }
 
 Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r;
     TRY(fill_defaults(&r, c, o, e));
     *out = model_kv_bytes(c, kv_dtype(r.kv_type), r.n_blocks) +
-           model_work_bytes(c, engine__max_rows(&r), r.max_seqs) +
+           model_work_bytes(c, engine__max_rows(&r), engine__max_out(&r)) +
            kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
            n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *);
+    if (r.draft) *out += spec__model_bytes(&r, kv_dtype(r.kv_type));
     return OK;
 }
 
@@ -122,6 +145,8 @@ static Status alloc_tables(Engine *en, Err *e) {
 }
 
 static void free_parts(Engine *en) {
+    if (en->spec.store) en->o.draft->dev->ops->kv_free(en->o.draft->dev, en->spec.store);
+    mem_free(en->spec.ints);
     if (en->store) en->model->dev->ops->kv_free(en->model->dev, en->store);
     kv_pool_free(en->pool);
     mem_free(en->run);
@@ -182,13 +207,17 @@ static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err
                        grammar_vocab_size(o->vocab), en->n_vocab);
     TRY(list_end_tokens(en, e));
     TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
+    en->spec = (Spec){.k = o->spec_k,
+                      .max_draft = engine__max_draft(o),
+                      .lo = o->spec_ngram_min,
+                      .hi = o->spec_ngram};
     return alloc_tables(en, e);
 }
 
 static Status attach_model(Engine *en, Model *m, Err *e) {
     const ModelConfig *c = &m->cfg;
     const EngineOpts *o = &en->o;
-    TRY(model_reserve(m, engine__max_rows(o), o->max_seqs, e));
+    TRY(model_reserve(m, engine__max_rows(o), engine__max_out(o), e));
     en->model = m;
     en->back = (EngineBack){forward_model, copy_block, en};
     en->store =
@@ -199,9 +228,9 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
                    model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
 }
 
-/* m or back. */
-static Status start(Engine **out, Model *m, const EngineBack *back, const ModelConfig *c,
-                    const EngineOpts *o, Err *e) {
+/* m or back; draft may stand in for a draft model. */
+static Status start(Engine **out, Model *m, const EngineBack *back, const EngineBack *draft,
+                    const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts full;
     TRY(fill_defaults(&full, c, o, e));
     Engine *en = mem_new(Engine);
@@ -209,6 +238,8 @@ static Status start(Engine **out, Model *m, const EngineBack *back, const ModelC
     Status st = prepare(en, c, &full, e);
     if (st == OK && m) st = attach_model(en, m, e);
     if (st == OK && back) en->back = *back;
+    if (st == OK && (full.draft || draft)) st = spec__model_open(en, c, e);
+    if (st == OK && draft) en->spec.back = *draft;
     if (st == OK) st = start_thread(en, e);
     if (st != OK) {
         free_parts(en);
@@ -219,12 +250,17 @@ static Status start(Engine **out, Model *m, const EngineBack *back, const ModelC
 }
 
 Status engine_new(Engine **out, Model *m, const EngineOpts *o, Err *e) {
-    return start(out, m, NULL, &m->cfg, o, e);
+    return start(out, m, NULL, NULL, &m->cfg, o, e);
 }
 
 Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
                         const EngineOpts *o, Err *e) {
-    return start(out, NULL, back, c, o, e);
+    return start(out, NULL, back, NULL, c, o, e);
+}
+
+Status engine__new_over_two(Engine **out, const ModelConfig *c, const EngineBack *back,
+                            const EngineBack *draft, const EngineOpts *o, Err *e) {
+    return start(out, NULL, back, draft, c, o, e);
 }
 
 void engine_free(Engine *en) {
@@ -311,7 +347,11 @@ EngineStats engine_stats(const Engine *en) {
                      .n_new_tok = count_of(&c->n_new_tok),
                      .n_steps = count_of(&c->n_steps),
                      .n_hit_tok = count_of(&c->n_hit_tok),
-                     .n_preempted = count_of(&c->n_preempted)};
+                     .n_preempted = count_of(&c->n_preempted),
+                     .n_drafts = count_of(&c->n_drafts),
+                     .n_draft_tok = count_of(&c->n_draft_tok),
+                     .n_draft_ok = count_of(&c->n_draft_ok)};
+    for (int i = 0; i < ENGINE_MAX_DRAFT; i++) s.n_draft_ok_at[i] = count_of(&c->n_draft_ok_at[i]);
     pthread_mutex_lock(mu);
     s.n_running = en->n_run;
     s.n_waiting = en->waiting.n;

@@ -20,6 +20,8 @@
 
 typedef struct Engine Engine;
 
+enum { ENGINE_MAX_DRAFT = 32, ENGINE_MAX_NGRAM = 32 };
+
 typedef enum FinishReason {
     FINISH_STOP,
     FINISH_LENGTH,
@@ -41,9 +43,22 @@ typedef struct EngineOpts {
     KvType kv_type;        /* of the KV cache: f16, q8_0 (half the memory), f32 */
     bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
     bool check;            /* walk the KV pool's invariants after every step (tests) */
+    /* Speculation (spec.c): the text stays what it is, it comes in larger steps where guesses are right. */
+    int spec_k; /* tokens guessed at a time, at most; default 8 if one of the next two is set */
+    int spec_ngram; /* guess what followed the newest tokens before: the longest run looked for; 0: off */
+    int spec_ngram_min; /* the shortest; default 2 */
+    Model *draft;       /* guess what this small model says; borrowed as the model is; NULL: none */
+    const Tokenizer
+        *draft_tok; /* borrowed during engine_new: held against tok; NULL: not looked at */
     const GrammarVocab *vocab; /* borrowed; NULL: requests with a grammar are refused */
     const Tokenizer *tok;      /* borrowed: its end tokens stop a request; NULL: none do */
 } EngineOpts;
+
+/* What a submitter may want to know besides the tokens. */
+typedef struct EngineUsage {
+    int n_cached;    /* prompt tokens that were there already; written before the first on_token */
+    int32_t stop_id; /* the end or stop token that came; written before on_done, else left alone */
+} EngineUsage;
 
 typedef struct EngineReq {
     const int32_t *prompt; /* copied by engine_submit */
@@ -62,6 +77,7 @@ typedef struct EngineReq {
     void (*on_token)(void *ctx, const SampleOut *t); /* t->id, and what sample.logprobs asked for */
     void (*on_done)(void *ctx, FinishReason why, const Err *e); /* e only with FINISH_ERROR */
     void *ctx;
+    EngineUsage *usage; /* the submitter's, until on_done; engine thread writes. NULL: not wanted */
 } EngineReq;
 
 /* What the engine is doing, for health pages and metrics. */
@@ -72,8 +88,11 @@ typedef struct EngineStats {
     /* since the start */
     uint64_t n_prompt_tok, n_new_tok, n_steps;
     uint64_t n_hit_tok; /* prompt tokens that were not computed, their prefix being in the cache */
-    uint64_t n_preempted; /* times a request lost its blocks to an older one */
-    double retry_after_s; /* about when a request refused now would be taken */
+    uint64_t n_preempted;           /* times a request lost its blocks to an older one */
+    uint64_t n_drafts, n_draft_tok; /* drafts that were looked at, and the guesses in them */
+    uint64_t n_draft_ok;            /* guesses that were right */
+    uint64_t n_draft_ok_at[ENGINE_MAX_DRAFT]; /* the same by place in the draft */
+    double retry_after_s;                     /* about when a request refused now would be taken */
 } EngineStats;
 
 /* The model is borrowed, must outlive the engine and is used by nobody else meanwhile. ERR_NOMEM, ERR_ARG.
@@ -90,7 +109,10 @@ void engine_cancel(Engine *en, uint64_t id);
 int engine_max_ctx(const Engine *en);
 /* Any thread. */
 EngineStats engine_stats(const Engine *en);
-/* Bytes an engine with these options will hold: KV cache, activations and its own tables. ERR_ARG. */
+/* Bytes an engine with these options will hold: KV cache, activations and its own tables; those of the draft
+ * model too, but for its weights. ERR_ARG. */
 MUST_CHECK Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e);
+/* Of these, what one block of the KV cache takes. */
+size_t engine_block_bytes(const ModelConfig *c, const EngineOpts *o);
 
 #endif

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Shared between engine.c (life cycle, submit, cancel), queue.c (who waits), sched.c (what happens in a step). */
+ * Shared between engine.c (life cycle, submit, cancel), queue.c (who waits), sched.c (what happens in a step),
+ * spec.c (drafts) and spec_model.c (a draft model). */
 #ifndef INGOT_ENGINE_INTERNAL_H
 #define INGOT_ENGINE_INTERNAL_H
 
@@ -9,6 +10,17 @@
 #include "engine/engine.h"
 #include "engine/kv.h"
 #include "engine/pace.h"
+
+/* Drafts of one request; see spec.c. [engine] all but off. */
+typedef struct SpecReq {
+    bool off;           /* [const] never: it has a token that the draft model does not know */
+    int n_draft;        /* rows of the present step that are guesses: tok[n_tok ..] */
+    int want;           /* so many of them at most */
+    int len;            /* of its next draft */
+    int n_miss, wait;   /* wrong drafts lately; tokens until the next draft */
+    int n_kv;           /* tokens whose K and V the draft model has written */
+    GrammarState ahead; /* behind its draft */
+} SpecReq;
 
 typedef struct Req {
     EngineReq in;     /* [const] in.prompt points at tok below */
@@ -22,11 +34,13 @@ typedef struct Req {
     int kv;        /* [engine] sequence of the KV pool, held only in RUN */
     int n_tok;     /* [engine] tokens known: prompt and generated */
     int n_kv;      /* [engine] of these, those whose K and V are written */
+    bool admitted; /* [engine] at least once */
     int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
     SampleHist *hist;    /* [engine] owned; NULL: no penalties */
     Grammar *grammar;    /* [engine] owned; NULL: none */
     GrammarState place;  /* [engine] in it */
-    int32_t tok[];       /* [engine] [max_tok]; the prompt part never changes */
+    SpecReq spec;
+    int32_t tok[]; /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
 /* In the order of their turn: priority, then id. */
@@ -42,6 +56,8 @@ typedef struct Counters {
     _Atomic uint64_t n_prompt_tok, n_new_tok, n_steps, n_hit_tok, n_preempted;
     _Atomic uint64_t tok_s; /* tokens of all kinds a second, lately */
     _Atomic int64_t n_left; /* tokens that those running may still take */
+    _Atomic uint64_t n_drafts, n_draft_tok, n_draft_ok;
+    _Atomic uint64_t n_draft_ok_at[ENGINE_MAX_DRAFT]; /* by place in the draft */
 } Counters;
 
 /* What computes: the model, or a test's stand-in. */
@@ -50,6 +66,20 @@ typedef struct EngineBack {
     void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
     void *ctx;
 } EngineBack;
+
+/* What guesses; see spec.c and spec_model.c. */
+typedef struct Spec {
+    int k;           /* [const] longest draft; 0: none */
+    int max_draft;   /* [const] guesses of a step */
+    int lo, hi;      /* [const] lengths of the runs looked for */
+    EngineBack back; /* [const] of the draft model; forward NULL: there is none */
+    KvStore *store;  /* [const] owned; of the draft model, with the pool's block numbers */
+    int V, ctx;      /* [const] of the draft model */
+    bool broken;     /* [engine] it failed and is asked no more */
+    Batch batch;     /* [engine] the draft model's; points into ints and Engine.blocks */
+    int32_t *ints;   /* [engine] owned; tok, pos, seq and out lie in it */
+    int32_t *tok, *pos, *seq, *out;
+} Spec;
 
 struct Engine {
     Model *model;     /* [const] borrowed; called by the engine thread only; NULL with a stand-in */
@@ -77,20 +107,36 @@ struct Engine {
     int stuck_free; /* [engine] */
     int n_dropped;  /* [engine] sequences preempted in this step */
     Batch batch;    /* [engine] points into the next three */
-    int32_t *ints;  /* [engine] owned; tok, pos, seq [max_rows each] and out [max_seqs] lie in it */
+    int32_t *
+        ints; /* [engine] owned; tok, pos, seq [max_rows each] and out [engine__max_out] lie in it */
     int32_t *tok, *pos, *seq, *out;
     const int32_t **blocks; /* [engine] owned; [max_seqs] */
     void *scratch;          /* [engine] owned; of the sampler */
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
+    Spec spec;
+    int n_wrong; /* [engine] guesses of this step that were wrong */
     Counters count;
 };
 
 /* Rows of the largest step. */
 static inline int engine__max_rows(const EngineOpts *o) { return o->max_seqs + o->prefill_chunk; }
 
+/* Guesses of the largest step. */
+static inline int engine__max_draft(const EngineOpts *o) {
+    return MIN(o->spec_k * o->max_seqs, o->prefill_chunk);
+}
+
+/* Rows of logits of the largest step. */
+static inline int engine__max_out(const EngineOpts *o) {
+    return o->max_seqs + engine__max_draft(o);
+}
+
 /* The same engine over something else that computes: c gives V and ctx. */
 MUST_CHECK Status engine__new_over(Engine **out, const ModelConfig *c, const EngineBack *back,
                                    const EngineOpts *o, Err *e);
+/* And with something else that guesses instead of n-grams, which have to be asked for. */
+MUST_CHECK Status engine__new_over_two(Engine **out, const ModelConfig *c, const EngineBack *back,
+                                       const EngineBack *draft, const EngineOpts *o, Err *e);
 
 /* ---- req.c ---- */
 
@@ -120,8 +166,30 @@ bool engine__is_dead(const Req *r, double now, FinishReason *why);
 
 /* Admit, run one batch, hand out its tokens. Engine thread. */
 void engine__step(Engine *en);
+/* Whether the token ends the request and is not given out. */
+bool engine__ends_text(const Engine *en, const Req *r, int32_t id);
 /* End of a request that runs (index i) or of one that left the queue. Frees it. Engine thread. */
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err);
 void engine__finish(Req *r, FinishReason why, const Err *why_err);
+
+/* ---- spec.c ---- */
+
+/* Before the request is queued. ERR_NOMEM, ERR_FULL (its grammar's). */
+MUST_CHECK Status spec__start(const Engine *en, Req *r, Err *e);
+/* Rows are given: guess what follows the last known tokens, as far as rows, blocks and time are left. Guesses
+ * are r->tok[n_tok .. n_tok + n_draft) and rows of this step. Engine thread. */
+void spec__draft(Engine *en);
+/* So many of r's guesses were right. */
+void spec__learn(Engine *en, Req *r, int n_right);
+/* Append a guess. False: the draft ends before it. */
+bool spec__push(Engine *en, Req *r, int32_t id);
+
+/* ---- spec_model.c ---- */
+
+/* c: the target's configuration. ERR_ARG: vocabularies differ; ERR_NOMEM. */
+MUST_CHECK Status spec__model_open(Engine *en, const ModelConfig *c, Err *e);
+/* Guesses of the draft model, up to r->spec.want of each. */
+void spec__model_draft(Engine *en);
+size_t spec__model_bytes(const EngineOpts *o, DType kv_type);
 
 #endif

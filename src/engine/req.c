@@ -29,6 +29,7 @@ void engine__req_free(Req *r) {
     mem_free((void *)(uintptr_t)r->in.sample.bias);
     mem_free((void *)(uintptr_t)r->in.sample.stop_ids);
     mem_free(r->hist);
+    grammar_state_deinit(&r->spec.ahead);
     grammar_state_deinit(&r->place);
     grammar_free(r->grammar);
     mem_free(r);
@@ -86,6 +87,7 @@ Status engine__req_new(Req **out, const Engine *en, const EngineReq *in, Err *e)
         st = err_set(e, ERR_NOMEM, "request of %d tokens", in->n_prompt);
     if (st == OK) st = set_root(r, in->salt, e);
     if (st == OK && in->grammar) st = grammar_state_init(&r->place, in->grammar, en->o.vocab, e);
+    if (st == OK) st = spec__start(en, r, e);
     if (st != OK) {
         engine__req_free(r);
         return st;

@@ -6,6 +6,7 @@
  *               may wait (pace.h), up to prefill_chunk; without streams, prefill_chunk
  *   admission   from the queue, while rows are left and if nobody was preempted: all tokens so far have to fit
  *               into free blocks, and one more block for each sequence that runs
+ *   guesses     of the tokens that come next (spec.c), in what is left
  *
  * A sequence takes blocks as it grows. Where none is free, the one whose turn is last loses all of its blocks and
  * queues again, in its old place: its tokens are kept, and computed again from what the prefix cache still has.
@@ -73,7 +74,7 @@ static void fail_all(Engine *en, const Err *why) {
 
 static void preempt(Engine *en, int i) {
     Req *r = leave_run(en, i);
-    r->n_kv = r->n_rows = 0;
+    r->n_kv = r->n_rows = r->spec.n_kv = 0;
     en->n_dropped++;
     add_u64(&en->count.n_preempted, 1);
     pthread_mutex_lock(&en->mu);
@@ -98,12 +99,17 @@ static void drop_dead(Engine *en) {
 
 /* ---- rows for those that run ---- */
 
+static void copy_block(Engine *en, int32_t dst, int32_t src) {
+    en->back.kv_copy(en->back.ctx, dst, src);
+    if (en->spec.back.kv_copy) en->spec.back.kv_copy(en->spec.back.ctx, dst, src);
+}
+
 /* The next n tokens of r are rows of this step, in blocks of its own. False: there are not enough. */
 static bool take_rows(Engine *en, Req *r, int n) {
     int32_t src, dst;
     if (kv_seq_grow(en->pool, r->kv, r->n_kv + n, NULL) != OK) return false;
     if (kv_seq_own(en->pool, r->kv, r->n_kv, &src, &dst, NULL) != OK) return false;
-    if (src >= 0) en->back.kv_copy(en->back.ctx, dst, src);
+    if (src >= 0) copy_block(en, dst, src);
     r->n_rows = n;
     return true;
 }
@@ -175,13 +181,14 @@ static Admission find_blocks(Engine *en, Req *r) {
         if (kv_n_free(en->pool) < 1 + spare) return NO_ROOM;
         kv_seq_share(en->pool, r->kv, twin->kv, r->in.n_prompt);
         r->n_kv = r->in.n_prompt - 1;
+        r->spec.n_kv = MIN(twin->spec.n_kv, r->n_kv);
         return ADMITTED;
     }
     int hit = kv_seq_find(en->pool, r->kv, r->tok, r->n_tok, &n_idle);
     int need = kv_blocks_for(r->n_tok) - hit / KV_BLOCK_TOK + n_idle;
     if (need + spare > kv_n_free(en->pool)) return NO_ROOM;
     kv_seq_attach(en->pool, r->kv, hit);
-    r->n_kv = hit;
+    r->n_kv = r->spec.n_kv = hit;
     return ADMITTED;
 }
 
@@ -202,6 +209,8 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         return NO_ROOM;
     }
     add_u64(&en->count.n_hit_tok, (uint64_t)r->n_kv);
+    if (r->in.usage && !r->admitted) r->in.usage->n_cached = r->n_kv;
+    r->admitted = true;
     commit(en, r);
     return ADMITTED;
 }
@@ -238,7 +247,7 @@ static void admit(Engine *en, int left) {
 
 /* ---- batch ---- */
 
-/* The next n_rows tokens of request i, the last of which gets logits when it is the newest known. */
+/* The next n_rows tokens of request i. The newest known gets logits, and so does each guess behind it. */
 static void add_rows(Engine *en, int i) {
     Req *r = en->run[i];
     Batch *b = &en->batch;
@@ -252,8 +261,8 @@ static void add_rows(Engine *en, int i) {
     int n_prompt = MIN(r->n_kv + r->n_rows, r->in.n_prompt) - r->n_kv;
     if (n_prompt > 0) add_u64(&en->count.n_prompt_tok, (uint64_t)n_prompt);
     if (r->n_rows == 0 || r->n_kv + r->n_rows < r->n_tok) return;
-    en->out[b->n_out] = b->T - 1;
-    r->out_row = b->n_out++;
+    r->out_row = b->n_out;
+    for (int n = r->spec.n_draft + 1; n > 0; n--) en->out[b->n_out++] = b->T - n;
 }
 
 static double build_batch(Engine *en) {
@@ -269,7 +278,7 @@ static double build_batch(Engine *en) {
 
 /* ---- results ---- */
 
-static bool ends_text(const Engine *en, const Req *r, int32_t id) {
+bool engine__ends_text(const Engine *en, const Req *r, int32_t id) {
     for (int i = 0; i < r->in.sample.n_stop_ids; i++)
         if (r->in.sample.stop_ids[i] == id) return true;
     return en->o.tok && !r->in.ignore_end && tok_is_end(en->o.tok, id);
@@ -278,7 +287,10 @@ static bool ends_text(const Engine *en, const Req *r, int32_t id) {
 /* Give the new token to its request; false when that was its last. */
 static bool take_token(Engine *en, Req *r, const SampleOut *t, FinishReason *why) {
     *why = FINISH_STOP;
-    if (ends_text(en, r, t->id)) return false;
+    if (engine__ends_text(en, r, t->id)) {
+        if (r->in.usage) r->in.usage->stop_id = t->id;
+        return false;
+    }
     r->tok[r->n_tok++] = t->id;
     if (r->hist) sample_hist_push(r->hist, t->id, true);
     add_u64(&en->count.n_new_tok, 1);
@@ -303,20 +315,35 @@ static Status pick(SampleOut *out, const Engine *en, Req *r, const float *row, E
     return r->grammar ? grammar_accept(&r->place, out->id, e) : OK;
 }
 
-/* After the model ran: advance request i; false when it is done and gone. */
+/* The token that a row of logits gives to r; false when r is to end. */
+static bool next_token(Engine *en, Req *r, const float *row, double now, FinishReason *why,
+                       Err *e) {
+    SampleOut out = {0};
+    if (engine__is_dead(r, now, why)) return false;
+    *why = FINISH_ERROR;
+    return pick(&out, en, r, row, e) == OK && take_token(en, r, &out, why);
+}
+
+/* After the model ran: advance request i by a token, and one more for each guess that was right; false when it is
+ * done and gone. */
 static bool advance(Engine *en, int i, const float *logits, double now) {
     Req *r = en->run[i];
     FinishReason why;
     Err err = {0};
-    SampleOut out = {0};
-    r->n_kv += r->n_rows;
+    int n_draft = r->spec.n_draft, n_right = 0;
+    r->n_kv += r->n_rows - n_draft;
     r->n_rows = 0;
     if (r->out_row < 0) return true;
-    if (!engine__is_dead(r, now, &why)) {
-        const float *row = logits + (size_t)r->out_row * (size_t)en->V;
-        why = FINISH_ERROR;
-        if (pick(&out, en, r, row, &err) == OK && take_token(en, r, &out, &why)) return true;
+    const float *row = logits + (size_t)r->out_row * (size_t)en->V;
+    for (;; row += en->V, n_right++, r->n_kv++) {
+        int32_t guess = n_right < n_draft ? r->tok[r->n_tok] : -1; /* the token is put over it */
+        if (!next_token(en, r, row, now, &why, &err)) break;
+        if (r->tok[r->n_tok - 1] == guess) continue;
+        spec__learn(en, r, n_right);
+        return true;
     }
+    r->spec.n_draft = n_right; /* nobody looked at the others */
+    spec__learn(en, r, n_right);
     engine__finish_run(en, i, why, &err);
     return false;
 }
@@ -346,7 +373,9 @@ void engine__step(Engine *en) {
     give_rows(en);
     count_left(en);
     if (en->n_run == 0) return;
-    double work = build_batch(en), t0 = clock_now_s();
+    double t0 = clock_now_s();
+    spec__draft(en);
+    double work = build_batch(en);
     add_u64(&en->count.n_steps, 1);
     if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
@@ -355,8 +384,9 @@ void engine__step(Engine *en) {
     }
     double now = clock_now_s();
     pace_observe(&en->pace, work, now - t0);
-    count_speed(en, en->batch.T, now - t0);
+    en->n_wrong = 0;
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);
+    count_speed(en, en->batch.T - en->n_wrong, now - t0);
     count_left(en);
     if (en->o.check && kv_check(en->pool, &err) != OK) fail_all(en, &err);
 }

@@ -8,6 +8,7 @@
 void kern_fill_ref(Kern *k);
 void kern_ref_gemm(Kern *k);
 void kern_ref_gemv(Kern *k);
+void kern_ref_packed(Kern *k);
 void kern_ref_convert(Kern *k);
 void kern_ref_quant(Kern *k);
 void kern_ref_quant_k(Kern *k);
@@ -21,6 +22,7 @@ void kern_ref_optim(Kern *k);
 void kern_fill_avx2(Kern *k);
 void kern_avx2_gemm(Kern *k);
 void kern_avx2_gemv(Kern *k);
+void kern_avx2_packed(Kern *k);
 void kern_avx2_convert(Kern *k);
 void kern_avx2_quant(Kern *k);
 void kern_avx2_quant_search(Kern *k);
@@ -35,6 +37,7 @@ void kern_avx2_optim(Kern *k);
 void kern_fill_avx512(Kern *k);
 void kern_avx512_gemm(Kern *k);
 void kern_avx512_gemv(Kern *k);
+void kern_avx512_packed(Kern *k);
 void kern_avx512_convert(Kern *k);
 void kern_avx512_quant(Kern *k);
 void kern_avx512_quant_search(Kern *k);
@@ -46,7 +49,8 @@ void kern_avx512_attn(Kern *k);
 void kern_avx512_kv(Kern *k);
 void kern_avx512_optim(Kern *k);
 
-void kern_avx512_gemm_bf16(Kern *k); /* needs CAP_AVX512_BF16 */
-void kern_amx_gemm(Kern *k);         /* needs CAP_AMX_BF16 */
+void kern_avx512_gemm_bf16(Kern *k);   /* needs CAP_AVX512_BF16 */
+void kern_avx512_packed_vnni(Kern *k); /* needs CAP_AVX512_VNNI */
+void kern_amx_gemm(Kern *k);           /* needs CAP_AMX_BF16 */
 
 #endif

@@ -67,6 +67,31 @@ static const KernSlot slots[] = {
     SLOT("gemv q4_K", gemv[DT_Q4_K], 2e-6),
     SLOT("gemv q5_K", gemv[DT_Q5_K], 2e-6),
     SLOT("gemv q6_K", gemv[DT_Q6_K], 2e-6),
+    SLOT("pack q8_0", pack[DT_Q8_0], 0),
+    SLOT("pack q4_0", pack[DT_Q4_0], 0),
+    SLOT("pack q4_1", pack[DT_Q4_1], 0),
+    SLOT("pack q5_0", pack[DT_Q5_0], 0),
+    SLOT("pack q5_1", pack[DT_Q5_1], 0),
+    SLOT("pack q4_K", pack[DT_Q4_K], 0),
+    SLOT("pack q5_K", pack[DT_Q5_K], 0),
+    SLOT("pack q6_K", pack[DT_Q6_K], 0),
+    SLOT("packed_to_f32 q8_0", packed_to_f32[DT_Q8_0], 0),
+    SLOT("packed_to_f32 q4_0", packed_to_f32[DT_Q4_0], 0),
+    SLOT("packed_to_f32 q4_1", packed_to_f32[DT_Q4_1], 0),
+    SLOT("packed_to_f32 q5_0", packed_to_f32[DT_Q5_0], 0),
+    SLOT("packed_to_f32 q5_1", packed_to_f32[DT_Q5_1], 0),
+    SLOT("packed_to_f32 q4_K", packed_to_f32[DT_Q4_K], 0),
+    SLOT("packed_to_f32 q5_K", packed_to_f32[DT_Q5_K], 0),
+    SLOT("packed_to_f32 q6_K", packed_to_f32[DT_Q6_K], 0),
+    SLOT("round_x", round_x, 0),
+    SLOT("packed_dot q8_0", packed_dot[DT_Q8_0], 0),
+    SLOT("packed_dot q4_0", packed_dot[DT_Q4_0], 0),
+    SLOT("packed_dot q4_1", packed_dot[DT_Q4_1], 0),
+    SLOT("packed_dot q5_0", packed_dot[DT_Q5_0], 0),
+    SLOT("packed_dot q5_1", packed_dot[DT_Q5_1], 0),
+    SLOT("packed_dot q4_K", packed_dot[DT_Q4_K], 0),
+    SLOT("packed_dot q5_K", packed_dot[DT_Q5_K], 0),
+    SLOT("packed_dot q6_K", packed_dot[DT_Q6_K], 0),
     SLOT("gemm_f32", gemm_f32.tile, 2e-6),
     SLOT("gemm_bf16", gemm_bf16.tile, 8e-3),
     SLOT("dot", dot, 2e-6),
@@ -109,6 +134,7 @@ void kern_fill_ref(Kern *k) {
     kern_ref_convert(k);
     kern_ref_quant(k);
     kern_ref_gemv(k);
+    kern_ref_packed(k);
     kern_ref_gemm(k);
     kern_ref_elem(k);
     kern_ref_norm(k);
@@ -121,6 +147,7 @@ void kern_fill_avx2(Kern *k) {
     kern_avx2_convert(k);
     kern_avx2_quant(k);
     kern_avx2_gemv(k);
+    kern_avx2_packed(k);
     kern_avx2_gemm(k);
     kern_avx2_elem(k);
     kern_avx2_norm(k);
@@ -134,6 +161,7 @@ void kern_fill_avx512(Kern *k) {
     kern_avx512_convert(k);
     kern_avx512_quant(k);
     kern_avx512_gemv(k);
+    kern_avx512_packed(k);
     kern_avx512_gemm(k);
     kern_avx512_elem(k);
     kern_avx512_norm(k);
@@ -149,6 +177,7 @@ static void fill(Kern *k, CpuLevel level, uint32_t caps) {
     if (level >= CPU_AVX2) kern_fill_avx2(k);
     if (level >= CPU_AVX512) kern_fill_avx512(k);
     if (level >= CPU_AVX512 && (caps & CAP_AVX512_BF16)) kern_avx512_gemm_bf16(k);
+    if (level >= CPU_AVX512 && (caps & CAP_AVX512_VNNI)) kern_avx512_packed_vnni(k);
     if (level >= CPU_AMX) kern_amx_gemm(k);
     k->level = level;
     k->caps = caps;

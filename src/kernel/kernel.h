@@ -91,6 +91,7 @@ static inline size_t kern_attn_work(int hd, int n_query) {
 typedef struct Kern {
     CpuLevel level;
     uint32_t caps;
+    int pack_rows; /* R of this table's packed weights: rows of a group, 8 or 16 */
 
     /* ---- conversion: n elements, whole blocks ---- */
     void (*to_f32[DT_COUNT])(float *y, const void *x, size_t n); /* EXACT */
@@ -112,6 +113,21 @@ typedef struct Kern {
      * type, contiguous, k whole blocks; x rows at x + j * ldx, f32. REL(2e-6) */
     void (*gemv[DT_COUNT])(float *y, size_t ldy, const void *w, const float *x, size_t ldx, int m,
                            int n, int k);
+
+    /* ---- products of packed weights with rounded rows: layouts in packed.h ---- */
+    /* A group of R rows from n <= R rows of k elements, row_bytes apart. EXACT */
+    void (*pack[DT_COUNT])(void *dst, const void *rows, size_t row_bytes, int n, int k, int R);
+    /* The weights again: y[r * ldy + i] = column k0 + i of row r, i < kn, r < R = pack_rows; k0 and kn multiples of
+     * 32. Equal to to_f32. EXACT */
+    void (*packed_to_f32[DT_COUNT])(float *y, size_t ldy, const void *group, int k0, int kn, int R);
+    /* m <= PACK_M rows of k elements as the other side of a product with type t. EXACT */
+    void (*round_x)(void *dst, const float *x, size_t ldx, int m, int k, DType t);
+    /* y[j * ldy + i] = dot(row i of the groups, rounded row j), i < n, j < m; m is 1, 2, 4 or 8. EXACT: sums of 32
+     * columns are integers, scaled and added in order by fused multiply-adds, so a row's bits depend neither on
+     * the level nor on m and n. Within 2e-6 of the float64 product of what was rounded. */
+    void (*packed_dot[DT_COUNT])(float *y, size_t ldy, const void *groups, const void *x, int m,
+                                 int n, int k);
+
     GemmCore gemm_f32; /* REL(2e-6) */
     GemmCore
         gemm_bf16; /* REL(8e-3) of inputs rounded to bf16; .tile == NULL where the level has none */

@@ -14,6 +14,10 @@ struct ModelWork {
 };
 
 void model__work_free(Device *dev, ModelWork *w);
+/* Every weight of a loaded model in the layout of its device; ERR_NOMEM. Undone by model__unpack, on a model in
+ * any state. */
+MUST_CHECK Status model__pack(Model *m, Err *e);
+void model__unpack(Model *m);
 /* Point layer weights and heads at the parameters; `bind` gives the place of one parameter. */
 typedef Weight (*ModelBind)(const Model *m, const Param *p);
 MUST_CHECK Status model__bind(Model *m, ModelBind bind, Err *e);

@@ -9,6 +9,7 @@
 void model_free(Model *m) {
     if (!m) return;
     model__work_free(m->dev, m->work);
+    model__unpack(m);
     m->dev->ops->buf_free(m->dev, m->map);
     m->dev->ops->buf_free(m->dev, m->flat);
     gguf_close(m->file);
@@ -271,6 +272,7 @@ Status model_load(Model **out, Device *dev, const char *path, Err *e) {
         if (!m->map) st = err_set(e, ERR_NOMEM, "model: out of memory");
     }
     if (st == OK) st = model__bind(m, bind_file, e);
+    if (st == OK) st = model__pack(m, e);
     if (st == OK) {
         *out = m;
         return OK;

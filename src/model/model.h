@@ -172,8 +172,10 @@ typedef struct Model {
     LayerWeights *layer; /* owned, [n_layer] */
     float *
         rope_factor; /* owned, [n_rot] divisors of the frequencies (rope_freqs.weight); NULL: none */
-    float *rope_freq;       /* owned, [n_rot]: angle per position, scaling and factors applied */
-    float rope_gain;        /* q and k are multiplied by it as they are rotated */
+    float *rope_freq; /* owned, [n_rot]: angle per position, scaling and factors applied */
+    float rope_gain;  /* q and k are multiplied by it as they are rotated */
+    size_t n_packed,
+        n_released;         /* bytes of the weights' packs, which each Weight owns; in the file */
     ModelWork *work;        /* owned; see model_reserve */
     ModelObserver observer; /* NULL: none */
     void *observer_ctx;     /* borrowed */
@@ -184,6 +186,8 @@ MUST_CHECK Status model_load(Model **out, Device *dev, const char *path, Err *e)
 /* Zero f32 weights in one flat buffer. ERR_NOMEM, ERR_ARG. */
 MUST_CHECK Status model_new(Model **out, Device *dev, const ModelConfig *c, Err *e);
 void model_free(Model *m);
+/* Bytes of memory that the weights take once they have been read: the file's, or the packed ones in their place. */
+size_t model_weight_bytes(const Model *m);
 /* GPT-2's initialisation: N(0, 0.02), projections into the residual stream scaled by 1/sqrt(2 L), norms 1,
  * biases 0. Deterministic in seed. */
 MUST_CHECK Status model_init(Model *m, uint64_t seed, Err *e);

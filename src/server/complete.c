@@ -3,20 +3,24 @@
  * last tokens, and the rest is the engine's. */
 #include "base/clock.h"
 #include "base/rng.h"
+#include "engine/stop.h"
 #include "server/internal.h"
 #include "text/utf8.h"
 
 enum {
     MAX_PROMPT = 512, /* tokens of the text that are kept, counted from its end */
     MAX_NEW = 4096,
+    MAX_SAMPLES = 16,
     TAIL_BYTES = 16 << 10, /* of the text that are looked at first */
     TAIL_SLACK = 64        /* tokens at the cut that may differ from those of the whole text */
 };
 
 typedef struct CompleteReq {
     Slice code; /* borrowed from the parsed body */
-    int64_t max_tokens;
+    int64_t max_tokens, n;
     SampleOpts sample;
+    Slice stop[SAMPLE_MAX_STOPS]; /* borrowed from the parsed body */
+    int n_stop;
 } CompleteReq;
 
 /* ---- reading the request ---- */
@@ -59,12 +63,31 @@ static Status read_sampling(SampleOpts *o, const Json *j, Slice body, Err *e) {
     return sample_check(o, e);
 }
 
+/* "stop": a string or a list of them. */
+static Status read_stop(CompleteReq *q, const Json *j, Err *e) {
+    const Json *v = json_get(j, "stop");
+    if (!v) return OK;
+    bool list = json_is_array(v);
+    size_t n = list ? json_len(v) : 1;
+    if (n > SAMPLE_MAX_STOPS)
+        return err_set(e, ERR_ARG, "stop: %zu strings, the limit is %d", n, SAMPLE_MAX_STOPS);
+    for (size_t i = 0; i < n; i++) {
+        const Json *s = list ? json_at(v, i) : v;
+        if (!json_is_str(s)) return err_set(e, ERR_ARG, "stop: a string or a list of strings");
+        q->stop[i] = json_str(s);
+    }
+    q->n_stop = (int)n;
+    return sample_stop_check(q->stop, q->n_stop, e);
+}
+
 static Status read_fields(CompleteReq *q, const Json *j, Slice body, Err *e) {
     if (!json_is_object(j)) return err_set(e, ERR_ARG, "body: an object is needed");
     TRY(json_opt_str(&q->code, j, "code", e));
     if (!q->code.p) return err_set(e, ERR_ARG, "code: field required");
     if (q->code.n == 0) return err_set(e, ERR_FORMAT, "No prompt provided");
     TRY(json_opt_int(&q->max_tokens, j, "max_tokens", 1, MAX_NEW, e));
+    TRY(json_opt_int(&q->n, j, "n", 1, MAX_SAMPLES, e));
+    TRY(read_stop(q, j, e));
     return read_sampling(&q->sample, j, body, e);
 }
 
@@ -113,7 +136,8 @@ static Status start(Server *s, HttpReq *r, const CompleteReq *q, uint64_t t_star
                         .max_new = (int)q->max_tokens,
                         .sample = q->sample,
                         .timeout_s = s->cfg.timeout_s};
-        st = server__job_start(s, r, &er, t_start_ns, e);
+        AnswerOpts o = {.n = (int)q->n, .stop = q->stop, .n_stop = q->n_stop};
+        st = server__job_start(s, r, &er, &o, t_start_ns, e);
     }
     tokbuf_deinit(&prompt);
     return st;
@@ -124,7 +148,7 @@ void server__post_complete(Server *s, HttpReq *r) {
     Slice body = http_body(r);
     Err e = {0};
     Json *j = NULL;
-    CompleteReq q = {.max_tokens = 50, .sample = {.temp = 0.8, .top_k = 200, .top_p = 1}};
+    CompleteReq q = {.max_tokens = 50, .n = 1, .sample = {.temp = 0.8, .top_k = 200, .top_p = 1}};
     q.sample.seed = draw_seed(s);
     Status st = json_parse(&j, body, &e);
     if (st == OK) st = read_fields(&q, j, body, &e);
@@ -133,21 +157,28 @@ void server__post_complete(Server *s, HttpReq *r) {
     if (st != OK) server__reply_err(r, &e);
 }
 
+static void put_text(JsonW *w, const char *key, const AnswerSample *a) {
+    jw_str(w, key, (Slice){sb_str(&a->text), a->text.n});
+}
+
 void server__complete_reply(Job *j) {
-    StrBuf text = {0}, b = {0};
-    Detok d;
+    StrBuf b = {0};
     JsonW w;
-    detok_init(&d, j->server->cfg.tok);
-    for (int i = 0; i < j->n_ids; i++) detok_push(&d, j->ids[i], &text);
-    detok_finish(&d, &text);
+    int n = answer_n(j->answer);
+    int64_t n_tok = 0;
     double ms = (double)(clock_now_ns() - j->t_start_ns) * 1e-6;
     jw_init(&w, &b);
     jw_obj(&w, NULL);
-    jw_str(&w, "completion", (Slice){sb_str(&text), text.n});
-    jw_int(&w, "tokens", j->n_ids);
+    put_text(&w, "completion", answer_sample(j->answer, 0));
+    if (n > 1) jw_arr(&w, "completions");
+    for (int i = 0; i < n; i++) {
+        const AnswerSample *a = answer_sample(j->answer, i);
+        n_tok += (int64_t)a->ids.n;
+        if (n > 1) put_text(&w, NULL, a);
+    }
+    if (n > 1) jw_end_arr(&w);
+    jw_int(&w, "tokens", n_tok);
     jw_num(&w, "latency_ms", (double)(int64_t)(ms * 100 + 0.5) / 100);
     jw_end_obj(&w);
-    b.failed = b.failed || text.failed;
-    sb_deinit(&text);
     server__reply_json(j->req, 200, &b);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Inside server/. Everything belongs to the loop's thread but the done list. */
+ * Inside server/. Everything belongs to the loop's thread but `knocked`. */
 #ifndef INGOT_SERVER_INTERNAL_H
 #define INGOT_SERVER_INTERNAL_H
 
@@ -16,7 +16,9 @@ typedef struct Health {
 struct Server {
     ServerConfig cfg; /* [const] */
     HttpServer *http; /* owned */
-    JobList done;
+    Job *jobs;        /* those that run, newest first; owned */
+    _Atomic bool
+        knocked; /* [atomic] the engine's thread has woken the loop, which has not looked yet */
     Health health;
     uint64_t seed_base; /* [const] random */
     uint64_t n_seeds;   /* drawn so far */
@@ -43,7 +45,7 @@ void server__post_complete(Server *s, HttpReq *r);
 void server__route(Server *s, HttpReq *r);
 /* Take a new sample of the process and the machine. */
 void server__health_sample(Health *h);
-/* Answer {"completion", "tokens", "latency_ms"} for a finished job whose client is there. */
+/* Answer {"completion", "tokens", "latency_ms"}, with several samples "completions" too. */
 void server__complete_reply(Job *j);
 
 /* ---- errors.c ---- */

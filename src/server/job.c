@@ -1,82 +1,92 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Life of a job between the two threads; job.h draws it. */
+ * Life of a job; job.h draws it. */
 #include <stdatomic.h>
 
 #include "server/internal.h"
 
 /* ---- engine thread ---- */
 
-static void on_token(void *ctx, const SampleOut *t) {
-    Job *j = ctx;
-    if (j->n_ids < j->max_ids) j->ids[j->n_ids++] = t->id;
-}
-
-static void on_done(void *ctx, FinishReason why, const Err *e) {
-    Job *j = ctx;
-    Server *s = j->server;
-    j->why = why;
-    if (e) j->err = *e;
-    j->next = atomic_load_explicit(&s->done.head, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(&s->done.head, &j->next, j, memory_order_release,
-                                                  memory_order_relaxed)) {}
-    http_wake(s->http); /* j may be gone by now */
+static void knock(void *ctx) {
+    Server *s = ctx;
+    if (!atomic_exchange(&s->knocked, true)) http_wake(s->http);
 }
 
 /* ---- loop thread ---- */
 
-static void on_gone(void *ctx) {
-    Job *j = ctx;
-    j->req = NULL;
-    j->server->cfg.engine.cancel(j->server->cfg.engine.self, j->id);
+static void job_free(Job *j) {
+    Server *s = j->server;
+    if (j->prev) j->prev->next = j->next;
+    else s->jobs = j->next;
+    if (j->next) j->next->prev = j->prev;
+    answer_free(j->answer);
+    mem_free(j);
 }
 
-Status server__job_start(Server *s, HttpReq *r, EngineReq *er, uint64_t t_start_ns, Err *e) {
-    Job *j = mem_alloc_n(1, sizeof *j + (size_t)er->max_new * sizeof j->ids[0]);
+static void on_gone(void *ctx) { job_free(ctx); }
+
+Status server__job_start(Server *s, HttpReq *r, const EngineReq *er, AnswerOpts *o,
+                         uint64_t t_start_ns, Err *e) {
+    Job *j = mem_new(Job);
     if (!j) return err_set(e, ERR_NOMEM, "request of %d tokens", er->max_new);
-    j->server = s;
-    j->req = r;
-    j->t_start_ns = t_start_ns;
-    j->max_ids = er->max_new;
-    er->on_token = on_token;
-    er->on_done = on_done;
-    er->ctx = j;
-    Status st = s->cfg.engine.submit(s->cfg.engine.self, er, &j->id, e);
+    *j = (Job){.server = s, .req = r, .t_start_ns = t_start_ns};
+    o->wake = knock;
+    o->wake_ctx = s;
+    o->ends_only = o->n_stop == 0; /* stop strings are looked for as the text comes */
+    Status st = answer_new(&j->answer, &s->cfg.engine, s->cfg.tok, er, o, e);
     if (st != OK) {
         mem_free(j);
         return st;
     }
+    j->next = s->jobs;
+    if (j->next) j->next->prev = j;
+    s->jobs = j;
     http_on_gone(r, on_gone, j);
     return OK;
 }
 
 /* Messages of a running engine speak of its inside: none of them is for the client. */
-static void reply_failed(Job *j) {
-    Err e = j->err;
+static void reply_failed(HttpReq *r, const AnswerSample *a) {
+    Err e = a->err;
     bool known = e.code == ERR_NOMEM || e.code == ERR_TIMEOUT || e.code == ERR_FULL;
-    if (j->why == FINISH_CANCELLED) {
+    if (a->why == FINISH_CANCELLED) {
         e = (Err){.code = ERR_CANCELLED, .msg = "cancelled by the engine"};
-    } else if (j->why == FINISH_DEADLINE) {
+    } else if (a->why == FINISH_DEADLINE) {
         e = (Err){.code = ERR_TIMEOUT, .msg = "the request took too long"};
     } else if (!known) {
         e.code = ERR_INTERNAL;
     }
-    server__reply_err(j->req, &e);
+    server__reply_err(r, &e);
+}
+
+/* The first sample that ended otherwise than it should, or NULL. */
+static const AnswerSample *find_failed(const Answer *a) {
+    for (int i = 0; i < answer_n(a); i++) {
+        const AnswerSample *s = answer_sample(a, i);
+        if (s->ended && s->why != FINISH_STOP && s->why != FINISH_LENGTH) return s;
+    }
+    return NULL;
+}
+
+/* Whether the job is over: one that failed does not wait for its other samples. */
+static bool job_is_over(Job *j) {
+    AnswerPart part;
+    while (answer_next(j->answer, &part)) {}
+    return answer_done(j->answer) || find_failed(j->answer);
 }
 
 static void job_finish(Job *j) {
-    if (j->req && (j->why == FINISH_STOP || j->why == FINISH_LENGTH)) {
-        server__complete_reply(j);
-    } else if (j->req) {
-        reply_failed(j);
-    }
-    mem_free(j);
+    const AnswerSample *failed = find_failed(j->answer);
+    http_on_gone(j->req, NULL, NULL);
+    if (failed) reply_failed(j->req, failed);
+    else server__complete_reply(j);
+    job_free(j);
 }
 
-void server__jobs_finish(Server *s) {
-    Job *j = atomic_exchange_explicit(&s->done.head, NULL, memory_order_acquire);
-    while (j) {
-        Job *next = j->next;
-        job_finish(j);
-        j = next;
+void server__jobs_poll(Server *s) {
+    atomic_store(&s->knocked, false); /* before looking: what comes after it knocks again */
+    for (Job *j = s->jobs; j;) {
+        bool over = job_is_over(j);
+        if (over) job_finish(j);
+        j = over ? s->jobs : j->next; /* an answer may have let others in and out */
     }
 }

@@ -16,7 +16,7 @@ enum {
 
 static void on_request(void *ctx, HttpReq *r) { server__route(ctx, r); }
 
-static void on_wake(void *ctx) { server__jobs_finish(ctx); }
+static void on_wake(void *ctx) { server__jobs_poll(ctx); }
 
 static void on_tick(void *ctx) {
     Server *s = ctx;
@@ -86,8 +86,7 @@ Status server_new(Server **out, const ServerConfig *c, Err *e) {
 
 void server_free(Server *s) {
     if (!s) return;
-    http_free(s->http);     /* closes what is open: clients of running jobs are gone then */
-    server__jobs_finish(s); /* and only memory is left to free */
+    http_free(s->http); /* closes what is open, and each job goes with its client */
     mem_free(s);
 }
 

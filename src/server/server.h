@@ -1,37 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The HTTP API in front of one engine: routes, request checks, health, access lines. All of it runs on the
- * loop's thread (server_run); the engine thread only fills a Job and knocks (job.h). The engine is reached
- * through a table of functions, so that tests can stand in for it.
+ * loop's thread (server_run); the engine thread only fills rings and knocks (job.h).
  *
  *   GET  /             the routes
  *   GET  /health       status, model_loaded, device, memory and processor use; never waits for inference
  *   GET  /health/live  200 while the process answers
  *   GET  /health/ready 200 while requests are taken, 503 once stopping
- *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed"}
- *                      -> {"completion", "tokens", "latency_ms"}
+ *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop", "n"}
+ *                      -> {"completion", "tokens", "latency_ms"}; with n above 1 also "completions", all n
+ *                      of them, and tokens are those of all
  * Every error is {"error": text, "detail": the same text, "type": class}. Unknown fields are ignored. */
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
 
-#include "engine/engine.h"
+#include "engine/answer.h"
 #include "net/http.h"
 #include "token/token.h"
 
 typedef struct Server Server;
 
-/* What the server needs of an engine; the contracts are those of engine.h. */
-typedef struct ServerEngine {
-    void *self; /* borrowed */
-    Status (*submit)(void *self, const EngineReq *r, uint64_t *id, Err *e);
-    void (*cancel)(void *self, uint64_t id);
-    int max_ctx;
-} ServerEngine;
-
 typedef struct ServerConfig {
     const char *host;
-    int port;          /* 0: any free one */
-    HttpLimits limits; /* as in http.h, but bodies are limited to 1 MB by default */
-    ServerEngine engine;
+    int port;             /* 0: any free one */
+    HttpLimits limits;    /* as in http.h, but bodies are limited to 1 MB by default */
+    EngineDoor engine;    /* or a stand-in */
     const Tokenizer *tok; /* borrowed, outlives the server */
     const char *device;   /* shown by /health: "cpu" */
     double timeout_s;     /* of a request, waiting included, then 504; 0: none */
@@ -40,8 +32,6 @@ typedef struct ServerConfig {
     void *access_ctx;
 } ServerConfig;
 
-/* Table for a real engine (borrowed). */
-ServerEngine server_engine_of(Engine *en);
 /* Bind and listen. ERR_IO names address and cause, ERR_NOMEM. */
 MUST_CHECK Status server_new(Server **out, const ServerConfig *c, Err *e);
 /* Only when the engine can call back no more: engine_free comes first. */

@@ -14,19 +14,30 @@ eq lines "$(wc -l <out)" 1
 check_json ".[0].bench == \"model\" and (.[0].tok_s_prefill | $ordered) and (.[0].tok_s_decode | $ordered)"
 check_json '.[0] | .pp == 8 and .tg == 4 and .streams == 1 and .reps == 2 and .threads > 0'
 check_json '.[0] | .read_gb_s > 0 and .decode_gb_s > 0 and .decode_read_share > 0'
-# 115,328 bytes of weights: each decoded token of one stream reads them all (the head is the embedding)
-check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] / 115328) | . > 0.99 and . < 1.01'
-expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 1 --streams 3 --threads 1 --json
-check_json '.[0] | .streams == 3 and .threads == 1'
-check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] * 3 / 115328) | . > 0.99 and . < 1.01'
+# 115,328 bytes of weights, which each decoded token reads all (the head is the embedding), and some KV
+check_json '.[0] | .step_bytes > 115328 and .step_bytes < 135328 and .load_s > 0'
+check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] / .step_bytes) | . > 0.99 and . < 1.01'
+check_json ".[0] | (.tok_s_prefill_invariant | $ordered) and (.tok_s_decode_invariant | $ordered)"
+expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 1 --streams 3 --threads 1 --no-price --json
+check_json '.[0] | .streams == 3 and .threads == 1 and (has("tok_s_decode_invariant") | not)'
+check_json '.[0] | (.decode_gb_s * 1e9 / .tok_s_decode[1] * 3 / .step_bytes) | . > 0.99 and . < 1.01'
 expect_ok "$INGOT" bench "$MODEL" --pp 1 --tg 1 --reps 1 --cpu ref
 out_has '^  prefill 1 '
 out_has '^  decode 1 '
 out_has 'cpu ref'
+out_has 'The same bits for every batch .* prefill'
 expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 1 --kv-cache-type q8_0 --json
 check_json '.[0].kv == "q8_0"'
 expect_ok "$INGOT" bench "$MODEL" --pp 28 --tg 4 --reps 1 --streams 40
 out_has '40 streams'
+
+# the engine
+python3 "$E2E/tiny_model.py" long.gguf 8192 || fail "no model"
+expect_ok "$INGOT" bench long.gguf --engine --pp 1500 --streams 2 --reps 2 --json
+check_json 'length == 3 and .[0].scenario == "shared_prefix" and .[0].ratio > 0 and .[0].streams == 64'
+check_json '.[1:] | all(.bench == "engine" and .scenario == "long_prompt" and .gaps > 0)'
+check_json '.[1:] | all(.gap_median_ms > 0 and .gap_max_ms >= .gap_p99_ms and .ratio > 0 and .stolen_s >= 0)'
+expect_fail 2 'give a model' "$INGOT" bench --engine
 
 # training steps and products
 tiny=(--n-layer 1 --n-head 2 --n-embd 16 --vocab 40 --ctx 8 --batch 2 --reps 3)

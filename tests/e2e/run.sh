@@ -58,6 +58,45 @@ a=$(cat out)
 expect_ok "$INGOT" run model.gguf -p "hello" -n 30 --temp 0 --ids
 eq "top-k 1 is greedy" "$(cat out)" "$a"
 
+# ---- stop strings, several samples ----
+expect_ok "$INGOT" run model.gguf -p "hello" -n 40 --temp 0 --json
+jq -e '.stop == null and .cached_tokens == 0' out >/dev/null || fail "no stop string, nothing cached"
+python3 - <<'PY' || fail "no stop string found"
+import json
+text = json.load(open("out"))["text"]
+plain = lambda c: c.isascii() and c.isprintable() and c != " "
+at = next(i for i in range(3, 30) if plain(text[i]) and plain(text[i + 1]) and text.find(text[i:i + 2]) == i)
+open("stop", "w").write(text[at:at + 2])
+open("before", "w").write(text[:at])
+PY
+expect_ok "$INGOT" run model.gguf -p "hello" -n 40 --temp 0 --json --stop "never there" --stop "$(cat stop)"
+python3 - <<'PY' || fail "the text does not end before the stop string"
+import json
+j = json.load(open("out"))
+assert j["text"] == open("before").read() and j["finish"] == "stop" and j["stop"] == open("stop").read(), j
+assert j["tokens"] == len(j["ids"]) < 40, j
+PY
+expect_ok "$INGOT" run model.gguf -p "hello" -n 40 --temp 0 --json --include-stop --stop "$(cat stop)"
+jq -e --rawfile a before --rawfile b stop '.text == $a + $b' out >/dev/null || fail "text with its stop string"
+expect_ok "$INGOT" run model.gguf -p "hello" -n 40 --temp 0 --stop "$(cat stop)"
+{ cat before; echo; } | cmp - out || fail "the text printed is another"
+expect_fail 2 'stop string 1 is empty' "$INGOT" run model.gguf -p a --stop a --stop ""
+# shellcheck disable=SC2046
+expect_fail 2 '17 stop strings, the limit is 16' "$INGOT" run model.gguf -p a $(printf -- '--stop %d ' $(seq 17))
+expect_fail 2 'samples' "$INGOT" run model.gguf -p a --samples 0
+
+expect_ok "$INGOT" run model.gguf -p "hello" -n 12 --seed 3 --json
+one=$(jq -c .ids out)
+expect_ok "$INGOT" run model.gguf -p "hello" -n 12 --seed 3 --json --samples 4
+eq "samples" "$(jq '.samples | length' out)" 4
+eq "the first of many is the only one" "$(jq -c '.samples[0].ids' out)" "$one"
+eq "samples that differ" "$(jq -c '.samples[].ids' out | sort -u | wc -l)" 4
+expect_ok "$INGOT" run model.gguf -p "hello" -n 12 --seed 3 --ids --samples 4
+eq "lines of ids" "$(grep -cE '^[0-9]+( [0-9]+){11}$' out)" 4
+expect_ok "$INGOT" run model.gguf -p ab -n 50 --temp 1 --seed 4 --regex '[a-c]{3}-[0-9]{2}' --samples 3
+eq "samples of an expression" "$(grep -cE '^[a-c]{3}-[0-9]{2}$' out)" 3
+eq "their headings" "$(grep -cE '^--- [1-3] of 3$' out)" 3
+
 # ---- special tokens ----
 for way in "" --special; do
     # shellcheck disable=SC2086
@@ -128,6 +167,28 @@ grep -qE '^(yes|no)$' out || fail "the grammar was not kept: $(cat out)"
 expect_fail 1 'yes.gbnf' "$INGOT" run model.gguf -p ab --schema yes.gbnf
 expect_fail 1 'regex: 1:' "$INGOT" run model.gguf -p ab --regex '(('
 expect_fail 2 'three ways' "$INGOT" run model.gguf -p ab --regex a --grammar yes.gbnf
+
+# ---- guesses ahead ----
+for t in "--temp 0" "--temp 0.9 --seed 3" "--temp 0.9 --seed 3 --regex ([a-c]{2}[0-9]){30}"; do
+    # shellcheck disable=SC2086
+    expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ids --batch-invariant $t
+    a=$(cat out)
+    for s in "ngram" "model.gguf" "model.gguf --speculate-tokens 32 --prefill-chunk 3"; do
+        # shellcheck disable=SC2086
+        expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ids --batch-invariant $t -v --speculate $s
+        eq "ids with --speculate $s, $t" "$(cat out)" "$a"
+        err_has "guessed: [0-9]+ tokens"
+    done
+done
+expect_ok "$INGOT" run model.gguf -p "abcabcabc" -n 60 --ignore-end --temp 0 --json --speculate model.gguf
+python3 - <<'P' || fail "its own draft model: $(cat out)"
+import json
+r = json.load(open("out"))
+assert r["drafted"] > 40 and r["drafted_right"] > 0.9 * r["drafted"], r
+P
+expect_fail 1 'nowhere.gguf' "$INGOT" run model.gguf -p a --speculate nowhere.gguf
+expect_fail 1 'half.gguf' "$INGOT" run model.gguf -p a --speculate half.gguf
+expect_fail 2 'speculate_tokens' "$INGOT" run model.gguf -p a --speculate ngram --speculate-tokens 33
 
 # ---- a terminal ----
 cat >terminal.py <<'PY'

@@ -72,6 +72,19 @@ ask '{"code": "x", "top_k": null, "top_p": 0.9}'; eq "top_k null" "$CODE" 200
 ask '{"code": "x", "top_k": 1}'; one=$(jq -c .completion out)
 ask '{"code": "x", "temperature": 0}'; eq "top_k 1 is greedy" "$one" "$(jq -c .completion out)"
 
+ask '{"code": "x", "temperature": 0, "n": 3, "max_tokens": 20}'
+eq "three greedy ones" "$(jq -c '.completions | [length, (unique | length)]' out)" "[3,1]"
+ask '{"code": "x", "temperature": 1, "n": 3, "max_tokens": 20}'
+eq "three that differ" "$(jq -c '.completions | [length, (unique | length)]' out)" "[3,3]"
+eq "their tokens" "$(jq .tokens out)" 60
+ask '{"code": "x", "temperature": 0, "max_tokens": 20}'
+jq -c '{code: "x", temperature: 0, max_tokens: 4000, stop: ["never there", .completion[5:7]]}' out >stop.json
+whole=$(jq -r .completion out)
+ask "$(cat stop.json)"
+stop=$(jq -r '.stop[1]' stop.json)
+eq "text before a stop string" "$(jq -r .completion out)" "${whole%%"$stop"*}"
+jq -e '.latency_ms < 2000 and .tokens <= 20' out >/dev/null || fail "it went on: $(cat out)"
+
 # only the last 512 tokens count
 tail=$(head -c 512 /dev/zero | tr '\0' q)
 ask "{\"code\": \"$tail\", \"temperature\": 0}"; cut=$(jq -c .completion out)
@@ -151,6 +164,16 @@ for _ in $(seq 100); do grep -qx 429 code.* && break; sleep 0.02; done
 grep -qx 429 code.* || fail "no 429 from a queue of one: $(cat code.*)"
 grep -qi '^retry-after: 1' head.* || fail "no Retry-After"
 stop TERM # no grace: what runs is cut
+
+ask_both() { # OPTIONS...: an answer with and without guesses
+    start --batch-invariant "$@"
+    ask '{"code": "abcabcabc", "max_tokens": 200, "temperature": 0}'
+    jq -c .completion out
+    stop TERM
+}
+want=$(ask_both)
+eq "an answer with guesses from its text" "$(ask_both --speculate ngram)" "$want"
+eq "an answer with a draft model" "$(ask_both --speculate model.gguf --speculate-tokens 5)" "$want"
 
 start --timeout 0.02
 ask '{"code": "x", "max_tokens": 4000, "temperature": 0}'

@@ -307,7 +307,7 @@ bool grammar__auto_expand(Auto *a, uint32_t l) {
             return nomem(a);
         a->keys[n_keys++] = (uint64_t)x->a << 32 | x->b;
     }
-    qsort(a->keys, n_keys, sizeof *a->keys, by_u64);
+    if (n_keys > 0) qsort(a->keys, n_keys, sizeof *a->keys, by_u64);
     for (uint32_t i = 0; i < n_keys;) {
         uint32_t rule = (uint32_t)(a->keys[i] >> 32);
         uint32_t ret = group(a, a->keys, n_keys, &i, false);
@@ -316,7 +316,7 @@ bool grammar__auto_expand(Auto *a, uint32_t l) {
             return ret ? nomem(a) : false;
         a->sorted[n_sorted++] = (uint64_t)ret << 32 | rule;
     }
-    qsort(a->sorted, n_sorted, sizeof *a->sorted, by_u64);
+    if (n_sorted > 0) qsort(a->sorted, n_sorted, sizeof *a->sorted, by_u64);
     for (uint32_t i = 0; i < n_sorted;) {
         uint32_t ret = (uint32_t)(a->sorted[i] >> 32);
         uint32_t callee = group(a, a->sorted, n_sorted, &i, true);

@@ -283,7 +283,8 @@ TEST(rows_of_every_type) {
             ids[t] = dev_int(0, V - 1);
             pos[t] = dev_int(0, CTX - 1);
         }
-        Weight w = {types[i], V, C, map, 0}, p = {types[i], CTX, C, map, at};
+        Weight w = {.type = types[i], .rows = V, .cols = C, .buf = map};
+        Weight p = {.type = types[i], .rows = CTX, .cols = C, .buf = map, .off_bytes = at};
         for (int with = 0; with < 2; with++) {
             d->ops->rows(d, &(RowsArgs){buf_at(by, 0), w, with ? p : (Weight){0}, ids, pos, T});
             float *y = dev_get(d, by, T * C);

@@ -8,14 +8,14 @@
 
 typedef struct Seen {
     int n_row, n_slot;
-    bool slot[128];
+    bool slot[192];
 } Seen;
 
 static void on_row(void *ctx, const KernelBenchRow *row) {
     Seen *seen = ctx;
     const KernSlot *s = kern_slots(&seen->n_slot);
     seen->n_row++;
-    for (int i = 0; i < seen->n_slot && i < 128; i++) {
+    for (int i = 0; i < seen->n_slot && i < 192; i++) {
         if (strcmp(s[i].name, row->slot) == 0) seen->slot[i] = true;
     }
     if (!(row->value > 0) || !(row->roof > 0) || !isfinite(row->share) || !row->shape[0]) {

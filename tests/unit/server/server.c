@@ -271,6 +271,12 @@ TEST(bad_requests_say_what_is_wrong) {
         {422, "{\"code\": \"x\", \"top_p\": 0}", "top_p"},
         {422, "{\"code\": \"x\", \"top_p\": 1.1}", "top_p"},
         {422, "{\"code\": \"x\", \"seed\": 1.5}", "seed"},
+        {422, "{\"code\": \"x\", \"n\": 0}", "n"},
+        {422, "{\"code\": \"x\", \"n\": 17}", "16"},
+        {422, "{\"code\": \"x\", \"stop\": 5}", "stop"},
+        {422, "{\"code\": \"x\", \"stop\": [5]}", "stop"},
+        {422, "{\"code\": \"x\", \"stop\": \"\"}", "stop string 0 is empty"},
+        {422, "{\"code\": \"x\", \"stop\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}", "17 strings"},
     };
     start(ECHO_PROMPT, 8192);
     for (size_t i = 0; i < COUNT_OF(t); i++) {
@@ -285,6 +291,31 @@ TEST(bad_requests_say_what_is_wrong) {
         TRUE_(slice_eq_str(member("type"), "invalid_request_error"));
     }
     EQ(atomic_load(&n_runs), 0);
+    stop();
+}
+
+TEST(stop_strings_end_a_completion) {
+    start(ECHO_PROMPT, 1024);
+    post("{\"code\": \"abc\", \"max_tokens\": 40, \"stop\": \"ca\"}");
+    EQ(rep.status, 200);
+    TRUE_(slice_eq_str(member("completion"), "ab"));
+    NEAR(number("tokens"), 4, 0); /* those of the stop string were made, too */
+    post("{\"code\": \"abc\", \"max_tokens\": 4, \"stop\": [\"x\", \"bca\"]}");
+    TRUE_(slice_eq_str(member("completion"), "a"));
+    post("{\"code\": \"abc\", \"max_tokens\": 4, \"stop\": null, \"n\": null}");
+    TRUE_(slice_eq_str(member("completion"), "abca"));
+    TRUE_(strstr(rep.body, "completions") == NULL);
+    stop();
+}
+
+TEST(several_completions_of_one_prompt) {
+    start(ECHO_PROMPT, 1024);
+    post("{\"code\": \"abc\", \"max_tokens\": 2, \"n\": 3}");
+    EQ(rep.status, 200);
+    TRUE_(slice_eq_str(member("completion"), "ab"));
+    TRUE_(strstr(rep.body, "\"completions\":[\"ab\",\"ab\",\"ab\"]") != NULL);
+    NEAR(number("tokens"), 6, 0);
+    EQ(atomic_load(&n_runs), 3);
     stop();
 }
 

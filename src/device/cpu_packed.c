@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Weights in the CPU's own layout (kernel/packed.h) and their products with rounded rows: exact integers, scaled
+ * and added in one order. A row's bits depend on nothing beside it, so this is one class of product for any number
+ * of rows.
+ *
+ * The rows of x are rounded once into the shared memory, in tiles of up to PACK_M; tasks are groups of weight rows,
+ * each of which is read once and meets all tiles while it is near. */
+#include "device/internal.h"
+#include "kernel/packed.h"
+
+enum {
+    FEW_GROUPS = 8,        /* groups of a task */
+    SERIAL_ROUND = 1 << 15 /* up to so many numbers are rounded by the caller */
+};
+
+struct Pack {
+    char *p; /* owned; 2 MB pages */
+    size_t n_bytes, group_bytes;
+};
+
+static int n_groups(const CpuDevice *c, const Weight *w) {
+    return (w->rows + c->kern.pack_rows - 1) / c->kern.pack_rows;
+}
+
+static void pack_group(const CpuDevice *c, char *dst, const Weight *w, int g) {
+    int R = c->kern.pack_rows;
+    size_t row = dtype_bytes(w->type, (size_t)w->cols);
+    c->kern.pack[w->type](dst, w->buf->p + w->off_bytes + (size_t)(g * R) * row, row,
+                          MIN(R, w->rows - g * R), w->cols, R);
+}
+
+/* ---- making ---- */
+
+typedef struct PackJob {
+    CpuDevice *d;
+    const Weight *w;
+    Pack *p;
+} PackJob;
+
+static void pack_task(void *ctx, int64_t tile, int worker) {
+    (void)worker;
+    const PackJob *j = ctx;
+    pack_group(j->d, j->p->p + (size_t)tile * j->p->group_bytes, j->w, (int)tile);
+}
+
+size_t cpu__pack_bytes(const Device *d, const Weight *w) {
+    const CpuDevice *c = (const CpuDevice *)d;
+    if (c->no_pack || pack_kind(w->type).bits == 0) return 0;
+    return (size_t)n_groups(c, w) * pack_group_bytes(w->type, c->kern.pack_rows, w->cols);
+}
+
+Pack *cpu__pack_new(Device *d, const Weight *w) {
+    CpuDevice *c = cpu_of(d);
+    Pack *p = mem_new(Pack);
+    if (!p) return NULL;
+    p->n_bytes = cpu__pack_bytes(d, w);
+    p->group_bytes = pack_group_bytes(w->type, c->kern.pack_rows, w->cols);
+    p->p = mem_map_alloc(p->n_bytes);
+    if (!p->p) {
+        mem_free(p);
+        return NULL;
+    }
+    cpu__for(c, (size_t)n_groups(c, w), 1, pack_task, &(PackJob){c, w, p});
+    return p;
+}
+
+void cpu__pack_free(Device *d, Pack *p) {
+    (void)d;
+    if (!p) return;
+    mem_map_free(p->p, p->n_bytes);
+    mem_free(p);
+}
+
+const char *cpu__pack_group(const Weight *w, int g) {
+    return w->pack->p + (size_t)g * w->pack->group_bytes;
+}
+
+/* ---- products ---- */
+
+typedef struct Product {
+    CpuDevice *d;
+    const LinearArgs *a;
+    int t0, T; /* rows of this round */
+} Product;
+
+/* Rows of the tile that begins at row t of a round. */
+static int tile_rows(int t, int T) {
+    int m = PACK_M;
+    while (m > T - t) m /= 2;
+    return m;
+}
+
+static void round_tile(const Product *p, int t, int m) {
+    const LinearArgs *a = p->a;
+    p->d->kern.round_x(p->d->shared + pack_x_bytes(t, a->w.cols),
+                       cpu_ptr(a->x) + (size_t)(p->t0 + t) * a->ldx, a->ldx, m, a->w.cols,
+                       a->w.type);
+}
+
+static void round_task(void *ctx, int64_t tile, int worker) {
+    (void)worker;
+    const Product *p = ctx;
+    int t = (int)tile * PACK_M, end = MIN(p->T, t + PACK_M);
+    for (int m; t < end; t += m) round_tile(p, t, m = tile_rows(t, p->T));
+}
+
+/* y rows [t, t + m), columns [n, n + nn) from out[m][nn]. */
+static void put(const Product *p, const float *out, int t, int m, int n, int nn) {
+    const LinearArgs *a = p->a;
+    const float *bias = cpu_ptr(a->bias);
+    for (int i = 0; i < m; i++) {
+        float *y = cpu_ptr(a->y) + (size_t)(p->t0 + t + i) * a->ldy + n;
+        const float *o = out + (size_t)i * (size_t)nn;
+        if (a->add) p->d->kern.add(y, o, (size_t)nn);
+        else memcpy(y, o, (size_t)nn * sizeof *o);
+        if (bias) p->d->kern.add(y, bias + n, (size_t)nn);
+    }
+}
+
+/* All rows times `count` groups from g on, which lie at `groups`. */
+static void run_groups(const Product *p, const char *groups, int g, int count) {
+    const LinearArgs *a = p->a;
+    const Kern *k = &p->d->kern;
+    int R = k->pack_rows, n = g * R, nn = MIN(count * R, a->w.rows - n);
+    float out[PACK_M * FEW_GROUPS * 16];
+    for (int t = 0, m; t < p->T; t += m) {
+        m = tile_rows(t, p->T);
+        k->packed_dot[a->w.type](out, (size_t)nn, groups, p->d->shared + pack_x_bytes(t, a->w.cols),
+                                 m, nn, a->w.cols);
+        put(p, out, t, m, n, nn);
+    }
+}
+
+static void product_task(void *ctx, int64_t tile, int worker) {
+    const Product *p = ctx;
+    const Weight *w = &p->a->w;
+    int g = (int)tile * FEW_GROUPS, end = MIN(g + FEW_GROUPS, n_groups(p->d, w));
+    int step = w->pack && p->T <= PACK_M ? FEW_GROUPS : 1;
+    for (; g < end; g += step) {
+        const char *groups = p->d->scratch[worker].p;
+        if (w->pack) groups = cpu__pack_group(w, g);
+        else pack_group(p->d, p->d->scratch[worker].p, w, g);
+        run_groups(p, groups, g, MIN(step, end - g));
+    }
+}
+
+void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
+    int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
+    Product p = {c, a, 0, 0};
+    if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
+        return;
+    for (; p.t0 < a->T; p.t0 += p.T) {
+        p.T = MIN(most, a->T - p.t0);
+        if ((int64_t)p.T * a->w.cols > SERIAL_ROUND)
+            cpu__for(c, (size_t)p.T, PACK_M, round_task, &p);
+        else
+            for (int t = 0; t < p.T; t += PACK_M) round_task(&p, t / PACK_M, 0);
+        cpu__for(c, (size_t)n_groups(c, &a->w), FEW_GROUPS, product_task, &p);
+    }
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Packed weights on AVX2: eight rows side by side for kernel/packed_dot.inc, products of bytes added in 16 bits;
+ * and the rounding of x, which AVX-512 uses too. */
+#include <float.h>
+#include <math.h>
+
+#include "kernel/avx2/vec.h"
+#include "kernel/packed.h"
+
+enum { PV_R = 8 };
+#define PV_PREFETCH(p) _mm_prefetch((p), _MM_HINT_T0)
+
+typedef __m256i Pv;
+typedef __m256i PvSum;
+typedef __m256i PvSign;
+typedef __m256 Pf;
+
+static ALWAYS_INLINE Pv pv_zero(void) { return _mm256_setzero_si256(); }
+static ALWAYS_INLINE Pv pv_load(const char *p) {
+    return _mm256_loadu_si256((const __m256i *)(const void *)p);
+}
+static ALWAYS_INLINE Pv pv_bytes(char c) { return _mm256_set1_epi8(c); }
+static ALWAYS_INLINE Pv pv_and(Pv a, Pv b) { return _mm256_and_si256(a, b); }
+static ALWAYS_INLINE Pv pv_or(Pv a, Pv b) { return _mm256_or_si256(a, b); }
+static ALWAYS_INLINE Pv pv_right(Pv a, int n) { return _mm256_srli_epi32(a, n); }
+static ALWAYS_INLINE Pv pv_left(Pv a, int n) { return _mm256_slli_epi32(a, n); }
+static ALWAYS_INLINE Pv pv_add(Pv a, Pv b) { return _mm256_add_epi32(a, b); }
+/* The word at p in every lane. */
+static ALWAYS_INLINE Pv pv_word(const char *p) {
+    int32_t w;
+    memcpy(&w, p, sizeof w);
+    return _mm256_set1_epi32(w);
+}
+static ALWAYS_INLINE Pv pv_abs(Pv a) { return _mm256_abs_epi8(a); }
+static ALWAYS_INLINE PvSign pv_sign_of(Pv a) { return a; }
+static ALWAYS_INLINE Pv pv_signed(Pv x, PvSign s) { return _mm256_sign_epi8(x, s); }
+
+static ALWAYS_INLINE PvSum pv_dot(Pv c, Pv x) { return _mm256_maddubs_epi16(c, x); }
+static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) {
+    return _mm256_add_epi16(a, _mm256_maddubs_epi16(c, x));
+}
+static ALWAYS_INLINE Pv pv_widen(PvSum a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
+
+static ALWAYS_INLINE Pf pf_zero(void) { return _mm256_setzero_ps(); }
+static ALWAYS_INLINE Pf pf_of(Pv v) { return _mm256_cvtepi32_ps(v); }
+static ALWAYS_INLINE Pf pf_mul(Pf a, Pf b) { return _mm256_mul_ps(a, b); }
+static ALWAYS_INLINE Pf pf_fma(Pf a, Pf b, Pf c) { return _mm256_fmadd_ps(a, b, c); }
+static ALWAYS_INLINE Pf pf_minus(Pf a) { return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f)); }
+static ALWAYS_INLINE Pf pf_one(const char *p) {
+    float f;
+    memcpy(&f, p, sizeof f);
+    return _mm256_set1_ps(f);
+}
+static ALWAYS_INLINE Pf pf_halves(const char *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static ALWAYS_INLINE Pf pf_bytes(const char *p) {
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
+}
+static ALWAYS_INLINE Pf pf_signed_bytes(const char *p) {
+    __m128i b = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b));
+}
+static ALWAYS_INLINE void pf_store(float *y, Pf v) { _mm256_storeu_ps(y, v); }
+
+enum { PV_MOST_4 = 4, PV_MOST_5 = 4, PV_MOST_6 = 4, PV_MOST_8 = 4 };
+
+#include "kernel/packed_dot.inc"
+
+/* ---- rounding x ---- */
+
+static ALWAYS_INLINE float max_of(__m256 v) {
+    __m128 h = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    h = _mm_max_ps(h, _mm_movehl_ps(h, h));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehdup_ps(h)));
+}
+
+/* Sums of the bytes of the two halves. */
+static ALWAYS_INLINE void sums_of(int32_t sum[2], __m256i q) {
+    __m256i w = _mm256_maddubs_epi16(_mm256_set1_epi8(1), q);
+    w = _mm256_madd_epi16(w, _mm256_set1_epi16(1));
+    w = _mm256_add_epi32(w, _mm256_shuffle_epi32(w, 0x4e));
+    w = _mm256_add_epi32(w, _mm256_shuffle_epi32(w, 0xb1));
+    sum[0] = _mm256_cvtsi256_si32(w);
+    sum[1] = _mm_cvtsi128_si32(_mm256_extracti128_si256(w, 1));
+}
+
+/* 32 floats times s as bytes, in order; none is beyond -127..127. */
+static ALWAYS_INLINE __m256i bytes_of(const __m256 v[4], float s) {
+    __m256 f = _mm256_set1_ps(s);
+    __m256i i[4];
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) i[n] = _mm256_cvtps_epi32(_mm256_mul_ps(v[n], f));
+    __m256i b = _mm256_packs_epi16(_mm256_packs_epi32(i[0], i[1]), _mm256_packs_epi32(i[2], i[3]));
+    return _mm256_permutevar8x32_epi32(b, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+static ALWAYS_INLINE void round_part(char *dst, const float *x, PackKind p, int m, int j) {
+    __m256 v[4], max = _mm256_setzero_ps(), bad = max;
+#pragma GCC unroll 4
+    for (int n = 0; n < 4; n++) {
+        v[n] = _mm256_loadu_ps(x + 8 * n);
+        max = _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0f), v[n]), max);
+        bad = _mm256_fmadd_ps(v[n], _mm256_setzero_ps(), bad);
+    }
+    bool good = _mm256_movemask_ps(_mm256_cmp_ps(bad, bad, _CMP_UNORD_Q)) == 0;
+    float top = max_of(max), inverse = good && top > 0.0f ? 127.0f / top : 0.0f;
+    if (inverse > FLT_MAX) inverse = 0.0f;
+    __m256i q = good ? bytes_of(v, inverse) : _mm256_setzero_si256();
+    int32_t sum[2], z[2];
+    sums_of(sum, q);
+    float d = good ? top / 127.0f : NAN, total = d * (float)(sum[0] + sum[1]);
+    z[0] = -p.zero * (p.bits == 6 ? sum[0] : sum[0] + sum[1]);
+    z[1] = p.bits == 6 ? -p.zero * sum[1] : 0;
+    _mm256_storeu_si256((__m256i *)(void *)(dst + j * QK), q);
+    memcpy(dst + m * QK + 4 * j, &d, 4);
+    memcpy(dst + m * (QK + 4) + 4 * j, &total, 4);
+    memcpy(dst + m * (QK + 8) + 8 * j, z, 8);
+}
+
+static void round_x(void *dst, const float *x, size_t ldx, int m, int k, DType t) {
+    PackKind p = pack_kind(t);
+    for (int i = 0; i < k / QK; i++)
+        for (int j = 0; j < m; j++)
+            round_part((char *)dst + (size_t)i * (size_t)m * PACK_X_BYTES,
+                       x + (size_t)j * ldx + (size_t)i * QK, p, m, j);
+}
+
+void kern_avx2_packed(Kern *k) {
+    packed_fill(k);
+    k->round_x = round_x;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Packed weights on AVX-512 VNNI: four products of bytes are added to a 32-bit sum by one instruction. */
+#include "kernel/avx512/packed.h"
+
+typedef __m512i PvSum;
+
+static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) { return _mm512_dpbusd_epi32(a, c, x); }
+static ALWAYS_INLINE PvSum pv_dot(Pv c, Pv x) { return pv_dot_add(pv_zero(), c, x); }
+static ALWAYS_INLINE Pv pv_widen(PvSum a) { return a; }
+
+enum { PV_MOST_4 = 8, PV_MOST_5 = 8, PV_MOST_6 = 8, PV_MOST_8 = 8 };
+
+#include "kernel/packed_dot.inc"
+
+void kern_avx512_packed_vnni(Kern *k) { packed_fill(k); }

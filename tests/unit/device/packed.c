@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Packed weights through the device: products near float64, one row's bits the same alone, in any batch, at any
+ * thread count and level, and with the weights packed on the way; panels for the core of many rows. */
+#include "device/internal.h"
+#include "dev.h"
+#include "kernel/packed.h"
+#include "tensor/half.h"
+
+static const DType types[] = {DT_Q8_0, DT_Q4_0, DT_Q4_1, DT_Q5_0,
+                              DT_Q5_1, DT_Q4_K, DT_Q5_K, DT_Q6_K};
+
+/* T rows of x times a weight [rows, cols]; x, y, bias as they lie on every device. */
+typedef struct Case {
+    DType t;
+    int T, rows, cols;
+    size_t w_bytes;
+    char *raw;
+    float *v, *x, *bias, *before; /* v: the weights as numbers */
+} Case;
+
+static Case case_new(DType t, int T, int rows, int cols) {
+    Case c = {.t = t, .T = T, .rows = rows, .cols = cols};
+    Kern ref;
+    size_t n = (size_t)rows * (size_t)cols;
+    OK_(kern_init(&ref, "ref", TERR));
+    c.w_bytes = dtype_bytes(t, n);
+    c.raw = dev_alloc(c.w_bytes, 1);
+    c.v = dev_random(n);
+    ref.from_f32[t](c.raw, c.v, n);
+    ref.to_f32[t](c.v, c.raw, n);
+    c.x = dev_random((size_t)T * (size_t)cols);
+    c.bias = dev_random((size_t)rows);
+    c.before = dev_random((size_t)T * (size_t)rows);
+    return c;
+}
+
+static void case_free(Case *c) {
+    free(c->raw);
+    free(c->v);
+    free(c->x);
+    free(c->bias);
+    free(c->before);
+}
+
+typedef struct How {
+    const char *level;
+    int n_threads;
+    bool invariant, no_pack;
+    int packed_rows; /* 0: as the device has it */
+    int first, T;    /* rows of x that are given */
+} How;
+
+/* y[T, rows] = before + x W^T + bias. */
+static float *product(const Case *c, How h) {
+    Device *d;
+    DeviceOpts o = {.cpu = h.level,
+                    .n_threads = h.n_threads,
+                    .batch_invariant = h.invariant,
+                    .no_pack = h.no_pack};
+    size_t n_y = (size_t)h.T * (size_t)c->rows, n_x = (size_t)h.T * (size_t)c->cols;
+    dev_level = h.level;
+    OK_(device_cpu_new(&d, &o, TERR));
+    if (h.packed_rows) cpu_of(d)->packed_rows = h.packed_rows;
+    Buf *wb = d->ops->buf_wrap(d, c->raw, c->w_bytes);
+    Buf *f = d->ops->buf_new(d, (n_x + n_y + (size_t)c->rows) * sizeof(float));
+    BufAt x = buf_at(f, 0), y = buf_at(f, n_x), bias = buf_at(f, n_x + n_y);
+    d->ops->upload(d, x, c->x + (size_t)h.first * (size_t)c->cols, n_x * sizeof(float));
+    d->ops->upload(d, y, c->before + (size_t)h.first * (size_t)c->rows, n_y * sizeof(float));
+    d->ops->upload(d, bias, c->bias, (size_t)c->rows * sizeof(float));
+    Weight w = {.type = c->t, .rows = c->rows, .cols = c->cols, .buf = wb};
+    EQ(d->ops->pack_bytes(d, &w) > 0, !h.no_pack);
+    if (!h.no_pack) TRUE_((w.pack = d->ops->pack_new(d, &w)) != NULL);
+    d->ops->linear(d, &(LinearArgs){.y = y,
+                                    .ldy = (size_t)c->rows,
+                                    .x = x,
+                                    .ldx = (size_t)c->cols,
+                                    .w = w,
+                                    .bias = bias,
+                                    .T = h.T,
+                                    .add = true});
+    float *got = dev_alloc(n_y, sizeof(float));
+    d->ops->download(d, got, y, n_y * sizeof(float));
+    d->ops->pack_free(d, w.pack);
+    d->ops->buf_free(d, wb);
+    d->ops->buf_free(d, f);
+    dev_free(d);
+    return got;
+}
+
+/* Rounding x to 127 steps is within 1/254 of the largest of its 32 neighbours. */
+static void near_float64(const Case *c, const float *got, double rel) {
+    for (int t = 0; t < c->T; t++)
+        for (int i = 0; i < c->rows; i++) {
+            double sum = (double)c->bias[i] + (double)c->before[t * c->rows + i], terms = 1e-3;
+            for (int k = 0; k < c->cols; k++) {
+                double v = (double)c->v[i * c->cols + k];
+                sum += v * (double)c->x[t * c->cols + k];
+                terms += fabs(v);
+            }
+            NEAR((double)got[t * c->rows + i], sum, rel * terms);
+        }
+}
+
+static void same_bits(const char *what, const float *a, const float *b, size_t n) {
+    if (memcmp(a, b, n * sizeof *a) != 0) FAIL("%s: other bits", what);
+}
+
+static void each_case(const char *level, void (*body)(const Case *c, const char *level)) {
+    static const int Ts[] = {1, 3, 7, 8, 21}, rows[] = {5, 16, 130, 300};
+    for (size_t t = 0; t < COUNT_OF(types); t++)
+        for (size_t i = 0; i < COUNT_OF(Ts); i++) {
+            int k = dtype_info((uint32_t)types[t])->block == QK_K ? 512 : 96;
+            Case c = case_new(types[t], Ts[i], rows[i % COUNT_OF(rows)], k);
+            body(&c, level);
+            case_free(&c);
+        }
+}
+
+static void each_level(void (*body)(const Case *c, const char *level)) {
+    for (size_t l = 0; l < DEV_LEVELS; l++)
+        if (dev_has(l)) each_case(dev_levels[l], body);
+}
+
+static void check_near(const Case *c, const char *level) {
+    float *got = product(c, (How){.level = level, .n_threads = 2, .T = c->T});
+    near_float64(c, got, 1.0 / 254);
+    free(got);
+}
+
+TEST(packed_products_are_near_float64) { each_level(check_near); }
+
+static void check_bits(const Case *c, const char *level) {
+    size_t n = (size_t)c->T * (size_t)c->rows;
+    float *want = product(c, (How){.level = "ref", .n_threads = 1, .T = c->T});
+    How ways[] = {
+        {.level = level, .n_threads = 1, .T = c->T},
+        {.level = level, .n_threads = 3, .T = c->T},
+        {.level = level, .n_threads = 2, .T = c->T, .invariant = true},
+        {.level = level, .n_threads = 2, .T = c->T, .invariant = true, .no_pack = true},
+    };
+    for (size_t i = 0; i < COUNT_OF(ways); i++) {
+        float *got = product(c, ways[i]);
+        same_bits("a way of packing", got, want, n);
+        free(got);
+    }
+    for (int t = 0; t < c->T; t += 3) {
+        float *one = product(c, (How){.level = level, .n_threads = 2, .first = t, .T = 1});
+        same_bits("a row alone", one, want + (size_t)t * (size_t)c->rows, (size_t)c->rows);
+        free(one);
+    }
+    free(want);
+}
+
+TEST(packed_products_have_one_set_of_bits) { each_level(check_bits); }
+
+/* More rows than are rounded at a time, by all workers and by one. */
+TEST(packed_products_of_many_rows) {
+    Case c = case_new(DT_Q4_0, 5500, 17, 1024);
+    float *all = product(&c, (How){.n_threads = 2, .T = c.T});
+    for (int t = 0; t < c.T; t += 1375) {
+        float *part = product(&c, (How){.n_threads = 1, .first = t, .T = 11});
+        same_bits("part of many rows", part, all + (size_t)t * 17, (size_t)11 * 17);
+        free(part);
+    }
+    free(all);
+    case_free(&c);
+}
+
+/* Above packed_rows the core of many rows takes panels expanded from the packed weights. */
+static void check_panels(const Case *c, const char *level) {
+    if (strcmp(level, "ref") == 0)
+        return; /* its panels are narrower than a group, and never asked for */
+    float *got = product(c, (How){.level = level, .n_threads = 2, .T = c->T, .packed_rows = 2});
+    near_float64(c, got, c->T > 2 ? 1e-5 : 1.0 / 254);
+    free(got);
+}
+
+TEST(panels_of_packed_weights) { each_level(check_panels); }
