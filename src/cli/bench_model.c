@@ -45,7 +45,7 @@ static size_t weight_bytes(const Model *m) {
 
 /* K and V of all sequences, half-way through decoding. */
 static size_t kv_bytes(const Rig *r) {
-    size_t block = model_kv_bytes(&r->m->cfg, DT_F16, 1);
+    size_t block = model_kv_bytes(&r->m->cfg, kv_dtype(cli_kv_type(r->c->kv)), 1);
     return (size_t)r->n_seq * (size_t)(r->pp + r->tg / 2) * block / 32;
 }
 
