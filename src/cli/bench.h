@@ -8,8 +8,9 @@
 #include "text/json.h"
 
 typedef struct BenchCmd {
-    bool kernels, products, train, engine, batch_invariant, no_pack, price, json;
+    bool kernels, attention, products, train, engine, batch_invariant, no_pack, price, json;
     const char *cpu, *dtype, *arch; /* NULL: not given */
+    const char *kv;
     int64_t pp, tg, streams, threads, reps, itl_target;
     int64_t n_layer, n_head, n_embd, vocab, ctx, batch;
 } BenchCmd;
@@ -38,6 +39,7 @@ int cli_bench_engine(const BenchCmd *c, const char *path);
 int cli_bench_train(const BenchCmd *c);
 int cli_bench_products(const BenchCmd *c);
 int cli_bench_kernels(const BenchCmd *c);
+int cli_bench_attention(const BenchCmd *c);
 
 /* ingot tokenizer bench */
 int cli_bench_tokenizer(int argc, char **argv);

@@ -45,7 +45,7 @@ static size_t weight_bytes(const Model *m) {
 
 /* K and V of all sequences, half-way through decoding. */
 static size_t kv_bytes(const Rig *r) {
-    size_t block = model_kv_bytes(&r->m->cfg, DT_F16, 1);
+    size_t block = model_kv_bytes(&r->m->cfg, kv_dtype(cli_kv_type(r->c->kv)), 1);
     return (size_t)r->n_seq * (size_t)(r->pp + r->tg / 2) * block / 32;
 }
 
@@ -65,8 +65,8 @@ static Status make_tables(Rig *r, Err *e) {
     r->seq = arena_new_n(&r->mem, int32_t, (size_t)rows);
     r->out = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
     r->next = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
-    r->kv = r->dev->ops->kv_new(r->dev, DT_F16, r->m->cfg.n_layer, n_blocks * r->n_seq,
-                                r->m->cfg.nkv, r->m->cfg.hd);
+    r->kv = r->dev->ops->kv_new(r->dev, kv_dtype(cli_kv_type(r->c->kv)), r->m->cfg.n_layer,
+                                n_blocks * r->n_seq, r->m->cfg.nkv, r->m->cfg.hd);
     if (!arena_ok(&r->mem) || !r->kv) return err_set(e, ERR_NOMEM, "bench: out of memory");
     for (int i = 0; i < n_blocks * r->n_seq; i++) ids[i] = i;
     for (int k = 0; k < r->n_seq; k++) table[k] = ids + k * n_blocks;
@@ -195,7 +195,7 @@ static int print_json(const Rig *r, const Rig *inv) {
     jw_cstr(&w, "device", device_describe(r->dev, line));
     jw_int(&w, "streams", r->n_seq);
     jw_int(&w, "threads", cli_threads(r->c->threads));
-    jw_cstr(&w, "kv", "f16");
+    jw_cstr(&w, "kv", r->c->kv);
     jw_bool(&w, "batch_invariant", r->invariant);
     jw_int(&w, "pp", r->pp);
     jw_int(&w, "tg", r->tg);

@@ -57,6 +57,11 @@ int cli_usage(const CliSpec *spec, const char *fmt, ...) {
     return CLI_USAGE;
 }
 
+KvType cli_kv_type(const char *name) {
+    if (strcmp(name, "f32") == 0) return KV_F32;
+    return strcmp(name, "q8_0") == 0 ? KV_Q8_0 : KV_F16;
+}
+
 int cli_flush_stdout(void) {
     Err e = {0};
     errno = 0;

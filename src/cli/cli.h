@@ -9,6 +9,7 @@
 
 #include "base/config.h"
 #include "base/opt.h"
+#include "device/backend.h"
 
 #define CLI_VERSION "0.1.0"
 
@@ -88,6 +89,9 @@ const char *cli_commas(char buf[32], uint64_t n);
 const char *cli_bytes(char buf[32], double bytes);
 /* Bytes from "4G", "512M", "1.5GB", "100000"; K, M and G are powers of 1024. ERR_ARG names what and the limit. */
 MUST_CHECK Status cli_size(size_t *out, const char *what, const char *text, Err *e);
+/* The type of KV cache that one of CLI_KV_TYPES names. */
+#define CLI_KV_TYPES "f16|q8_0|f32"
+KvType cli_kv_type(const char *name);
 /* Flush standard output and report a failed write (a full disk, a closed pipe) as a failure. */
 int cli_flush_stdout(void);
 /* Print a JSON object on a line of its own and flush; an incomplete buffer is a failure. */

@@ -14,11 +14,15 @@ static const OptSpec opts[] = {
     {"engine", 0, OPT_BOOL, AT(engine), NULL, 0, 0, NULL, NULL,
      "measure what requests to one engine notice of each other"},
     {"kernels", 0, OPT_BOOL, AT(kernels), NULL, 0, 0, NULL, NULL, "measure each kernel alone"},
+    {"attention", 0, OPT_BOOL, AT(attention), NULL, 0, 0, NULL, NULL,
+     "measure attention over the KV cache alone"},
     {"pp", 0, OPT_INT, AT(pp), "256", 1, MODEL_MAX_CTX, NULL, "N", "tokens of a prompt"},
     {"tg", 0, OPT_INT, AT(tg), "32", 1, MODEL_MAX_CTX, NULL, "N", "tokens to decode after it"},
     {"streams", 0, OPT_INT, AT(streams), "1", 1, 1024, NULL, "N", "sequences side by side"},
     {"reps", 0, OPT_INT, AT(reps), "3", 1, BENCH_MAX_REPS, NULL, "N",
      "rounds that count; one or two before them warm up"},
+    {"kv_cache_type", 0, OPT_CHOICE, AT(kv), "f16", 0, 0, CLI_KV_TYPES, NULL,
+     "type of the KV cache"},
     {"dtype", 0, OPT_CHOICE, AT(dtype), NULL, 0, 0, "f32|bf16", NULL,
      "precision of the dense products (default: f32 for a model file, else both)"},
     {"arch", 0, OPT_CHOICE, AT(arch), NULL, 0, 0, "gpt2|llama|mistral3|qwen2|qwen3|starcoder2",
@@ -58,6 +62,7 @@ static const CliSpec spec = {
         "  ingot bench --train       tokens a second of training steps of a small model\n"
         "  ingot bench --products    the dense products of such a step, each alone\n"
         "  ingot bench --kernels     every kernel, against what the processor can do\n"
+        "  ingot bench --attention   attention over long contexts, against memory and processor\n"
         "\n"
         "example:\n"
         "  ingot bench model-q8_0.gguf --pp 512 --tg 64 --streams 4",
@@ -68,13 +73,15 @@ static const CliSpec spec = {
 };
 
 static int bench(const BenchCmd *c, const OptList *pos) {
-    int n = c->train + c->products + c->kernels + pos->n;
+    int n = c->train + c->products + c->kernels + c->attention + pos->n;
     if (n != 1)
         return cli_usage(&spec, n ? "one measurement at a time"
-                                  : "give a model, --train, --products or --kernels");
+                                  : "give a model, --train, --products, --kernels or "
+                                    "--attention");
     if (c->engine && pos->n == 0) return cli_usage(&spec, "--engine: give a model");
     if (c->train) return cli_bench_train(c);
     if (c->products) return cli_bench_products(c);
+    if (c->attention) return cli_bench_attention(c);
     if (c->kernels) return cli_bench_kernels(c);
     return c->engine ? cli_bench_engine(c, pos->v[0]) : cli_bench_model(c, pos->v[0]);
 }

@@ -112,11 +112,11 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = MODEL_MAX_CTX,
      .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv",
+    {.key = "kv_cache_type",
      .type = OPT_CHOICE,
      .offset = AT(kv),
      .def = "f16",
-     .choices = "f16|f32",
+     .choices = CLI_KV_TYPES,
      .help = "type of the KV cache"},
     {.key = "prefill_chunk",
      .type = OPT_INT,
@@ -454,7 +454,7 @@ static Status plan(EngineOpts *o, RunSession *r, Err *e) {
     *o = (EngineOpts){.max_seqs = (int)c->samples,
                       .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
                       .prefill_chunk = (int)c->chunk,
-                      .kv_f32 = !strcmp(c->kv, "f32"),
+                      .kv_type = cli_kv_type(c->kv),
                       .tok = m->tok};
     TRY(cli_loras_plan(o, &r->loras, &m->m->cfg, e));
     r->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};

@@ -70,11 +70,11 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = MODEL_MAX_CTX,
      .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv",
+    {.key = "kv_cache_type",
      .type = OPT_CHOICE,
      .offset = AT(kv),
      .def = "f16",
-     .choices = "f16|f32",
+     .choices = CLI_KV_TYPES,
      .help = "type of the KV cache"},
     {.key = "kv_cache_memory",
      .type = OPT_STR,
@@ -283,7 +283,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
-                         .kv_f32 = strcmp(c->kv, "f32") == 0,
+                         .kv_type = cli_kv_type(c->kv),
                          .tok = s->m.tok};
     s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
     TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));

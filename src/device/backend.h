@@ -22,6 +22,12 @@ typedef struct Pack Pack; /* a weight in a layout of the device's own */
 typedef struct KvStore
     KvStore; /* KV blocks of all layers; only rope_kv and attn know what lies inside */
 
+/* How a cache keeps K and V; zero is the default of options. */
+typedef enum KvType { KV_F16, KV_Q8_0, KV_F32 } KvType;
+static inline DType kv_dtype(KvType t) {
+    return t == KV_F16 ? DT_F16 : t == KV_Q8_0 ? DT_Q8_0 : DT_F32;
+}
+
 /* A place in a Buf, counted in floats. buf == NULL: absent (optional arguments). */
 typedef struct BufAt {
     Buf *buf;
@@ -261,6 +267,8 @@ bool device_has_bf16(const Device *d);
 /* Floating-point operations a second of the product core on all threads, measured on panels that fit the
  * first caches (about 20 ms): what MFU is a share of. */
 double device_peak_flops(Device *d);
+/* Bytes of K (or V) of one head in a block of 32 tokens: f32, f16 or q8_0. */
+size_t device_kv_head_bytes(DType type, int hd);
 /* Bytes of scratch the CPU device holds for training rows of T tokens with heads of hd. */
 size_t device_scratch_bytes(const Device *d, int T, int hd);
 static inline void device_free(Device *d) {

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "device/backend.h"
 #include "kernel/packed.h"
 #include "tensor/blocks.h"
 
@@ -46,7 +47,8 @@ typedef struct Lab {
     float *a[N_ARRAYS], *small, *y; /* y: results of a gemv */
     size_t streamed;                /* bytes of big that a gemv or attention goes through */
     int32_t *table;
-    DType t; /* of the case at hand */
+    void *work; /* of an attention */
+    DType t;    /* of the case at hand */
     int m;
     double memory, cache, fma; /* bytes a second, operations a second */
 } Lab;
@@ -161,7 +163,7 @@ static void run_kv_put(Lab *l) {
 
 /* One head after another, each with a context of its own. */
 static void run_attn(Lab *l) {
-    size_t block = dtype_bytes(l->t, (size_t)HD * KV_BLOCK), head = N_TOK / KV_BLOCK * block;
+    size_t block = device_kv_head_bytes(l->t, HD), head = N_TOK / KV_BLOCK * block;
     for (size_t at = 0; at + 2 * head <= l->streamed; at += 2 * head) {
         AttnArgs a = {.o = l->a[0],
                       .q = l->a[1],
@@ -172,11 +174,20 @@ static void run_attn(Lab *l) {
                       .table = l->table,
                       .stride = block,
                       .nq = l->m,
+                      .n_row = 1,
                       .hd = HD,
                       .n_tok = N_TOK,
-                      .scale = 0.088f};
+                      .to = N_TOK,
+                      .scale = 0.088f,
+                      .work = l->work};
         l->k.attn[l->t](&a);
     }
+}
+
+static void run_attn_join(Lab *l) {
+    float stat[2] = {1.0f, 1.0f}, later[2] = {0.5f, 1.0f};
+    for (int h = 0; h < N_HEADS; h++)
+        l->k.attn_join(l->a[0] + h * HD, stat, l->a[1] + h * HD, later, HD);
 }
 
 static void run_adamw(Lab *l) {
@@ -311,8 +322,11 @@ static const BenchCase cases[] = {
     {"rope", "32 heads of 128", ROOF_CACHE, F4(2, N_HEADS *HD), run_rope, DT_F32, 0},
     {"kv_put f32", "hd=128, a block", ROOF_CACHE, 0, run_kv_put, DT_F32, 0},
     {"kv_put f16", "hd=128, a block", ROOF_CACHE, 0, run_kv_put, DT_F16, 0},
+    {"kv_put q8_0", "hd=128, a block", ROOF_CACHE, 0, run_kv_put, DT_Q8_0, 0},
     {"attn f32", "hd=128 nq=4, 4096 tokens", ROOF_MEMORY, 0, run_attn, DT_F32, 4},
     {"attn f16", "hd=128 nq=4, 4096 tokens", ROOF_MEMORY, 0, run_attn, DT_F16, 4},
+    {"attn q8_0", "hd=128 nq=4, 4096 tokens", ROOF_MEMORY, 0, run_attn, DT_Q8_0, 4},
+    {"attn_join", "32 heads of 128", ROOF_CACHE, F4(3, N_HEADS *HD), run_attn_join, DT_F32, 0},
     {"adamw", "n=16384", ROOF_CACHE, F4(7, N), run_adamw, DT_F32, 0},
     {"read", "256 MB", ROOF_MEMORY, BIG_BYTES, run_read, DT_F32, 0},
     {"read", "256 KB", ROOF_CACHE, CACHE_BYTES, run_read_cache, DT_F32, 0},
@@ -336,14 +350,15 @@ static double packed_work(const Lab *l) {
 /* Bytes or operations of a call whose amount depends on the type or the level. */
 static double case_work(Lab *l, const BenchCase *c) {
     const GemmCore *g = c->run == run_gemm_bf16 ? &l->k.gemm_bf16 : &l->k.gemm_f32;
-    size_t row = dtype_bytes(c->t, K_GEMV), kv = dtype_bytes(c->t, (size_t)HD * N_TOK);
+    size_t row = dtype_bytes(c->t, K_GEMV), kv_block = device_kv_head_bytes(c->t, HD),
+           kv = kv_block * (N_TOK / KV_BLOCK);
     if (c->work > 0) return c->work;
     if (c->run == run_pack || c->run == run_packed_to_f32) return pack_work(l, c);
     if (c->run == run_round_x) return PACK_M * K_GEMV * 4.0 + (double)pack_x_bytes(PACK_M, K_GEMV);
     if (c->run == run_packed_dot) return packed_work(l);
     if (c->run == run_gemv) return (double)(l->streamed / row * row);
     if (c->run == run_attn) return (double)(l->streamed / (2 * kv) * (2 * kv));
-    if (c->run == run_kv_put) return 2.0 * HD * KV_BLOCK * (4 + (double)dtype_bytes(c->t, 1));
+    if (c->run == run_kv_put) return 2.0 * (HD * KV_BLOCK * sizeof(float) + (double)kv_block);
     if (c->run == run_fma) return (double)l->k.fma_peak(K_GEMM);
     if (c->roof == ROOF_FMA) return 2.0 * g->mr * g->nr * K_GEMM;
     return (double)(dtype_bytes(c->t, N) + N * sizeof(float));
@@ -426,6 +441,7 @@ static void lab_deinit(Lab *l) {
     mem_free(l->small);
     mem_free(l->y);
     mem_free(l->table);
+    if (l->work) mem_map_free(l->work, kern_attn_work(HD, M_MAX));
 }
 
 static Status lab_init(Lab *l, const char *level_name, Err *e) {
@@ -435,8 +451,9 @@ static Status lab_init(Lab *l, const char *level_name, Err *e) {
     l->small = mem_new_n(float, (size_t)N_ARRAYS *ARRAY);
     l->y = mem_new_n(float, BIG_BYTES / dtype_bytes(DT_Q4_0, K_GEMV) * M_MAX);
     l->table = mem_new_n(int32_t, N_TOK / KV_BLOCK);
+    l->work = mem_map_alloc(kern_attn_work(HD, M_MAX));
     l->streamed = l->k.level == CPU_REF ? SLOW_BYTES : BIG_BYTES;
-    if (!l->big || !l->small || !l->y || !l->table) {
+    if (!l->big || !l->small || !l->y || !l->table || !l->work) {
         lab_deinit(l);
         return err_set(e, ERR_NOMEM, "kernel bench: %d MB: out of memory", BIG_BYTES >> 20);
     }

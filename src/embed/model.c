@@ -62,7 +62,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
     TRY(tok_load(&m->tok, m->m->file, e));
     EngineOpts eo = {.max_seqs = o->parallel ? o->parallel : DEFAULT_PARALLEL,
                      .max_ctx = o->context ? o->context : MIN(m->m->cfg.ctx, DEFAULT_CTX),
-                     .kv_f32 = o->kv_f32 != 0,
+                     .kv_type = o->kv_f32 ? KV_F32 : KV_F16,
                      .tok = m->tok};
     TRY(check_memory(m, &eo, e));
     if (!o->no_grammars) TRY(grammar_vocab_new(&m->vocab, m->tok, e));

@@ -30,8 +30,6 @@ static Status check_range(const char *name, int v, int max, Err *e) {
     return err_set(e, ERR_ARG, "%s %d is out of range: 1 to %d", name, v, max);
 }
 
-static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
-
 static Status fill_adapters(EngineOpts *r, const ModelConfig *c, Err *e) {
     if (r->max_loras == 0) return OK;
     if (r->max_lora_rank == 0) r->max_lora_rank = 64;
@@ -42,8 +40,8 @@ static Status fill_adapters(EngineOpts *r, const ModelConfig *c, Err *e) {
 }
 
 size_t engine_block_bytes(const ModelConfig *c, const EngineOpts *o) {
-    size_t n = model_kv_bytes(c, kv_type(o), 1);
-    return n + (o->draft ? model_kv_bytes(&o->draft->cfg, kv_type(o), 1) : 0);
+    size_t n = model_kv_bytes(c, kv_dtype(o->kv_type), 1);
+    return n + (o->draft ? model_kv_bytes(&o->draft->cfg, kv_dtype(o->kv_type), 1) : 0);
 }
 
 /* All 0 without speculation. */
@@ -103,12 +101,12 @@ static size_t n_ints(const EngineOpts *o) {
 Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r;
     TRY(fill_defaults(&r, c, o, e));
-    *out = model_kv_bytes(c, kv_type(&r), r.n_blocks) +
+    *out = model_kv_bytes(c, kv_dtype(r.kv_type), r.n_blocks) +
            model_work_bytes(c, engine__max_rows(&r), engine__max_out(&r)) +
            kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
            n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *) +
            engine__adapters_bytes(&r);
-    if (r.draft) *out += spec__model_bytes(&r, kv_type(&r));
+    if (r.draft) *out += spec__model_bytes(&r, kv_dtype(r.kv_type));
     return OK;
 }
 
@@ -254,11 +252,12 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
                             .ctx = en,
                             .logits = logits_of_model,
                             .hidden = hidden_of_model};
-    en->store = m->dev->ops->kv_new(m->dev, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
+    en->store =
+        m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
                    (long long)o->n_blocks * KV_BLOCK_TOK,
-                   model_kv_bytes(c, kv_type(o), o->n_blocks) >> 20);
+                   model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
 }
 
 /* m or back; draft may stand in for a draft model. */

@@ -54,8 +54,6 @@ static void draft_copy(void *ctx, int32_t dst, int32_t src) {
     d->ops->kv_copy(d, en->spec.store, dst, src);
 }
 
-static DType kv_type(const EngineOpts *o) { return o->kv_f32 ? DT_F32 : DT_F16; }
-
 /* Beside the rows of a step: the last guess of each sequence, which was not computed, and a block of one that has
  * not drafted for a while. */
 static int max_rows(const EngineOpts *o) {
@@ -75,10 +73,11 @@ static Status open_store(Engine *en, Err *e) {
     const ModelConfig *c = &o->draft->cfg;
     Device *d = o->draft->dev;
     TRY(model_reserve(o->draft, max_rows(o), o->max_seqs, e));
-    en->spec.store = d->ops->kv_new(d, kv_type(o), c->n_layer, o->n_blocks, c->nkv, c->hd);
+    en->spec.store =
+        d->ops->kv_new(d, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->spec.store) return OK;
     return err_set(e, ERR_NOMEM, "KV cache of the draft model, %zu MB",
-                   model_kv_bytes(c, kv_type(o), o->n_blocks) >> 20);
+                   model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
 }
 
 Status spec__model_open(Engine *en, const ModelConfig *c, Err *e) {

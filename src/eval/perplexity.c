@@ -100,8 +100,8 @@ static Status prepare(Run *r, Err *e) {
     TRY(model_reserve(r->m, r->max_rows, r->max_rows, e));
     const Lora *l = r->o->lora.lora;
     if (l) TRY(lora_reserve(r->m, r->max_rows, lora_info(l)->rank, e));
-    r->kv = r->m->dev->ops->kv_new(r->m->dev, r->o->kv_f32 ? DT_F32 : DT_F16, c->n_layer, n_blocks,
-                                   c->nkv, c->hd);
+    r->kv = r->m->dev->ops->kv_new(r->m->dev, kv_dtype(r->o->kv_type), c->n_layer, n_blocks, c->nkv,
+                                   c->hd);
     if (!r->kv) return err_set(e, ERR_NOMEM, "KV cache of %d tokens", n_blocks * BLOCK);
     return OK;
 }

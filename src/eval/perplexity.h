@@ -21,8 +21,8 @@ typedef struct EvalPplOpts {
     int ctx;        /* tokens of a window; default 512 */
     int max_chunks; /* 0: as many as the text fills */
     bool all;       /* score every token of a window but its first */
-    bool kv_f32;    /* KV cache in f32 instead of f16 */
     LoraUse lora;   /* an adapter laid over the model; default none */
+    KvType kv_type; /* of the KV cache */
     int n_threads;  /* for the log-probabilities; 0: 1. The result does not depend on it */
     bool has_bos;   /* bos stands in place of each window's first token */
     int32_t bos;

@@ -31,6 +31,7 @@ void kern_avx2_elem(Kern *k);
 void kern_avx2_norm(Kern *k);
 void kern_avx2_softmax(Kern *k);
 void kern_avx2_attn(Kern *k);
+void kern_avx2_kv(Kern *k);
 void kern_avx2_optim(Kern *k);
 
 void kern_fill_avx512(Kern *k);
@@ -45,6 +46,7 @@ void kern_avx512_elem(Kern *k);
 void kern_avx512_norm(Kern *k);
 void kern_avx512_softmax(Kern *k);
 void kern_avx512_attn(Kern *k);
+void kern_avx512_kv(Kern *k);
 void kern_avx512_optim(Kern *k);
 
 void kern_avx512_gemm_bf16(Kern *k);   /* needs CAP_AVX512_BF16 */

@@ -115,8 +115,11 @@ static const KernSlot slots[] = {
     SLOT("rope", rope, 1e-6),
     SLOT("kv_put f32", kv_put[DT_F32], 0),
     SLOT("kv_put f16", kv_put[DT_F16], 0),
+    SLOT("kv_put q8_0", kv_put[DT_Q8_0], 0),
     SLOT("attn f32", attn[DT_F32], 1e-5),
     SLOT("attn f16", attn[DT_F16], 1e-5),
+    SLOT("attn q8_0", attn[DT_Q8_0], 1e-5),
+    SLOT("attn_join", attn_join, 4e-6),
     SLOT("adamw", adamw, 4e-6),
     SLOT("read", read, 0),
     SLOT("fma_peak", fma_peak, 0),
@@ -150,6 +153,7 @@ void kern_fill_avx2(Kern *k) {
     kern_avx2_norm(k);
     kern_avx2_softmax(k);
     kern_avx2_attn(k);
+    kern_avx2_kv(k);
     kern_avx2_optim(k);
 }
 
@@ -163,6 +167,7 @@ void kern_fill_avx512(Kern *k) {
     kern_avx512_norm(k);
     kern_avx512_softmax(k);
     kern_avx512_attn(k);
+    kern_avx512_kv(k);
     kern_avx512_optim(k);
 }
 

@@ -54,21 +54,39 @@ typedef struct AdamwArgs {
     float grad_scale; /* clipping and loss normalisation, applied to g first */
 } AdamwArgs;
 
-/* Query heads that share one key/value head, against a paged cache. Block b of the sequence lies at
- * k + table[b] * stride (and v likewise); inside a block K is [hd][32] (transposed), V is [32][hd]. */
+/* Query heads that share one key/value head, of rows that stand one after the other in a sequence, against
+ * tokens of its paged cache. Block b of the sequence lies at k + table[b] * stride (and v likewise). Inside a
+ * block K is [hd][32] (transposed), V is [32][hd]; in a q8_0 cache bytes, behind them f16 scales [groups][32],
+ * one for each 32 values of a token's head (of the last group there may be fewer). */
 typedef struct AttnArgs {
-    float *o;       /* [nq, ldo] */
-    const float *q; /* [nq, ldq] */
-    size_t ldo, ldq;
+    float *o;       /* head i of row r at o + r * row_o + i * ldo */
+    const float *q; /* likewise */
+    size_t ldo, ldq, row_o, row_q;
     const char *k, *v; /* of this layer and head */
     const int32_t *table;
-    size_t stride; /* bytes between blocks */
-    int nq, hd;    /* hd <= 256, a multiple of 8 */
-    int n_tok;     /* keys visible, >= 1: tokens 0 .. n_tok - 1 of the sequence */
+    size_t stride;     /* bytes between blocks */
+    int nq, n_row, hd; /* heads, rows; hd <= 256, a multiple of 8 */
+    int from, n_tok,
+        to; /* row r sees tokens from (whole blocks) .. min(n_tok + r, to) - 1, at least one */
     float scale;
+    /* [n_row, nq] largest score, and sum of the weights relative to its exponential: o is then the sum of
+     * weights times values, for attn_join. NULL: o is divided by the sum of weights. */
+    float (*stat)[2];
+    void *work; /* kern_attn_work bytes, 64-byte aligned */
 } AttnArgs;
 
-enum { KV_BLOCK = 32 }; /* tokens in a block of the paged cache */
+enum {
+    KV_BLOCK = 32,
+    KV_GROUP = 32
+}; /* tokens in a block of the paged cache; values with one scale */
+
+/* Scales of a token's head of hd values in a q8_0 cache; where 32 does not divide hd the last group is smaller. */
+static inline int kern_kv_groups(int hd) { return (hd + KV_GROUP - 1) / KV_GROUP; }
+
+/* Scratch of an attn call with so many queries: a block of K or V as f32, and 256 bytes a query. */
+static inline size_t kern_attn_work(int hd, int n_query) {
+    return KV_BLOCK * sizeof(float) * (size_t)hd + 256 * (size_t)n_query;
+}
 
 typedef struct Kern {
     CpuLevel level;
@@ -165,11 +183,13 @@ typedef struct Kern {
      * negative angle. Su et al. 2021. REL(1e-6) */
     void (*rope)(float *x, const float *cs, int n_heads, int hd, int n_rot, bool halves,
                  bool inverse);
-    /* Put one token's k[hd], v[hd] at place `slot` of its block (f32, f16). EXACT */
+    /* Put one token's k[hd], v[hd] at place `slot` of its block (f32, f16, q8_0). EXACT */
     void (*kv_put[DT_COUNT])(void *kblock, void *vblock, const float *k, const float *v, int slot,
                              int hd);
-    /* o = softmax(scale q K^T) V over the cached tokens, block after block (online softmax). REL(1e-5) */
+    /* o = softmax(scale q K^T) V over tokens from .., block after block (online softmax). REL(1e-5) */
     void (*attn[DT_COUNT])(const AttnArgs *a);
+    /* Join what attn gave for later tokens (po[hd], pstat) to what it gave for earlier ones. REL(4e-6) */
+    void (*attn_join)(float *o, float stat[2], const float *po, const float pstat[2], int hd);
 
     /* ---- optimizer ---- */
     /* Decoupled weight decay (Loshchilov & Hutter 2019), p -= lr (mhat / (sqrt(vhat) + eps) + wd p), for n

@@ -79,8 +79,7 @@ Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
 }
 
 size_t model_kv_bytes(const ModelConfig *c, DType type, int n_blocks) {
-    size_t per_block =
-        dtype_bytes(type, (size_t)32 * (size_t)c->hd) * 2 * (size_t)c->nkv * (size_t)c->n_layer;
+    size_t per_block = device_kv_head_bytes(type, c->hd) * 2 * (size_t)c->nkv * (size_t)c->n_layer;
     return per_block * (size_t)n_blocks;
 }
 

@@ -26,6 +26,8 @@ out_has '^  prefill 1 '
 out_has '^  decode 1 '
 out_has 'cpu ref'
 out_has 'The same bits for every batch .* prefill'
+expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 1 --kv-cache-type q8_0 --json
+check_json '.[0].kv == "q8_0"'
 expect_ok "$INGOT" bench "$MODEL" --pp 28 --tg 4 --reps 1 --streams 40
 out_has '40 streams'
 
@@ -58,6 +60,7 @@ expect_fail 2 'level|cpu' "$INGOT" bench --kernels --cpu mmx
 expect_fail 2 'give a model' "$INGOT" bench
 expect_fail 2 'one measurement at a time' "$INGOT" bench --train "$MODEL"
 expect_fail 2 'one measurement at a time' "$INGOT" bench --train --products
+expect_fail 2 'one measurement at a time' "$INGOT" bench --attention --kernels
 expect_fail 2 'context of 32' "$INGOT" bench "$MODEL" --pp 30 --tg 4
 expect_fail 2 'reps' "$INGOT" bench "$MODEL" --reps 0
 expect_fail 2 'not a multiple' "$INGOT" bench --train --n-embd 384 --n-head 5

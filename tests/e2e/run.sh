@@ -12,8 +12,11 @@ expect_ok "$INGOT" run model.gguf -p "def add(a, b):" -n 40 --temp 0 --ids
 [ "$(wc -w <out)" = 40 ] || fail "not 40 ids"
 [ "$(wc -l <out)" = 1 ] || fail "not one line"
 ids=$(cat out)
-expect_ok "$INGOT" run model.gguf -p "def add(a, b):" -n 40 --temp 0 --ids --threads 1 --prefill-chunk 3 --kv f32
+expect_ok "$INGOT" run model.gguf -p "def add(a, b):" -n 40 --temp 0 --ids --threads 1 --prefill-chunk 3 --kv-cache-type f32
 eq "ids with one thread, small chunks and an f32 cache" "$(cat out)" "$ids"
+expect_ok "$INGOT" run model.gguf -p "def add(a, b):" -n 40 --temp 0 --ids --kv-cache-type q8_0
+[ "$(wc -w <out)" = 40 ] || fail "not 40 ids with a q8_0 cache"
+expect_fail 2 'f16\|q8_0\|f32|kv-cache-type' "$INGOT" run model.gguf -p x --kv-cache-type q4_0
 expect_ok "$INGOT" run model.gguf -p "def add(a, b):" -n 40 --temp 0
 text=$(tr -d '\0' <out | od -c)
 # shellcheck disable=SC2086

@@ -47,7 +47,7 @@ def ours(*args):
 
 def logprobs(model, text, n, tmp):
     out = os.path.join(tmp, "logprobs")
-    ours("perplexity", model, "-f", text, "-c", str(n), "--chunks", "1", "--all", "--kv", "f32", "--logprobs", out, "-q",
+    ours("perplexity", model, "-f", text, "-c", str(n), "--chunks", "1", "--all", "--kv-cache-type", "f32", "--logprobs", out, "-q",
          "--threads", "1")
     with open(out, encoding="ascii") as f:
         return [(int(i), float(p)) for i, p in map(str.split, f)]
@@ -65,7 +65,7 @@ def greedy(model, prompts):
     compared = 0
     for row in peer("greedy", model, "--prompts", prompts, "--n", "32"):
         got = json.loads(ours("run", model, "-p", row["prompt"], "-n", "32", "--temp", "0", "--json", "--ignore-end",
-                              "--kv", "f32", "--threads", "1"))
+                              "--kv-cache-type", "f32", "--threads", "1"))
         for a, b, margin in zip(got["ids"], row["ids"], row["margins"]):
             compared += 1
             if a != b and margin >= MARGIN:
@@ -77,7 +77,7 @@ def greedy(model, prompts):
 
 def perplexity(model):
     args = ["--ctx", "128", "--chunks", "6"]
-    a = json.loads(ours("perplexity", model, "-f", "LICENSE", *args, "--json", "--kv", "f32", "--threads", "1"))
+    a = json.loads(ours("perplexity", model, "-f", "LICENSE", *args, "--json", "--kv-cache-type", "f32", "--threads", "1"))
     b = peer("perplexity", model, "--file", "LICENSE", *args)[0]
     if a["tokens"] != b["tokens"]:
         raise RuntimeError(f"{a['tokens']} tokens scored, llama.cpp {b['tokens']}")

@@ -1,99 +1,102 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Rotary positions and attention against the paged cache on AVX2.
+ * Attention against the paged cache on AVX2.
  *
- * K of a block is transposed, so the scores of its 32 tokens are four registers and one broadcast of q[d]
- * per step, with no sums across lanes. Up to eight queries go through a block together, two of them in
- * registers at a time: K and V are read from memory once. What happens to a query does not depend on the
- * others. o itself holds the weighted sum of values until the end. */
+ * A block is read from memory once for all queries of a call: by many its K, then its V, as f32 laid down in the
+ * first-level cache, whatever the cache's type; by few as it is. K is transposed, so the scores of its 32 tokens are four registers and one
+ * broadcast of q[d] a step, with no sums across lanes; two queries are in registers together. What
+ * happens to a query does not depend on the others. o itself holds the weighted sum of values until the end. */
 #include <math.h>
 
 #include "kernel/avx2/vec.h"
 #include "kernel/internal.h"
 
-/* ---- rotary positions ---- */
+/* Queries and columns of 8 in registers together; registers of 8 tokens a block; queries that take a block as it
+ * lies. */
+enum { N_REG = 2, W_REG = 4, QUARTERS = 4, N_FEW = 8, N_FEW_Q8 = 4 };
 
-/* 8 pairs (a[i], b[i]) by the angles at cs. */
-static ALWAYS_INLINE void rotate_halves(float *a, float *b, const float *cs, size_t left,
-                                        float sign) {
-    __m256 lo = vec_load(cs, 2 * left);
-    __m256 hi = left > 4 ? vec_load(cs + 8, 2 * left - 8) : _mm256_setzero_ps();
-    __m256 even = _mm256_permute2f128_ps(lo, hi, 0x20), odd = _mm256_permute2f128_ps(lo, hi, 0x31);
-    __m256 c = _mm256_shuffle_ps(even, odd, 0x88), s = _mm256_shuffle_ps(even, odd, 0xdd);
-    s = _mm256_mul_ps(s, _mm256_set1_ps(sign));
-    __m256 va = vec_load(a, left), vb = vec_load(b, left);
-    vec_store(a, left, _mm256_fmsub_ps(va, c, _mm256_mul_ps(vb, s)));
-    vec_store(b, left, _mm256_fmadd_ps(va, s, _mm256_mul_ps(vb, c)));
-}
-
-/* 4 pairs (x[2i], x[2i + 1]). */
-static ALWAYS_INLINE void rotate_pairs(float *x, const float *cs, size_t left, float sign) {
-    __m256 v = vec_load(x, left), a = vec_load(cs, left), swapped = _mm256_permute_ps(v, 0xb1);
-    __m256 s = _mm256_mul_ps(_mm256_movehdup_ps(a), _mm256_set1_ps(sign));
-    vec_store(x, left, _mm256_fmaddsub_ps(v, _mm256_moveldup_ps(a), _mm256_mul_ps(swapped, s)));
-}
-
-static void rope(float *x, const float *cs, int n_heads, int hd, int n_rot, bool halves,
-                 bool inverse) {
-    float sign = inverse ? -1.0f : 1.0f;
-    size_t n = (size_t)n_rot;
-    for (int h = 0; h < n_heads; h++, x += hd) {
-        for (size_t i = 0; halves && i < n; i += 8) {
-            rotate_halves(x + i, x + n + i, cs + 2 * i, n - i, sign);
-        }
-        for (size_t i = 0; !halves && i < 2 * n; i += 8) {
-            rotate_pairs(x + i, cs + i, 2 * n - i, sign);
-        }
-    }
-}
-
-/* ---- writing to the cache; hd is a multiple of 8 ---- */
-
-static void kv_put_f32(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                       int hd) {
-    float *kb = (float *)kblock + slot;
-    for (int d = 0; d < hd; d++) kb[d * KV_BLOCK] = k[d];
-    memcpy((float *)vblock + (size_t)slot * (size_t)hd, v, (size_t)hd * sizeof *v);
-}
-
-static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                       int hd) {
-    uint16_t *kb = (uint16_t *)kblock + slot, *vb = (uint16_t *)vblock + (size_t)slot * (size_t)hd;
-    for (int d = 0; d < hd; d += 8) {
-        uint16_t h[8];
-        _mm_storeu_si128((__m128i *)h, vec_to_f16(_mm256_loadu_ps(k + d)));
-        for (int j = 0; j < 8; j++) kb[(d + j) * KV_BLOCK] = h[j];
-        _mm_storeu_si128((__m128i *)(vb + d), vec_to_f16(_mm256_loadu_ps(v + d)));
-    }
-}
-
-/* ---- attention ---- */
-
-/* Queries a block; queries and columns of 8 in registers; registers of 8 tokens a block. */
-enum { N_SHARE = 8, N_REG = 2, W_REG = 4, QUARTERS = 4 };
-
-/* Eight elements of the cache from element i of a block. */
-typedef __m256 (*LoadFn)(const char *block, size_t i);
-
-static ALWAYS_INLINE __m256 load_f32(const char *block, size_t i) {
-    return _mm256_loadu_ps((const float *)block + i);
-}
-
-static ALWAYS_INLINE __m256 load_f16(const char *block, size_t i) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)((const uint16_t *)block + i)));
-}
-
-/* A block of the cache with n tokens in it, and the one that comes after it. */
-typedef struct Place {
-    const char *k, *v, *k_next, *v_next;
-    int n;
-} Place;
-
-/* The running softmax of one query; weights and their sum are relative to exp(max). */
+/* One query: where it is, its running softmax, and the weights of a block's tokens. Sums are relative to
+ * exp(max). */
 typedef struct Online {
-    __m256 sum;        /* lane by lane */
-    float max, keep;   /* what earlier weights are worth after this block */
-    float p[KV_BLOCK]; /* weights of this block's tokens */
+    __m256 sum; /* lane by lane */
+    float p[KV_BLOCK];
+    float max, keep; /* what earlier weights are worth after this block */
+    const float *q;
+    float *o;
 } Online;
+
+_Static_assert(sizeof(Online) <= 256, "kern_attn_work");
+
+/* What is read next, V while scores are computed and the next block's K while values are, is asked for ahead, a
+ * line or two a step, so that memory is busy while the processor is. Blocks are scattered: the hardware cannot
+ * know where they are. */
+typedef struct Ahead {
+    const char *p; /* NULL: nothing */
+    size_t
+        elem; /* bytes of an element there; what few queries are given has their own block's form */
+} Ahead;
+
+static ALWAYS_INLINE void ask(const char *p, size_t bytes) {
+#pragma GCC unroll 4
+    for (size_t j = 0; j < bytes; j += 64) _mm_prefetch(p + j, _MM_HINT_T0);
+}
+
+/* ---- elements of a block ---- */
+
+/* How they lie; constant wherever it is looked at. */
+typedef enum Form { FORM_F32, FORM_F16, FORM_Q8 } Form;
+
+static ALWAYS_INLINE size_t elem(Form f) { return f == FORM_F32 ? 4 : f == FORM_F16 ? 2 : 1; }
+
+static ALWAYS_INLINE const char *q8_scales(const char *block, const AttnArgs *a) {
+    return block + (size_t)a->hd * KV_BLOCK;
+}
+
+/* The 8 f16 at p. */
+static ALWAYS_INLINE __m256 halves(const char *p) {
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+
+/* The 8 elements at p, times the scale s (q8_0): an integer of 8 bits times a scale of 11 is exact. */
+static ALWAYS_INLINE __m256 elements(Form f, const char *p, __m256 s) {
+    if (f == FORM_F32) return _mm256_loadu_ps((const float *)(const void *)p);
+    if (f == FORM_F16) return halves(p);
+    __m128i q = _mm_loadl_epi64((const __m128i *)(const void *)p);
+    return _mm256_mul_ps(s, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
+}
+
+/* The scale of the token at s, everywhere; nothing for other forms. */
+static ALWAYS_INLINE __m256 one_scale(Form f, const uint16_t *s) {
+    return f == FORM_Q8 ? _mm256_cvtph_ps(_mm_set1_epi16((short)*s)) : _mm256_setzero_ps();
+}
+
+/* K as f32 at y. */
+static ALWAYS_INLINE void unpack_k(Form f, float *y, const char *b, const AttnArgs *a) {
+    for (size_t c = 0; c < (size_t)a->hd; c += KV_GROUP) {
+        size_t to = MIN((size_t)a->hd, c + KV_GROUP) * KV_BLOCK;
+        __m256 s[QUARTERS];
+#pragma GCC unroll 4
+        for (size_t w = 0; w < QUARTERS; w++)
+            s[w] = f == FORM_Q8 ? halves(q8_scales(b, a) + 2 * c + 16 * w) : _mm256_setzero_ps();
+        for (size_t i = c * KV_BLOCK; i < to; i += KV_BLOCK) {
+#pragma GCC unroll 4
+            for (size_t w = 0; w < QUARTERS; w++)
+                _mm256_storeu_ps(y + i + 8 * w, elements(f, b + (i + 8 * w) * elem(f), s[w]));
+        }
+    }
+}
+
+/* V of the first n tokens as f32 at y. */
+static ALWAYS_INLINE void unpack_v(Form f, float *y, const char *b, const AttnArgs *a, int n) {
+    size_t hd = (size_t)a->hd;
+    for (size_t c = 0; c < hd; c += 8) {
+        const uint16_t *s =
+            (const uint16_t *)(const void *)q8_scales(b, a) + c / KV_GROUP * KV_BLOCK;
+        for (size_t i = c; i < (size_t)n * hd; i += hd, s++)
+            _mm256_storeu_ps(y + i, elements(f, b + i * elem(f), one_scale(f, s)));
+    }
+}
+
+/* ---- scores and weights ---- */
 
 /* Scores of places past the first n become -inf, whatever they hold. */
 static ALWAYS_INLINE void mask_scores(__m256 s[QUARTERS], int n) {
@@ -123,131 +126,233 @@ static ALWAYS_INLINE void online_weights(Online *o, __m256 s[QUARTERS]) {
     o->sum = _mm256_fmadd_ps(o->sum, _mm256_set1_ps(o->keep), sum);
 }
 
-/* Weights of N queries from row i for the tokens of a block. At each step `ahead` bytes of the next
- * block's K and V are asked for: blocks are scattered, so the hardware cannot know where it is. */
-static ALWAYS_INLINE void block_scores(LoadFn load, Online *o, const AttnArgs *a, int i,
-                                       const Place *b, size_t ahead, int N) {
-    const float *q = a->q + (size_t)i * a->ldq;
-    __m256 s[N_REG][QUARTERS], scale = _mm256_set1_ps(a->scale);
+/* Weights of N queries for the first n tokens of a block. */
+static ALWAYS_INLINE void scores(Form f, Online *o, const char *k, const AttnArgs *a, int n,
+                                 Ahead next, int N) {
+    const size_t hd = (size_t)a->hd, step = KV_BLOCK * elem(f),
+                 ahead = f == FORM_F32 ? KV_BLOCK * next.elem : step;
+    const char *d_scale = q8_scales(k, a);
+    const float *q[N_REG];
+    __m256 s[N_REG][QUARTERS], ds[QUARTERS], scale = _mm256_set1_ps(a->scale);
 #pragma GCC unroll 2
     for (int j = 0; j < N; j++) {
+        q[j] = o[j].q;
 #pragma GCC unroll 4
         for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_setzero_ps();
     }
-    for (size_t d = 0; d < (size_t)a->hd; d++) {
-        for (size_t j = 0; j < ahead; j += 64) {
-            _mm_prefetch(b->k_next + d * ahead + j, _MM_HINT_T1);
-            _mm_prefetch(b->v_next + d * ahead + j, _MM_HINT_T1);
-        }
-        __m256 kd[QUARTERS];
+    for (size_t d = 0; d < hd; d_scale += 2 * KV_BLOCK) {
 #pragma GCC unroll 4
-        for (size_t w = 0; w < QUARTERS; w++) kd[w] = load(b->k, d * KV_BLOCK + 8 * w);
+        for (int w = 0; w < QUARTERS; w++)
+            ds[w] = f == FORM_Q8 ? halves(d_scale + 16 * w) : _mm256_setzero_ps();
+        for (size_t to = MIN(hd, d + KV_GROUP); d < to; d++, k += step) {
+            if (next.p) ask(next.p + d * ahead, ahead);
+            __m256 kd[QUARTERS];
+#pragma GCC unroll 4
+            for (size_t w = 0; w < QUARTERS; w++)
+                kd[w] = vec_keep(elements(f, k + 8 * w * elem(f), ds[w]));
 #pragma GCC unroll 2
-        for (int j = 0; j < N; j++) {
-            __m256 qd = _mm256_set1_ps(q[(size_t)j * a->ldq + d]);
+            for (int j = 0; j < N; j++) {
+                __m256 qd = _mm256_set1_ps(q[j][d]);
 #pragma GCC unroll 4
-            for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_fmadd_ps(qd, kd[w], s[j][w]);
+                for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_fmadd_ps(qd, kd[w], s[j][w]);
+            }
         }
     }
 #pragma GCC unroll 2
     for (int j = 0; j < N; j++) {
 #pragma GCC unroll 4
         for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_mul_ps(s[j][w], scale);
-        if (b->n < KV_BLOCK) mask_scores(s[j], b->n);
+        if (n < KV_BLOCK) mask_scores(s[j], n);
         online_weights(&o[j], s[j]);
     }
 }
 
-/* o = o * keep + weights V for 8 W columns from c. */
-static ALWAYS_INLINE void block_columns(LoadFn load, const Online *s, const AttnArgs *a, int i,
-                                        const Place *b, size_t c, int N, int W) {
-    float *o = a->o + (size_t)i * a->ldo + c;
+/* ---- values ---- */
+
+/* o = o * keep + weights V for 8 W columns from c, no more than a group's. */
+static ALWAYS_INLINE void columns(Form f, const Online *s, const char *v, const AttnArgs *a,
+                                  size_t c, int n, Ahead next, int N, int W) {
+    const size_t row = (size_t)a->hd * elem(f),
+                 ahead = 8 * (size_t)W * (f == FORM_F32 ? next.elem : elem(f));
+    const uint16_t *scale =
+        (const uint16_t *)(const void *)q8_scales(v, a) + c / KV_GROUP * KV_BLOCK;
     __m256 acc[N_REG][W_REG];
 #pragma GCC unroll 2
     for (int j = 0; j < N; j++) {
+        const float *o = s[j].o + c;
 #pragma GCC unroll 4
-        for (int w = 0; w < W; w++) {
-            acc[j][w] = _mm256_mul_ps(_mm256_loadu_ps(o + (size_t)j * a->ldo + 8 * w),
-                                      _mm256_set1_ps(s[j].keep));
-        }
+        for (int w = 0; w < W; w++)
+            acc[j][w] = _mm256_mul_ps(_mm256_loadu_ps(o + 8 * w), _mm256_set1_ps(s[j].keep));
     }
-    for (int t = 0; t < b->n; t++) {
-        size_t at = (size_t)t * (size_t)a->hd + c;
-        __m256 vt[W_REG];
+    const float *p = s->p;
+    v += c * elem(f);
+    if (next.p) next.p += KV_BLOCK * c * (f == FORM_F32 ? next.elem : elem(f));
+    for (int t = 0; t < n; t++, v += row, p++, scale++) {
+        __m256 vt[W_REG], st = one_scale(f, scale);
+        if (next.p) ask(next.p + (size_t)t * ahead, ahead);
 #pragma GCC unroll 4
-        for (size_t w = 0; w < (size_t)W; w++) vt[w] = load(b->v, at + 8 * w);
+        for (int w = 0; w < W; w++) vt[w] = vec_keep(elements(f, v + 8 * (size_t)w * elem(f), st));
 #pragma GCC unroll 2
         for (int j = 0; j < N; j++) {
-            __m256 p = _mm256_set1_ps(s[j].p[t]);
+            __m256 pj = _mm256_set1_ps(p[(size_t)j * (sizeof *s / sizeof *p)]);
 #pragma GCC unroll 4
-            for (int w = 0; w < W; w++) acc[j][w] = _mm256_fmadd_ps(p, vt[w], acc[j][w]);
+            for (int w = 0; w < W; w++) acc[j][w] = _mm256_fmadd_ps(pj, vt[w], acc[j][w]);
         }
     }
 #pragma GCC unroll 2
     for (int j = 0; j < N; j++) {
+        float *o = s[j].o + c;
 #pragma GCC unroll 4
-        for (int w = 0; w < W; w++) {
-            _mm256_storeu_ps(o + (size_t)j * a->ldo + 8 * w, acc[j][w]);
-        }
+        for (int w = 0; w < W; w++) _mm256_storeu_ps(o + 8 * w, acc[j][w]);
     }
 }
 
-static ALWAYS_INLINE void block_step(LoadFn load, size_t ahead, Online *s, const AttnArgs *a, int i,
-                                     const Place *b, int N) {
+static ALWAYS_INLINE void values(Form f, const Online *s, const char *v, const AttnArgs *a, int n,
+                                 Ahead next, int N) {
     size_t hd = (size_t)a->hd, c = 0;
-    block_scores(load, s, a, i, b, ahead, N);
-    for (; c + 8 * W_REG <= hd; c += 8 * W_REG) block_columns(load, s, a, i, b, c, N, W_REG);
-    for (; c < hd; c += 8) block_columns(load, s, a, i, b, c, N, 1);
+    for (; c + 8 * W_REG <= hd; c += 8 * W_REG) columns(f, s, v, a, c, n, next, N, W_REG);
+    for (; c < hd; c += 8) columns(f, s, v, a, c, n, next, N, 1);
 }
 
-/* Queries i .. i + n_q - 1 against one block. */
-static ALWAYS_INLINE void block_queries(LoadFn load, size_t elem, Online *s, const AttnArgs *a,
-                                        int i, int n_q, const Place *b) {
-    size_t ahead = KV_BLOCK * elem;
-    for (; n_q >= 2; i += 2, s += 2, n_q -= 2, ahead = 0) block_step(load, ahead, s, a, i, b, 2);
-    if (n_q > 0) block_step(load, ahead, s, a, i, b, 1);
+/* ---- blocks ---- */
+
+typedef enum Half { SCORES, VALUES } Half;
+
+static ALWAYS_INLINE void few(Form f, Half h, Online *s, const char *kv, const AttnArgs *a, int n,
+                              Ahead next, int N) {
+    if (h == SCORES) scores(f, s, kv, a, n, next, N);
+    else values(f, s, kv, a, n, next, N);
 }
 
-static ALWAYS_INLINE void row_scale(float *x, int n, float s) {
-    for (int i = 0; i < n; i += 8) {
-        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(s)));
-    }
+/* One half of the work on a block for n_q queries that see n of its tokens. */
+static ALWAYS_INLINE void group(Form f, Half h, Online *s, int n_q, const char *kv,
+                                const AttnArgs *a, int n, Ahead next) {
+    for (; n_q >= N_REG; s += N_REG, n_q -= N_REG, next.p = NULL)
+        few(f, h, s, kv, a, n, next, N_REG);
+    if (n_q > 0) few(f, h, s, kv, a, n, next, 1);
 }
 
-static ALWAYS_INLINE Place place_of(const AttnArgs *a, int t) {
-    int last = (a->n_tok - 1) / KV_BLOCK, b = t / KV_BLOCK;
+typedef void (*GroupFn)(Online *s, int n_q, const char *kv, const AttnArgs *a, int n, Ahead next);
+
+static void f32_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_F32, SCORES, s, n_q, k, a, n, next);
+}
+
+static void f32_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_F32, VALUES, s, n_q, v, a, n, next);
+}
+
+static void f16_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_F16, SCORES, s, n_q, k, a, n, next);
+}
+
+static void f16_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_F16, VALUES, s, n_q, v, a, n, next);
+}
+
+static void q8_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_Q8, SCORES, s, n_q, k, a, n, next);
+}
+
+static void q8_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
+    group(FORM_Q8, VALUES, s, n_q, v, a, n, next);
+}
+
+static const GroupFn on_scores[] = {f32_scores, f16_scores, q8_scores},
+                     on_values[] = {f32_values, f16_values, q8_values};
+
+/* A block: rows from `first` see some of its tokens, rows from `all` on the whole of it. */
+typedef struct Place {
+    const char *k, *v, *k_next; /* k_next: of the next block, NULL: none */
+    int t, first, all;
+} Place;
+
+static Place place_of(const AttnArgs *a, int t) {
+    int to = MIN(a->n_tok + a->n_row - 1, a->to), b = t / KV_BLOCK;
     size_t at = (size_t)a->table[b] * a->stride;
-    size_t next = (size_t)a->table[MIN(b + 1, last)] * a->stride;
-    return (Place){a->k + at, a->v + at, a->k + next, a->v + next, MIN(KV_BLOCK, a->n_tok - t)};
+    Place p = {a->k + at, a->v + at, NULL, t, MAX(0, t + 1 - a->n_tok), a->n_row};
+    if (t + KV_BLOCK < to) p.k_next = a->k + (size_t)a->table[b + 1] * a->stride;
+    if (t + KV_BLOCK <= a->to) p.all = MIN(a->n_row, MAX(0, t + KV_BLOCK - a->n_tok));
+    return p;
 }
 
-static ALWAYS_INLINE void attn(LoadFn load, size_t elem, const AttnArgs *a) {
-    for (int i = 0; i < a->nq; i += N_SHARE) {
-        int n_q = MIN(N_SHARE, a->nq - i);
-        Online s[N_SHARE];
-        for (int j = 0; j < n_q; j++) {
-            s[j].max = -INFINITY;
-            s[j].sum = _mm256_setzero_ps();
-            memset(a->o + (size_t)(i + j) * a->ldo, 0, (size_t)a->hd * sizeof *a->o);
-        }
-        for (int t = 0; t < a->n_tok; t += KV_BLOCK) {
-            Place b = place_of(a, t);
-            block_queries(load, elem, s, a, i, n_q, &b);
-        }
-        for (int j = 0; j < n_q; j++) {
-            row_scale(a->o + (size_t)(i + j) * a->ldo, a->hd, 1.0f / vec_sum(s[j].sum));
+/* Rows that see a part of the block go one by one: no token that is not theirs may touch them. */
+static ALWAYS_INLINE void rows(GroupFn fn, Online *s, const char *kv, const AttnArgs *a,
+                               const Place *p, Ahead next) {
+    for (int r = p->first; r < p->all; r++, next.p = NULL)
+        fn(s + r * a->nq, a->nq, kv, a, MIN(a->n_tok + r, a->to) - p->t, next);
+    if (p->all < a->n_row)
+        fn(s + p->all * a->nq, (a->n_row - p->all) * a->nq, kv, a, KV_BLOCK, next);
+}
+
+static void begin(Online *s, const AttnArgs *a) {
+    for (int r = 0; r < a->n_row; r++) {
+        for (int i = 0; i < a->nq; i++, s++) {
+            s->sum = _mm256_setzero_ps();
+            s->max = -INFINITY;
+            s->q = a->q + (size_t)r * a->row_q + (size_t)i * a->ldq;
+            s->o = a->o + (size_t)r * a->row_o + (size_t)i * a->ldo;
+            memset(s->o, 0, (size_t)a->hd * sizeof *s->o);
         }
     }
 }
 
-static void attn_f32(const AttnArgs *a) { attn(load_f32, sizeof(float), a); }
+static ALWAYS_INLINE void row_scale(float *x, size_t n, float s) {
+    for (size_t i = 0; i < n; i += 8)
+        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(s)));
+}
 
-static void attn_f16(const AttnArgs *a) { attn(load_f16, sizeof(uint16_t), a); }
+static void end(const Online *s, const AttnArgs *a) {
+    for (int i = 0; i < a->n_row * a->nq; i++) {
+        float sum = vec_sum(s[i].sum);
+        if (a->stat) {
+            a->stat[i][0] = s[i].max;
+            a->stat[i][1] = sum;
+        } else {
+            row_scale(s[i].o, (size_t)a->hd, 1.0f / sum);
+        }
+    }
+}
+
+/* Few queries take a block as it lies and ask for the next a little at a time; for many it is laid down as f32. */
+static ALWAYS_INLINE void attn(Form f, const AttnArgs *a) {
+    float *y = a->work;
+    const char *laid = a->work;
+    Online *s = (Online *)(void *)(y + KV_BLOCK * a->hd);
+    int to = MIN(a->n_tok + a->n_row - 1, a->to);
+    bool many = f != FORM_F32 && a->nq * a->n_row > (f == FORM_Q8 ? N_FEW_Q8 : N_FEW);
+    begin(s, a);
+    for (int t = a->from; t < to; t += KV_BLOCK) {
+        Place p = place_of(a, t);
+        if (many) unpack_k(f, y, p.k, a);
+        rows(on_scores[many ? FORM_F32 : f], s, many ? laid : p.k, a, &p, (Ahead){p.v, elem(f)});
+        if (many) unpack_v(f, y, p.v, a, MIN(KV_BLOCK, to - t));
+        rows(on_values[many ? FORM_F32 : f], s, many ? laid : p.v, a, &p,
+             (Ahead){p.k_next, elem(f)});
+    }
+    end(s, a);
+}
+
+static void attn_f32(const AttnArgs *a) { attn(FORM_F32, a); }
+
+static void attn_f16(const AttnArgs *a) { attn(FORM_F16, a); }
+
+static void attn_q8_0(const AttnArgs *a) { attn(FORM_Q8, a); }
+
+static void attn_join(float *o, float stat[2], const float *po, const float pstat[2], int hd) {
+    float max = stat[0] > pstat[0] ? stat[0] : pstat[0];
+    __m256 a = vec_exp(_mm256_set1_ps(stat[0] - max)), b = vec_exp(_mm256_set1_ps(pstat[0] - max));
+    for (int d = 0; d < hd; d += 8) {
+        __m256 later = _mm256_mul_ps(_mm256_loadu_ps(po + d), b);
+        _mm256_storeu_ps(o + d, _mm256_fmadd_ps(_mm256_loadu_ps(o + d), a, later));
+    }
+    stat[1] = stat[1] * _mm256_cvtss_f32(a) + pstat[1] * _mm256_cvtss_f32(b);
+    stat[0] = max;
+}
 
 void kern_avx2_attn(Kern *k) {
-    k->rope = rope;
-    k->kv_put[DT_F32] = kv_put_f32;
-    k->kv_put[DT_F16] = kv_put_f16;
     k->attn[DT_F32] = attn_f32;
     k->attn[DT_F16] = attn_f16;
+    k->attn[DT_Q8_0] = attn_q8_0;
+    k->attn_join = attn_join;
 }

@@ -16,14 +16,6 @@ static ALWAYS_INLINE __m256i low_bytes(const __m256i v[4]) {
     return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(a, b), order);
 }
 
-/* Halves away from zero: the greatest f32 below one half, with the sign, is added before cutting off.
- * (One half itself would carry 0.49999997 over.) Out of range gives the low byte 0. */
-static ALWAYS_INLINE __m256i round_away(__m256 v) {
-    __m256 sign = _mm256_and_ps(v, _mm256_set1_ps(-0.0f));
-    __m256 half = _mm256_or_ps(sign, _mm256_set1_ps(0x1.fffffep-2f));
-    return _mm256_cvttps_epi32(_mm256_add_ps(v, half));
-}
-
 static ALWAYS_INLINE void load_block(__m256 v[4], const float *x) {
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) v[i] = _mm256_loadu_ps(x + 8 * i);
@@ -43,7 +35,7 @@ static void q8_0_from_f32(void *y, const float *x, size_t n) {
         float d = block_amax(v) / 127.0f;
         __m256 id = _mm256_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
 #pragma GCC unroll 4
-        for (int j = 0; j < 4; j++) q[j] = round_away(_mm256_mul_ps(v[j], id));
+        for (int j = 0; j < 4; j++) q[j] = vec_round_away(_mm256_mul_ps(v[j], id));
         b[i].d = half_f32_to_f16(d);
         _mm256_storeu_si256((__m256i *)b[i].qs, low_bytes(q));
     }

@@ -46,6 +46,21 @@ static ALWAYS_INLINE __m256 vec_bf16(__m128i h) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16));
 }
 
+/* Halves away from zero: the greatest f32 below one half, with the sign, is added before cutting off.
+ * (One half itself would carry 0.49999997 over.) Out of range gives the low byte 0. */
+static ALWAYS_INLINE __m256i vec_round_away(__m256 v) {
+    __m256 sign = _mm256_and_ps(v, _mm256_set1_ps(-0.0f));
+    __m256 half = _mm256_or_ps(sign, _mm256_set1_ps(0x1.fffffep-2f));
+    return _mm256_cvttps_epi32(_mm256_add_ps(v, half));
+}
+
+/* v in a register: where it is used more than once, the compiler would read it from memory each time, as part of
+ * the instruction that uses it, and loads would be the limit. */
+static ALWAYS_INLINE __m256 vec_keep(__m256 v) {
+    __asm__("" : "+x"(v));
+    return v;
+}
+
 /* Sums in one order: halves, pairs. */
 static ALWAYS_INLINE float vec_sum(__m256 v) {
     __m128 q = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

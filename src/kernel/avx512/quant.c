@@ -6,22 +6,14 @@
 #include "tensor/blocks.h"
 #include "tensor/half.h"
 
-/* Halves away from zero: the greatest f32 below one half, with the sign, is added before cutting off.
- * (One half itself would carry 0.49999997 over.) Out of range gives the low byte 0. */
-static ALWAYS_INLINE __m512i round_away(__m512 v) {
-    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32((int)0x80000000u));
-    __m512i half = _mm512_or_si512(sign, _mm512_castps_si512(_mm512_set1_ps(0x1.fffffep-2f)));
-    return _mm512_cvttps_epi32(_mm512_add_ps(v, _mm512_castsi512_ps(half)));
-}
-
 static void q8_0_from_f32(void *y, const float *x, size_t n) {
     BlockQ8_0 *b = y;
     for (size_t i = 0; i < n / QK; i++) {
         __m512 v0 = _mm512_loadu_ps(x + i * QK), v1 = _mm512_loadu_ps(x + i * QK + 16);
         float d = _mm512_reduce_max_ps(_mm512_max_ps(vec_abs(v0), vec_abs(v1))) / 127.0f;
         __m512 id = _mm512_set1_ps(d != 0.0f ? 1.0f / d : 0.0f);
-        __m128i q0 = _mm512_cvtepi32_epi8(round_away(_mm512_mul_ps(v0, id)));
-        __m128i q1 = _mm512_cvtepi32_epi8(round_away(_mm512_mul_ps(v1, id)));
+        __m128i q0 = _mm512_cvtepi32_epi8(vec_round_away(_mm512_mul_ps(v0, id)));
+        __m128i q1 = _mm512_cvtepi32_epi8(vec_round_away(_mm512_mul_ps(v1, id)));
         b[i].d = half_f32_to_f16(d);
         _mm_storeu_si128((__m128i *)b[i].qs, q0);
         _mm_storeu_si128((__m128i *)(b[i].qs + 16), q1);

@@ -19,6 +19,13 @@ static ALWAYS_INLINE __m512 vec_load(const float *p, __mmask16 m) {
     return _mm512_maskz_loadu_ps(m, p);
 }
 
+/* v in a register: where it is used more than once, the compiler would read it from memory each time, as part of
+ * the instruction that uses it, and loads would be the limit. */
+static ALWAYS_INLINE __m512 vec_keep(__m512 v) {
+    __asm__("" : "+v"(v));
+    return v;
+}
+
 /* Sums in one order: halves, quarters, pairs. */
 static ALWAYS_INLINE float vec_sum(__m512 v) {
     __m256 h = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
@@ -92,6 +99,14 @@ static ALWAYS_INLINE __m512 vec_block_scales(const char *b, size_t stride, int n
                                    (long long)vec_scales4(b + 8 * stride, stride, n - 8),
                                    (long long)vec_scales4(b + 12 * stride, stride, n - 12));
     return _mm512_cvtph_ps(h);
+}
+
+/* Halves away from zero: the greatest f32 below one half, with the sign, is added before cutting off.
+ * (One half itself would carry 0.49999997 over.) Out of range gives the low byte 0. */
+static ALWAYS_INLINE __m512i vec_round_away(__m512 v) {
+    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32((int)0x80000000u));
+    __m512i half = _mm512_or_si512(sign, _mm512_castps_si512(_mm512_set1_ps(0x1.fffffep-2f)));
+    return _mm512_cvttps_epi32(_mm512_add_ps(v, _mm512_castsi512_ps(half)));
 }
 
 /* The processor's conversion, but every NaN becomes the one of tensor/half.h, with its sign. */

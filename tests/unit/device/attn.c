@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  * rope_kv and paged attention against the definition in float64: several sequences of different lengths
- * side by side, shuffled block tables, chunks that begin anywhere, f32 and f16 caches; everything that was
+ * side by side, shuffled block tables, chunks that begin anywhere, all types of cache, contexts over several
+ * pieces of 512 tokens, with few threads and with so many that pieces are split among them; everything that was
  * never written is NaN. */
 #include "dev.h"
 
 #include "device/internal.h"
 #include "tensor/half.h"
 
-enum { MAX_SEQ = 4, MAX_BLOCKS = 8, MAX_TOK = MAX_BLOCKS * KV_BLOCK, LAYERS = 2 };
+enum { MAX_SEQ = 4, MAX_BLOCKS = 40, MAX_TOK = MAX_BLOCKS * KV_BLOCK, LAYERS = 2 };
 
 typedef struct Case {
     DType type;
@@ -15,6 +16,7 @@ typedef struct Case {
     bool halves;
     int n_seq, len[MAX_SEQ];
     int chunk; /* tokens of each sequence in one batch, at most */
+    int n_threads;
 } Case;
 
 typedef struct Paged {
@@ -53,11 +55,11 @@ static void deal_blocks(Paged *x) {
 static void paged_init(Paged *x, const Case *c, const char *level) {
     memset(x, 0, sizeof *x);
     x->c = c;
-    x->d = dev_new(level, 2);
+    x->d = dev_new(level, c->n_threads);
     deal_blocks(x);
     x->kv = x->d->ops->kv_new(x->d, c->type, LAYERS, x->n_blocks, c->nkv, c->hd);
     TRUE_(x->kv != NULL);
-    memset(x->kv->p, 0xff, x->kv->n_bytes); /* NaN in both types */
+    memset(x->kv->p, 0xff, x->kv->n_bytes); /* NaN, in q8_0 by its scale */
     for (int i = 0; i < c->n_rot; i++) x->freq[i] = powf(100.0f, -(float)i / (float)c->n_rot);
     for (int s = 0; s < c->n_seq; s++) {
         x->k[s] = dev_doubles(MAX_TOK * kv_width(c));
@@ -74,8 +76,19 @@ static void paged_free(Paged *x) {
     }
 }
 
-static double as_cached(const Case *c, float v) {
-    return (double)(c->type == DT_F16 ? half_f16_to_f32(half_f32_to_f16(v)) : v);
+/* A head as the cache keeps it. */
+static void as_cached(const Case *c, double *y, const float *x) {
+    float amax = 0.0f;
+    for (int i = 0; i < c->hd; i++) {
+        if (i % KV_GROUP == 0) amax = 0.0f;
+        for (int j = i; i % KV_GROUP == 0 && j < MIN(c->hd, i + KV_GROUP); j++)
+            amax = fmaxf(amax, fabsf(x[j]));
+        float v = c->type == DT_F16 ? half_f16_to_f32(half_f32_to_f16(x[i])) : x[i];
+        y[i] = (double)v;
+        if (c->type == DT_Q8_0)
+            y[i] = (double)half_f16_to_f32(half_f32_to_f16(amax / 127.0f)) *
+                   (double)roundf(x[i] * (1.0f / (amax / 127.0f)));
+    }
 }
 
 /* Rotation by the definition: pair i of a head turns by pos * freq[i]. */
@@ -127,9 +140,9 @@ static void check_attn(const Paged *x, const float *row, const float *o, int seq
 static void remember(Paged *x, const float *row, int seq, int pos) {
     const Case *c = x->c;
     size_t n = kv_width(c), k = (size_t)(c->nh * c->hd);
-    for (size_t i = 0; i < n; i++) {
-        x->k[seq][(size_t)pos * n + i] = as_cached(c, row[k + i]);
-        x->v[seq][(size_t)pos * n + i] = as_cached(c, row[k + n + i]);
+    for (size_t i = 0; i < n; i += (size_t)c->hd) {
+        as_cached(c, x->k[seq] + (size_t)pos * n + i, row + k + i);
+        as_cached(c, x->v[seq] + (size_t)pos * n + i, row + k + n + i);
     }
 }
 
@@ -137,7 +150,7 @@ static void remember(Paged *x, const float *row, int seq, int pos) {
 static int next_rows(const Case *c, int *done, int32_t *pos, int32_t *seq) {
     int T = 0;
     for (int s = 0; s < c->n_seq; s++) {
-        int n = MIN(c->len[s] - done[s], dev_int(1, c->chunk));
+        int most = dev_int(1, c->chunk), n = MIN(c->len[s] - done[s], most);
         for (int i = 0; i < n; i++, T++) {
             seq[T] = s;
             pos[T] = done[s] + i;
@@ -172,9 +185,10 @@ static void step(Paged *x, int T, const int32_t *pos, const int32_t *seq) {
                                          .scale = scale,
                                          .kv = x->kv,
                                          .batch = &b});
+    int every = T > 100 ? 31 : 1;
     float *after = dev_get(x->d, qkv, rows * w), *o = dev_get(x->d, bo, rows * wo);
     for (int t = 0; t < T; t++) remember(x, after + (size_t)t * w, seq[t], pos[t]);
-    for (int t = 0; t < T; t++) {
+    for (int t = T % every; t < T; t += every) {
         check_rope(x, before + (size_t)t * w, after + (size_t)t * w, pos[t]);
         check_attn(x, after + (size_t)t * w, o + (size_t)t * wo, seq[t], pos[t], scale);
     }
@@ -196,15 +210,22 @@ static void run(const char *level, const Case *c) {
 }
 
 static const Case cases[] = {
-    {DT_F32, 1, 1, 8, 4, false, 1, {1}, 1},
-    {DT_F32, 4, 2, 16, 8, false, 3, {70, 1, 33}, 20},
-    {DT_F16, 4, 2, 16, 8, false, 3, {70, 1, 33}, 20},
-    {DT_F32, 4, 4, 24, 5, true, 2, {32, 65}, 40},
-    {DT_F16, 8, 1, 64, 32, true, 2, {31, 64}, 64},
-    {DT_F32, 5, 1, 40, 20, false, 4, {40, 3, 96, 17}, 7},
-    {DT_F16, 6, 3, 128, 10, false, 2, {50, 20}, 33},
-    {DT_F32, 2, 1, 256, 128, true, 2, {100, 45}, 100},
-    {DT_F16, 2, 2, 256, 0, false, 1, {45}, 11},
+    {DT_F32, 1, 1, 8, 4, false, 1, {1}, 1, 2},
+    {DT_F32, 4, 2, 16, 8, false, 3, {70, 1, 33}, 20, 2},
+    {DT_F16, 4, 2, 16, 8, false, 3, {70, 1, 33}, 20, 2},
+    {DT_F32, 4, 4, 24, 5, true, 2, {32, 65}, 40, 2},
+    {DT_F16, 8, 1, 64, 32, true, 2, {31, 64}, 64, 2},
+    {DT_F32, 5, 1, 40, 20, false, 4, {40, 3, 96, 17}, 7, 2},
+    {DT_F16, 6, 3, 128, 10, false, 2, {50, 20}, 33, 2},
+    {DT_F32, 2, 1, 256, 128, true, 2, {100, 45}, 100, 2},
+    {DT_F16, 2, 2, 256, 0, false, 1, {45}, 11, 2},
+    {DT_Q8_0, 4, 2, 16, 8, false, 3, {70, 1, 33}, 20, 1},
+    {DT_Q8_0, 6, 1, 128, 64, true, 2, {31, 64}, 64, 2},
+    {DT_Q8_0, 5, 1, 40, 20, false, 4, {40, 3, 96, 17}, 7, 2},
+    {DT_F16, 3, 1, 8, 4, true, 2, {700, 515}, 300, 1},
+    {DT_F16, 3, 1, 8, 4, true, 2, {1100, 515}, 500, 7},
+    {DT_Q8_0, 2, 2, 32, 16, false, 1, {1030}, 460, 9},
+    {DT_F32, 70, 1, 16, 8, true, 1, {530}, 530, 9},
 };
 
 TEST(paged_attention_matches_the_definition) {
@@ -242,22 +263,28 @@ TEST(inverse_rope_undoes_rope) {
     }
 }
 
-/* A row's result does not depend on who stands beside it, nor on the chunks its past came in. */
-TEST(batch_and_chunks_change_no_bit) {
-    enum { LEN = 75, NH = 4, NKV = 2, HD = 32, W = (NH + 2 * NKV) * HD, WO = NH * HD };
-    float *x = dev_random(LEN * W), *out[2];
-    for (int way = 0; way < 2; way++) {
-        Device *d = dev_new(NULL, way + 1);
-        KvStore *kv = d->ops->kv_new(d, DT_F16, 1, 6, NKV, HD);
-        int32_t table[2][3] = {{4, 0, 2}, {1, 5, 3}}, pos[LEN], seq[LEN];
+/* A row's result does not depend on who stands beside it, nor on the chunks its past came in, nor on how many
+ * threads share the work. */
+static void no_bit(const char *level, DType type) {
+    enum { LEN = 560, NB = 18, NH = 4, NKV = 2, HD = 32, W = (NH + 2 * NKV) * HD, WO = NH * HD };
+    static const int rows[] = {LEN, 1, 33, 9, 500}, threads[] = {1, 2, 3, 5, 8};
+    float *x = dev_random(LEN * W), *out[5];
+    for (int way = 0; way < 5; way++) {
+        Device *d = dev_new(level, threads[way]);
+        KvStore *kv = d->ops->kv_new(d, type, 1, 2 * NB, NKV, HD);
+        int32_t table[2][NB], pos[LEN], seq[LEN];
         const int32_t *blocks[] = {table[0], table[1]};
+        for (int i = 0; i < NB; i++) {
+            table[way % 2][i] = 2 * NB - 1 - i;
+            table[1 - way % 2][i] = (i * 11 + way) % NB;
+        }
         Buf *qkv = dev_put(d, x, LEN * W), *o = dev_buf(d, LEN * WO);
-        int step_rows = way ? 9 : LEN;
-        for (int from = 0; from < LEN; from += step_rows) {
-            int T = MIN(step_rows, LEN - from);
+        int step_rows = rows[way];
+        for (int from = 0, T; from < LEN; from += T) {
+            T = step_rows == 1 && from < 512 ? 64 : MIN(step_rows, LEN - from);
             for (int t = 0; t < T; t++) {
                 pos[t] = from + t;
-                seq[t] = way;
+                seq[t] = way % 2;
             }
             Batch b = {.T = T, .pos = pos, .seq = seq, .n_seq = 2, .blocks = blocks};
             BufAt in = buf_at(qkv, (size_t)from * W);
@@ -284,8 +311,13 @@ TEST(batch_and_chunks_change_no_bit) {
         d->ops->buf_free(d, o);
         dev_free(d);
     }
-    EQ_MEM(out[0], out[1], LEN * WO * sizeof(float));
-    free(out[0]);
-    free(out[1]);
+    for (int way = 1; way < 5; way++) EQ_MEM(out[0], out[way], LEN * WO * sizeof(float));
+    for (int way = 0; way < 5; way++) free(out[way]);
     free(x);
+}
+
+TEST(batch_chunks_and_threads_change_no_bit) {
+    static const DType types[] = {DT_F32, DT_F16, DT_Q8_0};
+    for (size_t l = 1; l < DEV_LEVELS; l++)
+        for (size_t t = 0; t < COUNT_OF(types) && dev_has(l); t++) no_bit(dev_levels[l], types[t]);
 }

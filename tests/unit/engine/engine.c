@@ -126,7 +126,7 @@ TEST(greedy_is_the_argmax_of_the_whole_context) {
     static const char *const archs[] = {"llama", "gpt2"};
     for (int a = 0; a < 2; a++) {
         TinyModel t = tiny_model_new(archs[a], V, CTX, NULL, 11);
-        Engine *en = engine_up(&t, (EngineOpts){.prefill_chunk = 5, .kv_f32 = true});
+        Engine *en = engine_up(&t, (EngineOpts){.prefill_chunk = 5, .kv_type = KV_F32});
         int32_t ids[CTX];
         Sink s = SINK;
         fill_prompt(ids, 21, 1);
@@ -204,7 +204,7 @@ TEST(sampling_does_not_depend_on_the_batch) {
 /* Random numbers belong to places in the text: a text cut short and given again goes on as it would have. */
 TEST(a_seed_means_the_same_after_a_restart) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 4);
-    Engine *en = engine_up(&t, (EngineOpts){.kv_f32 = true});
+    Engine *en = engine_up(&t, (EngineOpts){.kv_type = KV_F32});
     int32_t ids[40];
     Sink whole = SINK, rest = SINK;
     SampleOpts so = {.temp = 1, .top_p = 1, .seed = 3};
@@ -310,8 +310,8 @@ static int32_t unused_token(const int32_t *ids, int n, const Sink *s) {
 }
 
 /* A model whose numbers break for one request: the others, and whoever gets its blocks, see nothing. */
-static void broken_request(const char *cpu, bool kv_f32) {
-    EngineOpts o = {.max_seqs = 2, .max_ctx = 64, .n_blocks = 4, .kv_f32 = kv_f32};
+static void broken_request(const char *cpu, KvType kv_type) {
+    EngineOpts o = {.max_seqs = 2, .max_ctx = 64, .n_blocks = 4, .kv_type = kv_type};
     TinyModel t = tiny_model_new("llama", V, CTX, cpu, 6);
     int32_t ids[40], bad[40];
     fill_prompt(ids, 40, 3);
@@ -343,8 +343,9 @@ static void broken_request(const char *cpu, bool kv_f32) {
 }
 
 static void broken_request_at(const char *cpu) {
-    broken_request(cpu, true);
-    broken_request(cpu, false);
+    broken_request(cpu, KV_F32);
+    broken_request(cpu, KV_F16);
+    broken_request(cpu, KV_Q8_0);
 }
 
 TEST(broken_request_harms_no_other) { at_every_level(broken_request_at); }

@@ -103,7 +103,8 @@ static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_o
     if (o.n_blocks == 0) o.n_blocks = CTX / KV_BLOCK_TOK;
     tap->m = t->m;
     tap->n = 0;
-    tap->kv = t->dev->ops->kv_new(t->dev, DT_F16, mc->n_layer, o.n_blocks, mc->nkv, mc->hd);
+    tap->kv =
+        t->dev->ops->kv_new(t->dev, kv_dtype(o.kv_type), mc->n_layer, o.n_blocks, mc->nkv, mc->hd);
     OK_(model_reserve(t->m, 600, 8, TERR));
     OK_(engine__new_over(&en, mc, &back, &o, TERR));
     clients(c);
@@ -130,14 +131,14 @@ static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_o
 }
 
 /* How many rows of logits come out that no request alone has. */
-static int strangers(TinyModel *t) {
+static int strangers(TinyModel *t, KvType kv) {
     static const int chunks[] = {1, 7, 32, 33, 512};
     static Client alone[N], other[N];
     static Tap want, got;
     int n = 0;
-    run(t, &want, alone, (EngineOpts){.max_seqs = 1, .no_prefix = true}, 1);
+    run(t, &want, alone, (EngineOpts){.max_seqs = 1, .no_prefix = true, .kv_type = kv}, 1);
     for (size_t k = 0; k < COUNT_OF(chunks); k++) {
-        EngineOpts o = {.max_seqs = 8, .n_blocks = 22, .prefill_chunk = chunks[k]};
+        EngineOpts o = {.max_seqs = 8, .n_blocks = 22, .prefill_chunk = chunks[k], .kv_type = kv};
         EngineStats s = run(t, &got, other, o, N);
         if (k == 4) TRUE_(s.n_hit_tok > 100 && s.n_preempted > 0);
         for (int i = 0; i < got.n; i++)
@@ -159,10 +160,11 @@ TEST(alone_or_among_others_to_the_bit) {
         if (kern_init(&k, levels[i], &e) != OK) continue;
         const char *arch = i ? "gpt2" : "llama";
         TinyModel t = tiny_model_invariant(arch, V, CTX, levels[i], 3);
-        EQ(strangers(&t), 0);
+        EQ(strangers(&t, KV_F16), 0);
+        EQ(strangers(&t, KV_Q8_0), 0);
         tiny_model_free(&t);
         t = tiny_model_new(arch, V, CTX, levels[i], 3); /* and this would be seen */
-        TRUE_(strangers(&t) > 0);
+        TRUE_(strangers(&t, KV_F16) > 0);
         tiny_model_free(&t);
     }
 }

@@ -35,7 +35,7 @@ static double nll_by_definition(TinyModel *t, int ctx, int n_win, int first, int
 
 static EvalPpl run(TinyModel *t, int n, EvalPplOpts o) {
     EvalPpl r = {0};
-    o.kv_f32 = true;
+    o.kv_type = KV_F32;
     OK_(eval_perplexity(&r, t->m, ids, (size_t)n, &o, TERR));
     NEAR(r.perplexity, exp(r.nll / (double)r.n_tok), 1e-12 * r.perplexity);
     return r;

@@ -114,7 +114,7 @@ static Status forward(Model *m, const int *seqs, const LoraUse *use, int n, bool
     b.out = rows + (n - 1) * T; /* those of the last sequence once more, from what the pass left */
     b.n_out = T;
     if (st == OK) OK_(model_logits(m, &b, &logits, TERR));
-    if (st == OK) TRUE_(distance(logits, out + (size_t)(n - 1) * T * V, (size_t)T * V) < 1e-5);
+    if (st == OK) FALSE_(distance(logits, out + (size_t)(n - 1) * T * V, (size_t)T * V) > 1e-5);
     m->dev->ops->kv_free(m->dev, kv);
     return st;
 }
