@@ -159,8 +159,10 @@ static void *worker_main(void *arg) {
     pthread_setname_np(pthread_self(), name);
     for (uint64_t seen = 0;;) {
         wait_for_loop(t, seen);
-        if (atomic_load(&t->stopping)) return NULL;
-        if (!join_loop(t, &seen)) continue;
+        if (!join_loop(t, &seen)) { /* closed, which the last one always is */
+            if (atomic_load(&t->stopping)) return NULL;
+            continue;
+        }
         work_tiles(t, w->index);
         leave_loop(t);
     }

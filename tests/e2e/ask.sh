@@ -41,7 +41,7 @@ expect_ok "$INGOT" score model.gguf -p "$(cat text.txt)" --top 3
 cp out text.json
 expect_ok "$INGOT" score model.gguf -p 'a text of ' --choice 'some length.' --choice 'none' --choice '!'
 cp out choices.json
-expect_ok "$INGOT" perplexity model.gguf -f text.txt -c 22 --all --kv f32 --logprobs lp.txt
+expect_ok "$INGOT" perplexity model.gguf -f text.txt -c 22 --all --kv-cache-type f32 --logprobs lp.txt
 python3 - <<'PY' || fail "scores"
 import json, math
 want = [float(line.split()[1]) for line in open("lp.txt")]

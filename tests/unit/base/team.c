@@ -217,3 +217,19 @@ BENCH(loop_latency) {
         team_free(t);
     }
 }
+
+static void nothing(void *ctx, int64_t tile, int worker) {
+    (void)ctx;
+    (void)tile;
+    (void)worker;
+}
+
+/* A worker that woke for a loop and found the team stopped instead slept on for ever, and team_free with it. */
+TEST(team_freed_while_workers_wake) {
+    for (int i = 0; i < 5000; i++) {
+        Team *t;
+        OK_(team_new(&t, 2 + i % 5, TERR));
+        for (int k = 0; k < i % 3 + 1; k++) team_run(t, 2, nothing, NULL);
+        team_free(t);
+    }
+}

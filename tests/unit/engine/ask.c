@@ -159,7 +159,7 @@ static void on_evaluated(void *ctx, int32_t id, double logprob) {
 /* Log-probability of each token of ids[n] but the first, by the evaluation. */
 static void evaluate(Evaluated *v, TinyModel *t, const int32_t *ids, int n) {
     EvalPpl r;
-    EvalPplOpts o = {.ctx = n, .all = true, .kv_f32 = true, .on_token = on_evaluated, .cb_ctx = v};
+    EvalPplOpts o = {.ctx = n, .all = true, .kv_type = KV_F32, .on_token = on_evaluated, .cb_ctx = v};
     v->n = 0;
     OK_(eval_perplexity(&r, t->m, ids, (size_t)n, &o, TERR));
     EQ(v->n, n - 1);
@@ -174,7 +174,7 @@ TEST(prompt_logprobs_are_those_of_the_evaluation) {
         for (size_t i = 0; i < COUNT_OF(lengths) * COUNT_OF(chunks); i++) {
             Got g = got_of(lengths[i % COUNT_OF(lengths)], i);
             EngineOpts o = {.max_seqs = 3,
-                            .kv_f32 = true,
+                            .kv_type = KV_F32,
                             .prefill_chunk = chunks[i / COUNT_OF(lengths)]};
             evaluate(&v, &t, g.prompt, g.n_prompt);
             Engine *en = engine_up(&t, o);
@@ -194,7 +194,7 @@ TEST(prompt_logprobs_are_those_of_the_evaluation) {
 /* And new tokens follow as if nothing had been asked. */
 TEST(tokens_after_the_prompts_are_the_same) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 5);
-    Engine *en = engine_up(&t, (EngineOpts){.prefill_chunk = 16, .kv_f32 = true});
+    Engine *en = engine_up(&t, (EngineOpts){.prefill_chunk = 16, .kv_type = KV_F32});
     Got plain = got_of(70, 1), asked = got_of(70, 1), one = got_of(1, 2);
     ask(en, &plain, (EngineAsk){0}, NEW);
     ask(en, &asked, (EngineAsk){.prompt_logprobs = true, .pool = ASK_POOL_MEAN}, NEW);
@@ -266,7 +266,7 @@ TEST(pooled_states_are_those_of_a_pass_alone) {
             sq += want[i] * want[i];
         }
         Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 2,
-                                                .kv_f32 = true,
+                                                .kv_type = KV_F32,
                                                 .prefill_chunk = k % 2 ? 13 : 256});
         g = got_of(90, 3);
         ask(en, &g, (EngineAsk){.pool = pool, .normalize = k >= 6}, 0);
@@ -284,7 +284,7 @@ TEST(pooled_states_are_those_of_a_pass_alone) {
 /* A last token is enough to have the rest from the cache; a mean is not. */
 TEST(rows_that_are_not_wanted_come_from_the_cache) {
     TinyModel t = tiny_model_new("llama", V, CTX, NULL, 6);
-    Engine *en = engine_up(&t, (EngineOpts){.kv_f32 = true});
+    Engine *en = engine_up(&t, (EngineOpts){.kv_type = KV_F32});
     const Metrics *m = engine_metrics(en);
     Got first = got_of(100, 3), again = got_of(100, 3);
     ask(en, &first, (EngineAsk){.pool = ASK_POOL_LAST}, 0);
@@ -310,7 +310,7 @@ TEST(choices_score_as_texts_do) {
         int n = (int[]){1, 31, 32, 33, 64, 150}[k % 6];
         Got g = got_of(n, 40 + (uint64_t)k);
         Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 2,
-                                                .kv_f32 = true,
+                                                .kv_type = KV_F32,
                                                 .n_blocks = 9,
                                                 .prefill_chunk = k < 6 ? 9 : 256});
         if (k % 2) g.n_choice[0] = g.n_choice[2] = 1;
