@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ingot bench M.gguf: tokens a second of prefill and decode, on made-up token ids, straight through
- * model_forward: no tokenizer, no scheduler, no sampling beyond the likeliest token.
+ * model_forward: no tokenizer, no scheduler, no choice beyond the likeliest token.
  *
  * A step of decoding reads every weight and the KV of every sequence once, so the machine's read bandwidth bounds
  * it. The share that was reached is printed too: each round beside a reading of plain memory, since other work on
@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/clock.h"
 #include "cli/bench.h"
+#include "engine/sample.h"
 #include "model/model.h"
 
 enum { PREFILL_ROWS = 512 }; /* prompt tokens computed together */
@@ -23,6 +24,7 @@ typedef struct Rig {
     Arena mem;
     Batch b;
     int32_t *tok, *pos, *seq, *out, *prompts, *next; /* in mem */
+    void *scratch;                                   /* in mem; of the sampler */
     int n_seq, pp, tg, reps;
     bool invariant;
     size_t read_bytes; /* weights and KV that a step of decoding reads, about */
@@ -65,6 +67,7 @@ static Status make_tables(Rig *r, Err *e) {
     r->seq = arena_new_n(&r->mem, int32_t, (size_t)rows);
     r->out = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
     r->next = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
+    r->scratch = arena_new_n(&r->mem, char, sample_scratch_bytes(r->m->cfg.V));
     r->kv = r->dev->ops->kv_new(r->dev, kv_dtype(cli_kv_type(r->c->kv)), r->m->cfg.n_layer,
                                 n_blocks * r->n_seq, r->m->cfg.nkv, r->m->cfg.hd);
     if (!arena_ok(&r->mem) || !r->kv) return err_set(e, ERR_NOMEM, "bench: out of memory");
@@ -106,13 +109,6 @@ static void tear_down(Rig *r) {
 
 /* ---- measuring ---- */
 
-static int32_t likeliest(const float *logits, int n) {
-    int best = 0;
-    for (int i = 1; i < n; i++)
-        if (logits[i] > logits[best]) best = i;
-    return best;
-}
-
 static void put_row(Rig *r, int k, int32_t id, int pos, bool wanted) {
     int i = r->b.T++;
     r->tok[i] = id;
@@ -138,6 +134,8 @@ static Status prefill(Rig *r, Err *e) {
 }
 
 static Status decode(Rig *r, Err *e) {
+    const SampleOpts greedy = {.top_p = 1.0};
+    int V = r->m->cfg.V;
     const float *logits;
     for (int k = 0; k < r->n_seq; k++) r->next[k] = prompt_id(r, k, r->pp);
     for (int t = 0; t < r->tg; t++) {
@@ -145,7 +143,8 @@ static Status decode(Rig *r, Err *e) {
         for (int k = 0; k < r->n_seq; k++) put_row(r, k, r->next[k], r->pp + t, true);
         TRY(model_forward(r->m, r->kv, &r->b, &logits, e));
         for (int k = 0; k < r->n_seq; k++)
-            r->next[k] = likeliest(logits + (size_t)k * (size_t)r->m->cfg.V, r->m->cfg.V);
+            TRY(sample_next(&r->next[k], logits + (size_t)k * (size_t)V, V, &greedy, 0, r->scratch,
+                            e));
     }
     return OK;
 }

@@ -9,7 +9,9 @@
 #include "kernel/packed.h"
 
 enum {
-    FEW_GROUPS = 8,        /* groups of a task */
+    FEW_GROUPS = 8, /* groups of a task, at most */
+    FEW_TASKS =
+        16, /* and not more than leave so many tasks: the last one done alone is waited for */
     SERIAL_ROUND = 1 << 15 /* up to so many numbers are rounded by the caller */
 };
 
@@ -80,7 +82,8 @@ const char *cpu__pack_group(const Weight *w, int g) {
 typedef struct Product {
     CpuDevice *d;
     const LinearArgs *a;
-    int t0, T; /* rows of this round */
+    int t0, T;    /* rows of this round */
+    int n_groups; /* of a task */
 } Product;
 
 /* Rows of the tile that begins at row t of a round. */
@@ -134,8 +137,8 @@ static void run_groups(const Product *p, const char *groups, int g, int count) {
 static void product_task(void *ctx, int64_t tile, int worker) {
     const Product *p = ctx;
     const Weight *w = &p->a->w;
-    int g = (int)tile * FEW_GROUPS, end = MIN(g + FEW_GROUPS, n_groups(p->d, w));
-    int step = w->pack && p->T <= PACK_M ? FEW_GROUPS : 1;
+    int g = (int)tile * p->n_groups, end = MIN(g + p->n_groups, n_groups(p->d, w));
+    int step = w->pack && p->T <= PACK_M ? p->n_groups : 1;
     for (; g < end; g += step) {
         const char *groups = p->d->scratch[worker].p;
         if (w->pack) groups = cpu__pack_group(w, g);
@@ -146,7 +149,8 @@ static void product_task(void *ctx, int64_t tile, int worker) {
 
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
-    Product p = {c, a, 0, 0};
+    int groups = n_groups(c, &a->w);
+    Product p = {.d = c, .a = a, .n_groups = MAX(1, MIN(FEW_GROUPS, groups / FEW_TASKS))};
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {
@@ -155,6 +159,6 @@ void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
             cpu__for(c, (size_t)p.T, PACK_M, round_task, &p);
         else
             for (int t = 0; t < p.T; t += PACK_M) round_task(&p, t / PACK_M, 0);
-        cpu__for(c, (size_t)n_groups(c, &a->w), FEW_GROUPS, product_task, &p);
+        cpu__for(c, (size_t)groups, (size_t)p.n_groups, product_task, &p);
     }
 }
