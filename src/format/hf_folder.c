@@ -17,21 +17,19 @@ void hf__note(HfModel *m, const char *fmt, ...) {
 
 /* ---- places ---- */
 
-static bool has(const StrBuf *dir, const char *name) {
-    StrBuf path = {0};
-    sb_printf(&path, "%s/%s", sb_str(dir), name);
-    bool there = !path.failed && io_exists(sb_str(&path));
-    sb_deinit(&path);
-    return there;
-}
-
-/* The first of dir/sub[i] that has the file; dir itself where sub[i] is empty. */
+/* The first of dir/sub[i] that has the file; dir itself where sub[i] is empty. Without memory out has failed. */
 static bool look(StrBuf *out, const char *dir, const char *const *sub, size_t n, const char *file) {
     for (size_t i = 0; i < n; i++) {
         sb_clear(out);
         sb_puts(out, dir);
         if (sub[i][0]) sb_printf(out, "/%s", sub[i]);
-        if (has(out, file)) return true;
+        size_t len = out->n;
+        sb_printf(out, "/%s", file);
+        if (out->failed) return false;
+        bool there = io_exists(out->p);
+        out->n = len;
+        out->p[len] = 0;
+        if (there) return true;
     }
     return false;
 }
@@ -47,11 +45,13 @@ static Status find_places(HfModel *m, const char *dir, Err *e) {
     sb_puts(&m->name, slash ? slash + 1 : sb_str(&d));
     bool found = look(&m->dir, sb_str(&d), model, COUNT_OF(model), "config.json");
     /* without one, the tokenizer's files are looked for beside the model, and reported there */
-    if (!look(&m->tok_dir, sb_str(&d), tok, COUNT_OF(tok), "tokenizer.json")) {
+    bool has_tok = look(&m->tok_dir, sb_str(&d), tok, COUNT_OF(tok), "tokenizer.json");
+    if (!has_tok && !m->tok_dir.failed) {
         sb_clear(&m->tok_dir);
         sb_puts(&m->tok_dir, sb_str(&m->dir));
     }
-    Status st = sb_check(&m->dir, e);
+    Status st = sb_check(&d, e);
+    if (st == OK) st = sb_check(&m->dir, e);
     if (st == OK) st = sb_check(&m->tok_dir, e);
     if (st == OK) st = sb_check(&m->name, e);
     if (st == OK && !found)

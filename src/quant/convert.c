@@ -180,9 +180,10 @@ static Status write_blocks(Convert *c, const char *out, Err *e) {
                    .stop = c->o->stop};
     sb_printf(&c->plain, "%s.plain", out);
     TRY(sb_check(&c->plain, e));
-    TRY(write_plain(c, c->plain.p, e));
+    Status status = write_plain(c, c->plain.p, e);
     c->step = "quantize";
-    Status status = quant_file(&st, c->plain.p, out, &o, e);
+    if (status == OK) status = quant_file(&st, c->plain.p, out, &o, e);
+    if (!io_exists(c->plain.p)) return status;
     Status gone = io_remove(c->plain.p, status == OK ? e : NULL);
     return status == OK ? gone : status;
 }
