@@ -52,7 +52,9 @@ static void sweep(FaultKind kind, const Case *c, uint64_t at_least) {
             TRUE_(left <= 1);
             return;
         }
-        if (st == OK || !e.msg[0])
+        bool may_succeed =
+            !strcmp(c->type, "q8_0"); /* threads that do not start are done without */
+        if (st == OK ? !may_succeed : !e.msg[0])
             FAIL("fault %d: status %d, message \"%s\"", (int)n, (int)st, e.msg);
         left += look(c, false);
     }
