@@ -57,21 +57,24 @@ void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
     engine__req_free(r);
 }
 
-/* Out of `run`, its blocks let go. */
-static Req *leave_run(Engine *en, int i) {
+/* Out of `run`, into the queue if it is to come again: in one go, so that engine_cancel finds it here or there. Its
+ * blocks are let go, and what is left of this step looks at its adapter no more: nobody may hold that from now on. */
+static Req *leave_run(Engine *en, int i, bool again) {
     Req *r = en->run[i];
     pthread_mutex_lock(&en->mu);
     en->n_run--;
     memmove(&en->run[i], &en->run[i + 1], (size_t)(en->n_run - i) * sizeof en->run[0]);
+    if (again) engine__put(&en->waiting, r);
     engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
+    if (en->uses) en->uses[r->i_seq] = (LoraUse){0};
     count_blocks(en);
     return r;
 }
 
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
-    engine__finish(en, leave_run(en, i), why, why_err);
+    engine__finish(en, leave_run(en, i, false), why, why_err);
 }
 
 static void fail_all(Engine *en, const Err *why) {
@@ -80,14 +83,10 @@ static void fail_all(Engine *en, const Err *why) {
 }
 
 static void preempt(Engine *en, int i) {
-    Req *r = leave_run(en, i);
+    Req *r = leave_run(en, i, true);
     r->n_kv = r->n_rows = r->spec.n_kv = 0;
     en->n_dropped++;
     metrics_add(&en->m.preemptions, 1);
-    pthread_mutex_lock(&en->mu);
-    engine__put(&en->waiting, r);
-    engine__count_queue(en);
-    pthread_mutex_unlock(&en->mu);
 }
 
 static void drop_dead(Engine *en) {
@@ -108,19 +107,21 @@ static void drop_dead(Engine *en) {
 
 /* ---- rows for those that run ---- */
 
-static void copy_block(Engine *en, int32_t dst, int32_t src) {
-    en->back.kv_copy(en->back.ctx, dst, src);
-    if (en->spec.back.kv_copy) en->spec.back.kv_copy(en->spec.back.ctx, dst, src);
-}
-
-/* The next n tokens of r are rows of this step, in blocks of its own. False: there are not enough. */
+/* The next n tokens of r are rows of this step, in blocks of its own, one of which may still be to be copied. False:
+ * there are not enough. */
 static bool take_rows(Engine *en, Req *r, int n) {
-    int32_t src, dst;
     if (kv_seq_grow(en->pool, r->kv, r->n_kv + n, NULL) != OK) return false;
-    if (kv_seq_own(en->pool, r->kv, r->n_kv, &src, &dst, NULL) != OK) return false;
-    if (src >= 0) copy_block(en, dst, src);
+    if (kv_seq_own(en->pool, r->kv, r->n_kv, &r->copy_src, &r->copy_dst, NULL) != OK) return false;
     r->n_rows = n;
     return true;
+}
+
+/* Before src has another owner and before the model runs. */
+static void copy_block(Engine *en, Req *r) {
+    const EngineBack *b[] = {&en->back, &en->spec.back};
+    for (size_t i = 0; r->copy_src >= 0 && i < COUNT_OF(b); i++)
+        if (b[i]->kv_copy) b[i]->kv_copy(b[i]->ctx, r->copy_dst, r->copy_src);
+    r->copy_src = -1;
 }
 
 /* The same for run[i], at the cost of those behind it in turn if need be. False: it had to go itself. */
@@ -130,6 +131,7 @@ static bool make_room(Engine *en, int i, int n) {
         preempt(en, last);
         if (last == i) return false;
     }
+    copy_block(en, en->run[i]);
     return true;
 }
 
@@ -291,6 +293,7 @@ static void add_rows(Engine *en, int i) {
     Batch *b = &en->batch;
     en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
     if (en->uses) en->uses[i] = r->use;
+    r->i_seq = i;
     r->out_row = -1;
     r->row0 = b->T;
     r->asked = engine__ask_in_step(r);
@@ -483,6 +486,7 @@ static void give_rows(Engine *en) {
     pthread_mutex_lock(&en->mu);
     admit(en, left);
     pthread_mutex_unlock(&en->mu);
+    for (int i = 0; i < en->n_run; i++) copy_block(en, en->run[i]);
 }
 
 void engine__step(Engine *en) {

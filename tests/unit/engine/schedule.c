@@ -414,3 +414,62 @@ TEST(a_long_prompt_does_not_silence_the_others) {
     engine_free(en);
     for (int i = 0; i < N; i++) expect_whole(&c[i]);
 }
+
+/* users saw a request go on that was cancelled while it lost its blocks: it stood neither among those that run nor
+ * among those that wait. Nothing is submitted meanwhile, so their number can only fall. */
+TEST(a_preempted_request_is_always_found) {
+    enum { N = 8, ROUNDS = 60 };
+    static Fake f;
+    static Client c[N];
+    uint64_t n_preempted = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        f = (Fake){.fail_at = 0};
+        Engine *en = engine_up(&f, (EngineOpts){.max_seqs = N, .n_blocks = 13});
+        for (int i = 0; i < N; i++) {
+            EngineReq r = request(&c[i], 20, 200, 0, 0, (uint64_t)(N * round + i));
+            OK_(engine_submit(en, &r, NULL, TERR));
+        }
+        for (int n = N, was = N; n > 0; was = n) {
+            pthread_mutex_lock(&en->mu);
+            n = en->n_run + en->waiting.n;
+            pthread_mutex_unlock(&en->mu);
+            if (n > was) FAIL("%d requests, then %d", was, n);
+        }
+        wait_for(N);
+        n_preempted += engine_stats(en).n_preempted;
+        engine_free(en);
+    }
+    TRUE_(n_preempted > ROUNDS);
+}
+
+/* ---- sharing at admission ---- */
+
+static Engine *watched;
+static _Atomic int n_copies, n_locked;
+
+static void watch_copy(void *ctx, int32_t dst, int32_t src) {
+    kv_copy(ctx, dst, src);
+    n_copies++;
+    if (pthread_mutex_trylock(&watched->mu) != 0) n_locked++;
+    else pthread_mutex_unlock(&watched->mu);
+}
+
+/* Copying a block of a large model takes long: whoever submits or cancels does not wait for it. */
+TEST(blocks_are_copied_without_the_lock) {
+    static Fake f;
+    static Client c[3];
+    uint64_t id = 0;
+    f = (Fake){.us = 1000};
+    watched = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40});
+    watched->back.kv_copy = watch_copy; /* it sleeps */
+    for (int i = 0; i < 3; i++) {
+        EngineReq r = request(&c[i], 45, i ? 3 : 200, 1, 45, (uint64_t)i);
+        r.sibling = id;
+        OK_(engine_submit(watched, &r, i ? NULL : &id, TERR));
+    }
+    wait_for(3);
+    EQ(n_copies, 2);
+    EQ(n_locked, 0);
+    engine_free(watched);
+    for (int i = 0; i < 3; i++) expect_whole(&c[i]);
+}
