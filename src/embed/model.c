@@ -15,6 +15,7 @@ const char *ingot_version(void) { return INGOT_VERSION; }
 
 Status ingot__take_struct(void *out, size_t n_out, const void *in, const char *name, Err *e) {
     size_t n;
+    if (!in) return err_set(e, ERR_ARG, "%s: it is NULL", name);
     memcpy(&n, in, sizeof n);
     if (n != n_out) /* there is one version so far; a smaller size that was one is accepted here */
         return err_set(e, ERR_ARG, "%s: its size is %zu, not %zu: set it to sizeof(%s)", name, n,
@@ -81,6 +82,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
 
 static Status load(IngotModel **out, const char *path, const IngotOptions *options, Err *e) {
     IngotOptions o = {0};
+    if (!path) return err_set(e, ERR_ARG, "path is NULL");
     if (options) TRY(ingot__take_struct(&o, sizeof o, options, "IngotOptions", e));
     TRY(check_options(&o, e));
     IngotModel *m = mem_new(IngotModel);
