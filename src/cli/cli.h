@@ -106,6 +106,8 @@ int cmd_tokenizer(int argc, char **argv);
 int cmd_prepare(int argc, char **argv);
 /* token shards -> model */
 int cmd_train(int argc, char **argv);
+/* Hugging Face folder -> model */
+int cmd_convert(int argc, char **argv);
 /* model, text -> importance of its weights' columns */
 int cmd_imatrix(int argc, char **argv);
 /* model -> smaller model */

@@ -10,6 +10,7 @@ static const CliCommand commands[] = {
     {"tokenizer", "train a byte-level BPE tokenizer; encode, decode, look into one", cmd_tokenizer},
     {"prepare", "tokenize docs.jsonl into training and validation shards", cmd_prepare},
     {"train", "train a model on prepared shards, from scratch or further", cmd_train},
+    {"convert", "make a GGUF file of a Hugging Face folder", cmd_convert},
     {"imatrix", "find which weights matter, for quantize", cmd_imatrix},
     {"quantize", "make a smaller copy of a model", cmd_quantize},
     {"perplexity", "measure a model on text, compare two models", cmd_perplexity},

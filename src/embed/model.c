@@ -39,7 +39,14 @@ static Status check_options(const IngotOptions *o, Err *e) {
         return err_set(e, ERR_ARG, "threads %d is out of range: 0 to 4096", o->threads);
     if (o->parallel < 0) return err_set(e, ERR_ARG, "parallel %d is below 0", o->parallel);
     if (o->context < 0) return err_set(e, ERR_ARG, "context %d is below 0", o->context);
+    if (o->kv_type < INGOT_KV_F16 || o->kv_type > INGOT_KV_F32)
+        return err_set(e, ERR_ARG, "kv_type %d is out of range: %d to %d", o->kv_type, INGOT_KV_F16,
+                       INGOT_KV_F32);
     return OK;
+}
+
+static KvType kv_type_of(int option) {
+    return option == INGOT_KV_F32 ? KV_F32 : option == INGOT_KV_Q8_0 ? KV_Q8_0 : KV_F16;
 }
 
 static Status check_memory(const IngotModel *m, const EngineOpts *eo, Err *e) {
@@ -63,7 +70,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
     TRY(tok_load(&m->tok, m->m->file, e));
     EngineOpts eo = {.max_seqs = o->parallel ? o->parallel : DEFAULT_PARALLEL,
                      .max_ctx = o->context ? o->context : MIN(m->m->cfg.ctx, DEFAULT_CTX),
-                     .kv_type = o->kv_f32 ? KV_F32 : KV_F16,
+                     .kv_type = kv_type_of(o->kv_type),
                      .tok = m->tok};
     TRY(check_memory(m, &eo, e));
     if (!o->no_grammars) TRY(grammar_vocab_new(&m->vocab, m->tok, e));

@@ -13,6 +13,7 @@ typedef struct Hf {
     const Json *root, *model, *config; /* config may be NULL */
     HfCut cut;
     int32_t n;     /* tokens */
+    int32_t rows;  /* of the model, which n becomes; 0: any */
     Slice *text;   /* owned [n]; empty: no token has this id */
     uint8_t *type; /* owned [n] TokType */
     TokBuf lstrip, rstrip;
@@ -55,6 +56,10 @@ static Status count_tokens(Hf *h, const Json *vocab, const Json *added, Err *e) 
         return err_set(e, ERR_FORMAT, "tokenizer.json: ids up to %ld for %zu tokens", (long)top,
                        json_len(vocab) + json_len(added));
     }
+    if (h->rows > 0 && h->n > h->rows)
+        return err_set(e, ERR_FORMAT, "tokenizer.json: ids up to %ld, the model has %ld rows",
+                       (long)top, (long)h->rows);
+    h->n = MAX(h->n, h->rows);
     return OK;
 }
 
@@ -285,13 +290,13 @@ static Status load(Tokenizer **out, Hf *h, Meta *m, Err *e) {
     return tok__meta_load(out, m, e);
 }
 
-Status tok_load_json(Tokenizer **out, Slice text, Slice config, Err *e) {
+Status tok_load_json_for(Tokenizer **out, Slice text, Slice config, int32_t n_vocab, Err *e) {
     Json *root = NULL, *conf = NULL;
     Meta m;
     tok__meta_begin(&m);
     Status st = json_parse(&root, text, e);
     if (st == OK && config.n) st = json_parse(&conf, config, e);
-    Hf h = {.root = root, .config = conf, .bos = -1, .eos = -1, .unk = -1};
+    Hf h = {.root = root, .config = conf, .rows = n_vocab, .bos = -1, .eos = -1, .unk = -1};
     if (st == OK) st = load(out, &h, &m, e);
     tok__meta_deinit(&m);
     tok__hf_cut_deinit(&h.cut);
@@ -302,4 +307,8 @@ Status tok_load_json(Tokenizer **out, Slice text, Slice config, Err *e) {
     json_free(conf);
     json_free(root);
     return st;
+}
+
+Status tok_load_json(Tokenizer **out, Slice text, Slice config, Err *e) {
+    return tok_load_json_for(out, text, config, 0, e);
 }

@@ -126,6 +126,22 @@ static Status read_added(int32_t *id, const Tokenizer *t, const Gguf *g, bool ad
     return OK;
 }
 
+/* More tokens that end generation than GGUF has words for. */
+static Status read_ends(Tokenizer *t, const Gguf *g, Err *e) {
+    const GgufKv *kv;
+    if (!gguf_find(g, TOK_OWN("end_ids"))) return OK;
+    TRY(gguf_get_arr(&kv, g, TOK_OWN("end_ids"), GGUF_I32, e));
+    for (uint64_t i = 0; i < kv->v.arr.n; i++) {
+        double id = gguf_arr_num(kv, i);
+        if (id < 0 || id >= t->n_vocab) {
+            return err_set(e, ERR_FORMAT, TOK_OWN("end_ids") ": id %g, the last token is %ld", id,
+                           (long)t->n_vocab - 1);
+        }
+        t->is_end[(int32_t)id] = true;
+    }
+    return OK;
+}
+
 static Status read_ids(Tokenizer *t, const Gguf *g, bool add_bos, Err *e) {
     int32_t eot = -1, eom = -1;
     TRY(read_id(&t->bos, t, g, TOK_KEY("bos_token_id"), e));
@@ -136,6 +152,7 @@ static Status read_ids(Tokenizer *t, const Gguf *g, bool add_bos, Err *e) {
     if (t->eos >= 0) t->is_end[t->eos] = true;
     if (eot >= 0) t->is_end[eot] = true;
     if (eom >= 0) t->is_end[eom] = true;
+    TRY(read_ends(t, g, e));
     t->eot = t->eos;
     TRY(read_added(&t->bos, t, g, add_bos, TOK_KEY("add_bos_token"), "bos_token_id", e));
     return read_added(&t->eos, t, g, false, TOK_KEY("add_eos_token"), "eos_token_id", e);

@@ -37,6 +37,9 @@ MUST_CHECK Status tok_load(Tokenizer **out, const Gguf *g, Err *e);
 /* From the bytes of a Hugging Face tokenizer.json with a BPE model, and of its tokenizer_config.json (or
  * nothing). ERR_FORMAT, ERR_ARG; ERR_UNSUPPORTED names the step that is not known here. */
 MUST_CHECK Status tok_load_json(Tokenizer **out, Slice text, Slice config, Err *e);
+/* The same for a model of n_vocab rows: ids that no token has get unused ones. ERR_FORMAT for more tokens. */
+MUST_CHECK Status tok_load_json_for(Tokenizer **out, Slice text, Slice config, int32_t n_vocab,
+                                    Err *e);
 /* From a file: GGUF, or NAME.json as above with the tokenizer_config.json beside it if there is one. */
 MUST_CHECK Status tok_open(Tokenizer **out, const char *path, Err *e);
 void tok_free(Tokenizer *t);

@@ -203,6 +203,9 @@ TEST(what_is_wrong_is_said) {
     o.threads = -1;
     refused(INGOT_ARG, "threads -1", ingot_load(&m, model_file(), &o, &err));
     o.threads = 1;
+    o.kv_type = 3;
+    refused(INGOT_ARG, "kv_type 3", ingot_load(&m, model_file(), &o, &err));
+    o.kv_type = INGOT_KV_Q8_0;
     o.no_grammars = 1;
     TRUE_(m == NULL);
     fine(ingot_load(&m, model_file(), &o, &err));

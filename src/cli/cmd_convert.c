@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * ingot convert: a Hugging Face folder as a GGUF file (quant/convert.c). Here: options and the report. */
+#include <stdio.h>
+
+#include "base/clock.h"
+#include "base/io.h"
+#include "cli/cli.h"
+#include "quant/convert.h"
+#include "text/json.h"
+
+typedef struct ConvertCmd {
+    const char *type;
+    OptList ignore;
+    int64_t threads;
+    bool json, quiet;
+} ConvertCmd;
+
+#define AT(field) offsetof(ConvertCmd, field)
+static const OptSpec opts[] = {
+    {.key = "type",
+     .type = OPT_STR,
+     .offset = AT(type),
+     .def = "auto",
+     .metavar = "TYPE",
+     .help = "auto: as the folder has them; f32, f16, bf16, q8_0, q4_K_M or another type of ingot "
+             "quantize"},
+    {.key = "ignore",
+     .type = OPT_LIST,
+     .offset = AT(ignore),
+     .metavar = "KEY",
+     .help = "a key of config.json that is not known here, and that you know to change nothing"},
+    {.key = "threads",
+     .type = OPT_INT,
+     .offset = AT(threads),
+     .def = "0",
+     .min = 0,
+     .max = 4096,
+     .help = "0: all processors; the output is the same for any number"},
+    {.key = "quiet",
+     .letter = 'q',
+     .type = OPT_BOOL,
+     .offset = AT(quiet),
+     .help = "no progress, no warnings"},
+    {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object"},
+};
+#undef AT
+
+static const CliSpec spec = {
+    .usage = "ingot convert DIR OUT.gguf [options]",
+    .about =
+        "Makes a GGUF file of a Hugging Face folder: config.json, generation_config.json,\n"
+        "safetensors (one file or several with an index), tokenizer.json,\n"
+        "tokenizer_config.json with its chat template. A folder with fp16/ and tokenizer/\n"
+        "in it works, too. Architectures: GPT2LMHeadModel, LlamaForCausalLM,\n"
+        "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.\n"
+        "Weights that keep their type are carried over bit for bit; norms and biases become\n"
+        "f32. What is not understood and may change the model is refused by name. OUT appears\n"
+        "whole or not at all; types with blocks need room for OUT.plain beside it meanwhile.\n"
+        "\n"
+        "example:\n"
+        "  ingot convert Qwen2.5-0.5B-Instruct qwen.gguf --type q8_0\n"
+        "next:\n"
+        "  ingot run qwen.gguf -p 'Once upon a time'",
+    .opts = opts,
+    .n_opts = (int)COUNT_OF(opts),
+    .min_pos = 2,
+    .max_pos = 2,
+};
+
+typedef struct Run {
+    const ConvertCmd *c;
+    const char *dir, *out;
+    CliBar bar;
+    const char *step; /* that the bar shows; borrowed */
+} Run;
+
+/* Each step has a bar of its own. */
+static void show(void *ctx, const char *step, uint64_t done, uint64_t total) {
+    Run *r = ctx;
+    if (r->step != step) {
+        if (r->step) cli_bar_finish(&r->bar);
+        cli_bar_init(&r->bar, step, "MB", 1e-6, r->c->quiet || r->c->json);
+        r->step = step;
+    }
+    cli_bar_count(&r->bar, done, total);
+}
+
+static void print_warning(void *ctx, const char *line) {
+    Run *r = ctx;
+    if (r->c->quiet || r->c->json) return;
+    if (r->step) cli_bar_finish(&r->bar);
+    fprintf(stderr, "ingot: %s\n", line);
+}
+
+static int print_json(const Run *r, const QuantConverted *st, double seconds) {
+    StrBuf b = {0};
+    JsonW w;
+    jw_init(&w, &b);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "input", r->dir);
+    jw_cstr(&w, "output", r->out);
+    jw_cstr(&w, "type", r->c->type);
+    jw_cstr(&w, "class", st->class_name);
+    jw_cstr(&w, "architecture", st->arch);
+    jw_int(&w, "parameters", (int64_t)st->n_params);
+    jw_int(&w, "tensors", (int64_t)st->n_tensors);
+    jw_int(&w, "vocabulary", st->n_vocab);
+    jw_bool(&w, "chat_template", st->has_template);
+    jw_int(&w, "file_bytes_in", (int64_t)st->bytes_in);
+    jw_int(&w, "file_bytes_out", (int64_t)st->file_out);
+    jw_num(&w, "seconds", seconds);
+    jw_end_obj(&w);
+    int rc = cli_print_json(&b);
+    sb_deinit(&b);
+    return rc;
+}
+
+static int print_text(const Run *r, const QuantConverted *st, double seconds) {
+    char a[32], b[32], span[24];
+    printf("model:  %s, %s parameters in %s tensors, vocabulary of %d%s\n", st->class_name,
+           cli_commas(a, st->n_params), cli_commas(b, st->n_tensors), (int)st->n_vocab,
+           st->has_template ? ", chat template" : "");
+    printf("before: %s of %s in %s\n", cli_bytes(a, (double)st->bytes_in), st->stored, r->dir);
+    printf("after:  %s is %s, in %s\n", r->out, cli_bytes(a, (double)st->file_out),
+           clock_format_span(span, seconds));
+    return cli_flush_stdout();
+}
+
+static int convert(Run *r) {
+    const ConvertCmd *c = r->c;
+    Err e = {0};
+    QuantConverted st;
+    double t0 = clock_now_s();
+    QuantConvertOpts o = {.type = c->type,
+                          .ignore = c->ignore.v,
+                          .n_ignore = c->ignore.n,
+                          .n_threads = cli_threads(c->threads),
+                          .cpu = cli_env.cpu,
+                          .warn = print_warning,
+                          .warn_ctx = r,
+                          .progress = show,
+                          .progress_ctx = r,
+                          .stop = cli_stop_flag()};
+    Status s = quant_convert(&st, r->dir, r->out, &o, &e);
+    if (r->step) cli_bar_finish(&r->bar);
+    if (s != OK) return cli_fail(&e);
+    double seconds = clock_now_s() - t0;
+    return c->json ? print_json(r, &st, seconds) : print_text(r, &st, seconds);
+}
+
+int cmd_convert(int argc, char **argv) {
+    ConvertCmd c = {0};
+    Run r = {.c = &c};
+    CliArgs a;
+    int rc = cli_parse(&a, &spec, &c, argc, argv);
+    if (rc < 0 && !quant_convert_type_ok(c.type))
+        rc = cli_usage(&spec, "unknown type \"%s\": choose auto, f32, %s", c.type,
+                       quant_mix_names());
+    if (rc < 0) {
+        r.dir = a.pos.v[0];
+        r.out = a.pos.v[1];
+        rc = convert(&r);
+    }
+    cli_args_deinit(&a);
+    return rc;
+}

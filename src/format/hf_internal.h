@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * What the hf_*.c files share. Not for other folders. */
+#ifndef INGOT_FORMAT_HF_INTERNAL_H
+#define INGOT_FORMAT_HF_INTERNAL_H
+
+#include "format/hf.h"
+#include "format/safetensors.h"
+#include "text/json.h"
+
+/* Kinds of folders: which names their keys and tensors have. */
+typedef enum HfFamily { HF_GPT2 = 1, HF_LLAMA = 2 } HfFamily;
+
+typedef struct HfArch {
+    const char *name, *gguf;
+    HfFamily family;
+    bool pairs;     /* GGUF rotates neighbours, the folder halves */
+    bool tied;      /* where config.json does not say */
+    bool qkv_bias;  /* always */
+    bool may_bias;  /* attention_bias and mlp_bias are looked at */
+    bool qk_norm;   /* norms of q and k */
+    int head_dim;   /* where config.json does not say; 0: hidden_size / heads */
+    bool kv_needed; /* num_key_value_heads has to be there */
+} HfArch;
+
+typedef enum HfRopeKind { HF_ROPE_NONE, HF_ROPE_LINEAR, HF_ROPE_YARN, HF_ROPE_LLAMA3 } HfRopeKind;
+
+typedef struct HfRope {
+    HfRopeKind kind;
+    double base, factor;
+    double attn;      /* yarn: rope.scaling.attn_factor; 1: none */
+    double low, high; /* llama3 */
+    int64_t ctx;      /* the model was first trained with: yarn, llama3 */
+} HfRope;
+
+typedef struct HfConfig {
+    const HfArch *arch;
+    int n_layer, C, nh, nkv, hd, ff, V, ctx;
+    double eps;
+    HfRope rope;
+    int tied; /* -1: as the tensors are */
+    bool qkv_bias, out_bias, mlp_bias;
+    int32_t bos; /* -1: none */
+    int32_t end[HF_MAX_ENDS];
+    size_t n_end;
+} HfConfig;
+
+typedef enum HfHow {
+    HF_COPY,
+    HF_TRANSPOSE,
+    HF_PAIRS, /* rows i and i + hd/2 of each head become neighbours */
+    HF_FREQS  /* computed from rope.llama3 */
+} HfHow;
+
+/* A tensor of the output. */
+typedef struct HfItem {
+    const StTensor *src; /* NULL: computed */
+    char name[48];
+    HfHow how;
+    int n_dims;
+    uint64_t rows, cols; /* of the output; 1-D: rows is 1, but with HF_PAIRS cols is */
+    DType from, to;
+} HfItem;
+
+enum { HF_MAX_NOTES = 8, HF_NOTE = 160 };
+
+struct HfModel {
+    const HfOpts *opts; /* borrowed, while opening */
+    StrBuf dir, tok_dir;
+    StrBuf name; /* general.name */
+    HfConfig cfg;
+    St *st;       /* owned */
+    HfItem *item; /* owned */
+    size_t n_items, cap;
+    char note[HF_MAX_NOTES][HF_NOTE];
+    size_t n_notes;
+};
+
+void hf__note(HfModel *m, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* config.json, and generation_config.json (may be NULL), into m->cfg. */
+MUST_CHECK Status hf__read_config(HfModel *m, const Json *config, const Json *gen, Err *e);
+/* rope_theta, rope_scaling or rope_parameters of config.json. */
+MUST_CHECK Status hf__read_rope(HfConfig *c, const Json *config, Err *e);
+/* Divisor i of hd/2 of the frequencies, as rope.kind llama3 has it. */
+float hf__llama3_divisor(const HfConfig *c, int i);
+/* Place every tensor of m->st: m->item. */
+MUST_CHECK Status hf__plan(HfModel *m, Err *e);
+/* The architecture's keys. */
+void hf__put_keys(const HfModel *m, GgufW *w);
+/* Typed members of config.json: ERR_FORMAT names the key, the value and the range. */
+MUST_CHECK Status hf__int(int *out, const Json *j, const char *key, int64_t min, int64_t max,
+                          bool needed, Err *e);
+MUST_CHECK Status hf__num(double *out, const Json *j, const char *key, double min, double max,
+                          bool needed, Err *e);
+MUST_CHECK Status hf__bool(bool *out, const Json *j, const char *key, Err *e);
+
+#endif
