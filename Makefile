@@ -55,6 +55,7 @@ isa       = $(if $(filter src/kernel/avx2/%,$1),$(AVX2)) \
             $(if $(filter src/kernel/avx512/%,$1),$(AVX512)) \
             $(if $(filter src/kernel/avx512/%_bf16.c,$1),-mavx512bf16) \
             $(if $(filter src/kernel/avx512/%_vnni.c,$1),-mavx512vnni) \
+            $(if $(filter src/kernel/avx2/%_vnni.c,$1),-mavxvnni) \
             $(if $(filter src/kernel/amx/%,$1),$(AMX))
 
 # ---- files --------------------------------------------------------------------------------------

@@ -58,12 +58,14 @@ typedef struct IngotError {
 
 typedef struct IngotModel IngotModel;
 
+enum { INGOT_KV_F16, INGOT_KV_Q8_0, INGOT_KV_F32 };
+
 typedef struct IngotOptions {
     size_t size;         /* sizeof(IngotOptions) */
     int threads;         /* 0: one for each processor */
     int context;         /* tokens of prompt and answer; 0: what the model has, at most 4096 */
     int parallel;        /* requests computed together; 0: 4. Others wait */
-    int kv_f32;          /* 1: KV cache in f32 instead of f16 */
+    int kv_type;         /* of the KV cache: INGOT_KV_F16 (0), INGOT_KV_Q8_0, INGOT_KV_F32 */
     int batch_invariant; /* 1: the same bits whatever is computed beside a request; slower prompts */
     int no_grammars;     /* 1: no request will have a schema, grammar or regex; loads faster */
     int no_pack;         /* 1: quantized weights are used where they lie: less memory, slower */

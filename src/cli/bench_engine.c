@@ -175,6 +175,7 @@ static int print_long(const Lab *l, const LongPrompt *p) {
     jw_cstr(&w, "bench", "engine");
     jw_cstr(&w, "scenario", "long_prompt");
     jw_cstr(&w, "model", l->path);
+    jw_cstr(&w, "kv", l->c->kv);
     jw_int(&w, "streams", l->c->streams);
     jw_int(&w, "pp", l->c->pp);
     jw_int(&w, "itl_target_ms", l->c->itl_target);
@@ -197,6 +198,7 @@ static Status long_prompt(Lab *l, Err *e) {
     EngineOpts o = {.max_seqs = n + 1,
                     .max_ctx = MIN(l->m->cfg.ctx, (int)l->c->pp + 2048),
                     .itl_target_ms = (int)l->c->itl_target,
+                    .kv_type = cli_kv_type(l->c->kv),
                     .no_prefix = true};
     Watch *streams = mem_new_n(Watch, (size_t)n);
     if (!streams) return err_set(e, ERR_NOMEM, "%d streams", n);
@@ -222,8 +224,8 @@ static Status rows_alone(Lab *l, double *seconds, int n, Err *e) {
     arena_init(&a, 64 << 10);
     int32_t *ints = arena_new_n(&a, int32_t, (size_t)(3 * T + n + n * per));
     const int32_t **table = arena_new_n(&a, const int32_t *, (size_t)n);
-    KvStore *kv = l->dev->ops->kv_new(l->dev, DT_F16, l->m->cfg.n_layer, per - 1 + n, l->m->cfg.nkv,
-                                      l->m->cfg.hd);
+    KvStore *kv = l->dev->ops->kv_new(l->dev, kv_dtype(cli_kv_type(l->c->kv)), l->m->cfg.n_layer,
+                                      per - 1 + n, l->m->cfg.nkv, l->m->cfg.hd);
     Status st = ints && table && kv ? OK : err_set(e, ERR_NOMEM, "bench: out of memory");
     if (st != OK) goto done;
     int32_t *tok = ints, *pos = tok + T, *seq = pos + T, *out = seq + T, *blocks = out + n;
@@ -287,6 +289,7 @@ static int print_shared(const Lab *l, double all, double rows) {
     jw_cstr(&w, "bench", "engine");
     jw_cstr(&w, "scenario", "shared_prefix");
     jw_cstr(&w, "model", l->path);
+    jw_cstr(&w, "kv", l->c->kv);
     jw_int(&w, "streams", SHARERS);
     jw_int(&w, "prefix", PREFIX);
     jw_int(&w, "own", OWN);
@@ -303,6 +306,7 @@ static Status shared_prefix(Lab *l, Err *e) {
     EngineOpts o = {.max_seqs = SHARERS,
                     .max_ctx = PREFIX + OWN + 8,
                     .prefill_chunk = SHARERS * OWN,
+                    .kv_type = cli_kv_type(l->c->kv),
                     .itl_target_ms = 3600000};
     Watch w[SHARERS];
     double all = 0, rows = 0;

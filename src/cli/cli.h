@@ -120,6 +120,8 @@ int cmd_embed(int argc, char **argv);
 int cmd_score(int argc, char **argv);
 /* model, prompt -> text */
 int cmd_run(int argc, char **argv);
+/* model or template, messages -> text */
+int cmd_template(int argc, char **argv);
 /* GGUF file -> what it holds */
 int cmd_info(int argc, char **argv);
 /* this machine -> speeds */

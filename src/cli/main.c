@@ -17,6 +17,7 @@ static const CliCommand commands[] = {
     {"embed", "turn texts into vectors", cmd_embed},
     {"score", "tell how likely a text or each of several continuations is", cmd_score},
     {"run", "generate text in the terminal", cmd_run},
+    {"template", "show what a chat template makes of messages", cmd_template},
     {"serve", "answer HTTP requests", cmd_serve},
     {"info", "show what a GGUF file holds", cmd_info},
     {"bench", "measure speed on this machine", cmd_bench},

@@ -178,6 +178,7 @@ bool device_has_bf16(const Device *d) {
 
 size_t device_scratch_bytes(const Device *d, int T, int hd) {
     const CpuDevice *c = (const CpuDevice *)d;
-    size_t each = MAX(cpu__gemm_scratch(c->core), cpu__attn_scratch(c->core, T, hd));
+    size_t gemm = MAX(cpu__gemm_scratch(c->core), cpu__gemm_scratch(c->wide)),
+           each = MAX(gemm, cpu__attn_scratch(c->core, T, hd));
     return CPU_SHARED_BYTES + (size_t)team_size(c->team) * each;
 }

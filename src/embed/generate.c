@@ -48,7 +48,11 @@ static Status take_stops(Slice stop[SAMPLE_MAX_STOPS], const IngotRequest *r, Er
     if (r->n_stop > SAMPLE_MAX_STOPS)
         return err_set(e, ERR_ARG, "%zu stop strings, the limit is %d", r->n_stop,
                        SAMPLE_MAX_STOPS);
-    for (size_t i = 0; i < r->n_stop; i++) stop[i] = slice_of(r->stop[i]);
+    if (r->n_stop > 0 && !r->stop) return err_set(e, ERR_ARG, "stop is NULL, n_stop is not 0");
+    for (size_t i = 0; i < r->n_stop; i++) {
+        if (!r->stop[i]) return err_set(e, ERR_ARG, "stop %zu is NULL", i);
+        stop[i] = slice_of(r->stop[i]);
+    }
     return OK;
 }
 
@@ -100,7 +104,8 @@ static bool wants_more(const IngotRequest *r, const AnswerPart *p) {
     return r->on_part(r->ctx, &part) == 0;
 }
 
-static void follow(Answer *a, const IngotRequest *r) {
+/* To the end of the answer; true if on_part was what ended it. */
+static bool follow(Answer *a, const IngotRequest *r) {
     bool left = false;
     while (!answer_done(a)) {
         AnswerPart p;
@@ -111,6 +116,7 @@ static void follow(Answer *a, const IngotRequest *r) {
         }
         if (!answer_done(a)) answer_wait(a, -1);
     }
+    return left;
 }
 
 static Status conclude(IngotResult *out, const Answer *a, int n_prompt, Err *e) {
@@ -135,9 +141,13 @@ static Status generate(IngotModel *m, const IngotRequest *r, IngotResult *out, E
     TRY(start(&a, &n_prompt, m, r, e));
     CancelLink link = {.answer = a};
     ingot__cancel_attach(r->cancel, &link);
-    follow(a, r);
+    bool left = follow(a, r);
     ingot__cancel_detach(r->cancel, &link);
     Status st = conclude(out, a, n_prompt, e);
+    if (st == OK && left) { /* also where the engine was done before: the caller heard no more */
+        out->finish = INGOT_FINISH_CANCELLED;
+        out->stop_text = out->stop_token = -1;
+    }
     answer_free(a);
     return st;
 }

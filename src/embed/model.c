@@ -15,6 +15,7 @@ const char *ingot_version(void) { return INGOT_VERSION; }
 
 Status ingot__take_struct(void *out, size_t n_out, const void *in, const char *name, Err *e) {
     size_t n;
+    if (!in) return err_set(e, ERR_ARG, "%s: it is NULL", name);
     memcpy(&n, in, sizeof n);
     if (n != n_out) /* there is one version so far; a smaller size that was one is accepted here */
         return err_set(e, ERR_ARG, "%s: its size is %zu, not %zu: set it to sizeof(%s)", name, n,
@@ -38,7 +39,14 @@ static Status check_options(const IngotOptions *o, Err *e) {
         return err_set(e, ERR_ARG, "threads %d is out of range: 0 to 4096", o->threads);
     if (o->parallel < 0) return err_set(e, ERR_ARG, "parallel %d is below 0", o->parallel);
     if (o->context < 0) return err_set(e, ERR_ARG, "context %d is below 0", o->context);
+    if (o->kv_type < INGOT_KV_F16 || o->kv_type > INGOT_KV_F32)
+        return err_set(e, ERR_ARG, "kv_type %d is out of range: %d to %d", o->kv_type, INGOT_KV_F16,
+                       INGOT_KV_F32);
     return OK;
+}
+
+static KvType kv_type_of(int option) {
+    return option == INGOT_KV_F32 ? KV_F32 : option == INGOT_KV_Q8_0 ? KV_Q8_0 : KV_F16;
 }
 
 static Status check_memory(const IngotModel *m, const EngineOpts *eo, Err *e) {
@@ -62,7 +70,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
     TRY(tok_load(&m->tok, m->m->file, e));
     EngineOpts eo = {.max_seqs = o->parallel ? o->parallel : DEFAULT_PARALLEL,
                      .max_ctx = o->context ? o->context : MIN(m->m->cfg.ctx, DEFAULT_CTX),
-                     .kv_type = o->kv_f32 ? KV_F32 : KV_F16,
+                     .kv_type = kv_type_of(o->kv_type),
                      .tok = m->tok};
     TRY(check_memory(m, &eo, e));
     if (!o->no_grammars) TRY(grammar_vocab_new(&m->vocab, m->tok, e));
@@ -74,6 +82,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
 
 static Status load(IngotModel **out, const char *path, const IngotOptions *options, Err *e) {
     IngotOptions o = {0};
+    if (!path) return err_set(e, ERR_ARG, "path is NULL");
     if (options) TRY(ingot__take_struct(&o, sizeof o, options, "IngotOptions", e));
     TRY(check_options(&o, e));
     IngotModel *m = mem_new(IngotModel);

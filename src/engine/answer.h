@@ -18,7 +18,8 @@ typedef struct Answer Answer;
 
 enum { ANSWER_MAX_SAMPLES = 128 };
 
-/* What an answer needs of an engine, so that tests can stand in for one; contracts as in engine.h. */
+/* What an answer needs of an engine, so that tests can stand in for one; contracts as in engine.h. Callbacks of all
+ * requests of an answer come from one thread at a time. */
 typedef struct EngineDoor {
     void *self; /* borrowed */
     Status (*submit)(void *self, const EngineReq *r, uint64_t *id, Err *e);

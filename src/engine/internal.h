@@ -41,16 +41,18 @@ typedef struct Req {
     int n_tok;     /* [engine] tokens known: prompt and generated */
     int n_kv;      /* [engine] of these, those whose K and V are written */
     bool admitted; /* [engine] at least once */
-    int n_rows, out_row; /* [engine] rows in the present step, row of logits or -1 */
-    ReqTimes t;          /* [engine] once it is queued; for metrics */
-    int n_cached;        /* [engine] prompt tokens that the prefix cache had */
-    bool is_read;        /* [engine] its whole prompt went through the model once */
-    Ask *ask;            /* [engine] owned; NULL: nothing but new tokens */
-    bool asked;          /* [engine] rows of this step are wanted by it */
-    int row0;            /* [engine] row of the batch at which its rows begin */
-    SampleHist *hist;    /* [engine] owned; NULL: no penalties */
-    Grammar *grammar;    /* [engine] owned; NULL: none */
-    GrammarState place;  /* [engine] in it */
+    int n_rows, out_row;        /* [engine] rows in the present step, row of logits or -1 */
+    ReqTimes t;                 /* [engine] once it is queued; for metrics */
+    int n_cached;               /* [engine] prompt tokens that the prefix cache had */
+    bool is_read;               /* [engine] its whole prompt went through the model once */
+    Ask *ask;                   /* [engine] owned; NULL: nothing but new tokens */
+    bool asked;                 /* [engine] rows of this step are wanted by it */
+    int row0;                   /* [engine] row of the batch at which its rows begin */
+    int i_seq;                  /* [engine] its number in the batch */
+    int32_t copy_src, copy_dst; /* [engine] block that is to be copied before this step; -1: none */
+    SampleHist *hist;           /* [engine] owned; NULL: no penalties */
+    Grammar *grammar;           /* [engine] owned; NULL: none */
+    GrammarState place;         /* [engine] in it */
     SpecReq spec;
     int32_t tok[]; /* [engine] [max_tok]; the prompt part never changes */
 } Req;

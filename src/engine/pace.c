@@ -14,16 +14,27 @@ double pace_work(const Pace *p, int n, int from) { return n * (1.0 + p->attn * (
 
 double pace_predict(const Pace *p, double work) { return p->fixed + p->per_work * work; }
 
+#define DENSE_KEEP 0.999 /* of the size that counts as large, at each step */
+#define DENSE_SHARE 0.7  /* of the cost in large steps: what is surely not fixed */
+
 /* Slope by least squares where the samples differ enough, else through the origin. */
 static void fit(Pace *p) {
     double var = p->n * p->xx - p->x * p->x, cov = p->n * p->xy - p->x * p->y;
     p->per_work = p->y / p->x;
     p->fixed = 0.0;
     if (var <= 0.01 * p->x * p->x || cov <= 0.0) return;
-    double slope = cov / var, fixed = (p->y - slope * p->x) / p->n;
+    double slope = MAX(cov / var, DENSE_SHARE * p->dense), fixed = (p->y - slope * p->x) / p->n;
     if (fixed <= 0.0) return;
     p->per_work = slope;
     p->fixed = fixed;
+}
+
+static void observe_dense(Pace *p, double work, double cost) {
+    p->dense_at *= DENSE_KEEP;
+    if (work < 0.9 * p->dense_at) return;
+    bool larger = work > 1.5 * p->dense_at; /* tells more than all before */
+    p->dense = larger ? cost : 0.8 * p->dense + 0.2 * cost;
+    p->dense_at = MAX(p->dense_at, work);
 }
 
 void pace_observe(Pace *p, double work, double seconds) {
@@ -34,6 +45,7 @@ void pace_observe(Pace *p, double work, double seconds) {
     p->y = KEEP * p->y + seconds;
     p->xx = KEEP * p->xx + work * work;
     p->xy = KEEP * p->xy + work * seconds;
+    observe_dense(p, work, seconds / work);
     fit(p);
 }
 

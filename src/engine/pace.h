@@ -5,7 +5,9 @@
  *
  * fixed is what a step costs however few its rows (weights pass through the processor once), and attn weighs a
  * token of context against a row's way through the weights. Both unknowns follow from the steps that were
- * measured, by least squares with forgetting. Pure arithmetic; engine thread. */
+ * measured, by least squares with forgetting. Where the steps hardly differ in work, noise may turn that line flat, and
+ * a flat line would allow a prompt any number of rows: so the slope is never taken for less than most of what a unit of
+ * work cost in the largest steps, where the fixed part counts little. Pure arithmetic; engine thread. */
 #ifndef INGOT_ENGINE_PACE_H
 #define INGOT_ENGINE_PACE_H
 
@@ -13,6 +15,8 @@ typedef struct Pace {
     double attn;            /* work of one token of context, in rows */
     double n, x, y, xx, xy; /* decayed sums of the samples: count, work, seconds */
     double fixed, per_work; /* the line through them; per_work 0: nothing known yet */
+    double dense,
+        dense_at; /* seconds a unit of work in the largest steps of late, and their work */
 } Pace;
 
 /* row_ops, ctx_ops: operations of a row's products, and of its attention to one token. */

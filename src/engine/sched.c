@@ -57,21 +57,24 @@ void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
     engine__req_free(r);
 }
 
-/* Out of `run`, its blocks let go. */
-static Req *leave_run(Engine *en, int i) {
+/* Out of `run`, into the queue if it is to come again: in one go, so that engine_cancel finds it here or there. Its
+ * blocks are let go, and what is left of this step looks at its adapter no more: nobody may hold that from now on. */
+static Req *leave_run(Engine *en, int i, bool again) {
     Req *r = en->run[i];
     pthread_mutex_lock(&en->mu);
     en->n_run--;
     memmove(&en->run[i], &en->run[i + 1], (size_t)(en->n_run - i) * sizeof en->run[0]);
+    if (again) engine__put(&en->waiting, r);
     engine__count_queue(en);
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
+    if (en->uses) en->uses[r->i_seq] = (LoraUse){0};
     count_blocks(en);
     return r;
 }
 
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err) {
-    engine__finish(en, leave_run(en, i), why, why_err);
+    engine__finish(en, leave_run(en, i, false), why, why_err);
 }
 
 static void fail_all(Engine *en, const Err *why) {
@@ -80,14 +83,10 @@ static void fail_all(Engine *en, const Err *why) {
 }
 
 static void preempt(Engine *en, int i) {
-    Req *r = leave_run(en, i);
+    Req *r = leave_run(en, i, true);
     r->n_kv = r->n_rows = r->spec.n_kv = 0;
     en->n_dropped++;
     metrics_add(&en->m.preemptions, 1);
-    pthread_mutex_lock(&en->mu);
-    engine__put(&en->waiting, r);
-    engine__count_queue(en);
-    pthread_mutex_unlock(&en->mu);
 }
 
 static void drop_dead(Engine *en) {
@@ -108,19 +107,21 @@ static void drop_dead(Engine *en) {
 
 /* ---- rows for those that run ---- */
 
-static void copy_block(Engine *en, int32_t dst, int32_t src) {
-    en->back.kv_copy(en->back.ctx, dst, src);
-    if (en->spec.back.kv_copy) en->spec.back.kv_copy(en->spec.back.ctx, dst, src);
-}
-
-/* The next n tokens of r are rows of this step, in blocks of its own. False: there are not enough. */
+/* The next n tokens of r are rows of this step, in blocks of its own, one of which may still be to be copied. False:
+ * there are not enough. */
 static bool take_rows(Engine *en, Req *r, int n) {
-    int32_t src, dst;
     if (kv_seq_grow(en->pool, r->kv, r->n_kv + n, NULL) != OK) return false;
-    if (kv_seq_own(en->pool, r->kv, r->n_kv, &src, &dst, NULL) != OK) return false;
-    if (src >= 0) copy_block(en, dst, src);
+    if (kv_seq_own(en->pool, r->kv, r->n_kv, &r->copy_src, &r->copy_dst, NULL) != OK) return false;
     r->n_rows = n;
     return true;
+}
+
+/* Before src has another owner and before the model runs. */
+static void copy_block(Engine *en, Req *r) {
+    const EngineBack *b[] = {&en->back, &en->spec.back};
+    for (size_t i = 0; r->copy_src >= 0 && i < COUNT_OF(b); i++)
+        if (b[i]->kv_copy) b[i]->kv_copy(b[i]->ctx, r->copy_dst, r->copy_src);
+    r->copy_src = -1;
 }
 
 /* The same for run[i], at the cost of those behind it in turn if need be. False: it had to go itself. */
@@ -130,6 +131,7 @@ static bool make_room(Engine *en, int i, int n) {
         preempt(en, last);
         if (last == i) return false;
     }
+    copy_block(en, en->run[i]);
     return true;
 }
 
@@ -149,32 +151,44 @@ static int prompt_budget(const Engine *en, double work, int from) {
     return pace_rows(&en->pace, work, from, 1e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
 }
 
-/* What a row of r costs, in rows without logits. */
-static double row_price(const Engine *en, const Req *r) {
-    return engine__ask_is_dense(r) ? 1.0 + en->head_work : 1.0;
+/* Prompt rows that this step may still have, counted as rows at position `from` without logits. */
+typedef struct Room {
+    int left, from; /* from < 0: nobody waits, and a row is a row */
+} Room;
+
+static Room room_of(const Engine *en, double work, int from) {
+    return (Room){prompt_budget(en, work, from), work == 0.0 ? -1 : from};
 }
 
-/* Rows that r still needs, as far as `left` reaches. */
-static int fit_rows(const Engine *en, const Req *r, int left) {
-    return MIN(r->n_tok - r->n_kv, MAX(1, (int)(left / row_price(en, r))));
+/* What a row of r costs: more where it has more to look back on. */
+static double row_price(const Engine *en, const Req *r, Room m) {
+    double deeper =
+        m.from < 0 ? 1.0 : pace_work(&en->pace, 1, r->n_kv) / pace_work(&en->pace, 1, m.from);
+    return MAX(deeper, 1.0) + (engine__ask_is_dense(r) ? en->head_work : 0.0);
 }
 
-/* Rows that are left when r has got its own. */
-static int pay_rows(const Engine *en, const Req *r, int left) {
-    return MAX(0, left - (int)(r->n_rows * row_price(en, r) + 0.5));
+/* Rows that r still needs, as far as there is room. */
+static int fit_rows(const Engine *en, const Req *r, Room m) {
+    return MIN(r->n_tok - r->n_kv, MAX(1, (int)(m.left / row_price(en, r, m))));
 }
 
-/* Returns the rows that are left for admission. */
-static int prompt_rows(Engine *en, double work) {
-    int left = -1;
+/* The room that is left when r, which stands where it stood, has got its rows. */
+static Room pay_rows(const Engine *en, const Req *r, Room m) {
+    m.left = MAX(0, m.left - (int)(r->n_rows * row_price(en, r, m) + 0.5));
+    return m;
+}
+
+/* Returns the room that is left for admission. */
+static Room prompt_rows(Engine *en, double work) {
+    Room m = {-1, 0};
     for (int i = 0; i < en->n_run; i++) {
         Req *r = en->run[i];
         if (r->n_tok - r->n_kv <= 1) continue;
-        if (left < 0) left = prompt_budget(en, work, r->n_kv);
-        if (left == 0 || !make_room(en, i, fit_rows(en, r, left))) break;
-        left = pay_rows(en, r, left);
+        if (m.left < 0) m = room_of(en, work, r->n_kv);
+        if (m.left == 0 || !make_room(en, i, fit_rows(en, r, m))) break;
+        m = pay_rows(en, r, m);
     }
-    return left < 0 ? prompt_budget(en, work, 0) : left;
+    return m.left < 0 ? room_of(en, work, 0) : m;
 }
 
 /* ---- admission ---- */
@@ -230,7 +244,7 @@ static void count_hits(Engine *en, Req *r) {
     metrics_add(again ? &m->resumed_hits : &m->prefix_hits, (uint64_t)r->n_kv);
 }
 
-static Admission try_admit(Engine *en, Req *r, int left) {
+static Admission try_admit(Engine *en, Req *r, Room m) {
     r->kv = kv_seq_open(en->pool, en->o.no_prefix ? NULL : &r->root);
     assert(r->kv >= 0); /* as many sequences as places to run */
     Admission a = find_blocks(en, r);
@@ -238,7 +252,7 @@ static Admission try_admit(Engine *en, Req *r, int left) {
         kv_seq_release(en->pool, r->kv);
         return a;
     }
-    if (!take_rows(en, r, fit_rows(en, r, left))) { /* never: find_blocks counted them */
+    if (!take_rows(en, r, fit_rows(en, r, m))) { /* never: find_blocks counted them */
         kv_seq_release(en->pool, r->kv);
         return NO_ROOM;
     }
@@ -257,15 +271,15 @@ static void join_run(Engine *en, Req *r) {
 }
 
 /* mu held. */
-static void admit(Engine *en, int left) {
+static void admit(Engine *en, Room m) {
     Queue later = {0};
     int n_deferred = 0;
     const Req *head = en->waiting.head;
     if (head && head->id == en->stuck_id && kv_n_free(en->pool) <= en->stuck_free) return;
     en->stuck_id = 0;
-    while (left > 0 && en->n_run < en->o.max_seqs && en->waiting.head) {
+    while (m.left > 0 && en->n_run < en->o.max_seqs && en->waiting.head) {
         Req *r = engine__pop(&en->waiting);
-        Admission a = try_admit(en, r, left);
+        Admission a = try_admit(en, r, m);
         if (a != ADMITTED) engine__put(&later, r);
         if (a == NO_ROOM) { /* not to be looked at again, prompt and all, before there is more */
             en->stuck_id = r->id;
@@ -275,7 +289,7 @@ static void admit(Engine *en, int left) {
         n_deferred += a == LATER;
         if (a == LATER) continue;
         join_run(en, r);
-        left = pay_rows(en, r, left);
+        m = pay_rows(en, r, m);
     }
     for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
     metrics_set(&en->m.waiting_deferred, n_deferred);
@@ -291,6 +305,7 @@ static void add_rows(Engine *en, int i) {
     Batch *b = &en->batch;
     en->blocks[i] = kv_seq_blocks(en->pool, r->kv);
     if (en->uses) en->uses[i] = r->use;
+    r->i_seq = i;
     r->out_row = -1;
     r->row0 = b->T;
     r->asked = engine__ask_in_step(r);
@@ -477,12 +492,13 @@ static void count_step(Engine *en, double now) {
 static void give_rows(Engine *en) {
     for (int i = 0; i < en->n_run; i++) en->run[i]->n_rows = 0;
     en->n_dropped = 0;
-    int left = prompt_rows(en, decode_rows(en));
+    Room m = prompt_rows(en, decode_rows(en));
     for (int i = 0; i < en->n_run; i++) commit(en, en->run[i]);
     if (en->n_dropped > 0) return;
     pthread_mutex_lock(&en->mu);
-    admit(en, left);
+    admit(en, m);
     pthread_mutex_unlock(&en->mu);
+    for (int i = 0; i < en->n_run; i++) copy_block(en, en->run[i]);
 }
 
 void engine__step(Engine *en) {

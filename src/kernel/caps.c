@@ -54,6 +54,7 @@ static uint32_t find_caps(void) {
         uint32_t b71, c71, d71;
         __cpuid_count(7, 1, a71, b71, c71, d71);
     }
+    if (BIT(a71, 4)) caps |= CAP_AVX_VNNI;
     if ((xcr0 & XCR0_AVX512) == XCR0_AVX512) caps |= caps_avx512(b, c, a71);
     if ((caps & CAP_AVX512) && (xcr0 & XCR0_AMX) == XCR0_AMX) caps |= caps_amx(d);
     return caps;

@@ -50,6 +50,7 @@ void kern_avx512_kv(Kern *k);
 void kern_avx512_optim(Kern *k);
 
 void kern_avx512_gemm_bf16(Kern *k);   /* needs CAP_AVX512_BF16 */
+void kern_avx2_packed_vnni(Kern *k);   /* needs CAP_AVX_VNNI */
 void kern_avx512_packed_vnni(Kern *k); /* needs CAP_AVX512_VNNI */
 void kern_amx_gemm(Kern *k);           /* needs CAP_AMX_BF16 */
 

@@ -175,6 +175,7 @@ static void fill(Kern *k, CpuLevel level, uint32_t caps) {
     memset(k, 0, sizeof *k);
     kern_fill_ref(k);
     if (level >= CPU_AVX2) kern_fill_avx2(k);
+    if (level >= CPU_AVX2 && (caps & CAP_AVX_VNNI)) kern_avx2_packed_vnni(k);
     if (level >= CPU_AVX512) kern_fill_avx512(k);
     if (level >= CPU_AVX512 && (caps & CAP_AVX512_BF16)) kern_avx512_gemm_bf16(k);
     if (level >= CPU_AVX512 && (caps & CAP_AVX512_VNNI)) kern_avx512_packed_vnni(k);

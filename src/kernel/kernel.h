@@ -24,7 +24,8 @@ enum {
     CAP_AVX512_VNNI = 1u << 2,
     CAP_AVX512_BF16 = 1u << 3,
     CAP_AMX_BF16 = 1u << 4,
-    CAP_AMX_INT8 = 1u << 5
+    CAP_AMX_INT8 = 1u << 5,
+    CAP_AVX_VNNI = 1u << 6 /* dot products of bytes in 256 bits, without AVX-512 */
 };
 
 /* A packed-panel matrix product core: C[M, N] (+)= A[M, K] B[K, N].

@@ -158,3 +158,7 @@ Status ucd_normalize(StrBuf *b, Slice s, UtfForm form, Err *e) {
     }
     return sb_check(b, e);
 }
+
+uint32_t ucd_upper(uint32_t cp) { return (uint32_t)utf8proc_toupper((utf8proc_int32_t)cp); }
+uint32_t ucd_lower(uint32_t cp) { return (uint32_t)utf8proc_tolower((utf8proc_int32_t)cp); }
+uint32_t ucd_title(uint32_t cp) { return (uint32_t)utf8proc_totitle((utf8proc_int32_t)cp); }

@@ -28,6 +28,10 @@ UcdSet ucd_class(uint32_t cp);
 /* Members of `set` (or all others, with negate) as the inside of a PCRE2 class: "\x{41}-\x{5a}...",
  * appended. Surrogates count as whatever is next to them. */
 void ucd_put_ranges(StrBuf *b, UcdSet set, bool negate);
+/* The code point's counterpart of that case; itself where it has none (and where it would be several). */
+uint32_t ucd_upper(uint32_t cp);
+uint32_t ucd_lower(uint32_t cp);
+uint32_t ucd_title(uint32_t cp);
 /* Normal forms of Unicode. */
 typedef enum UtfForm { UTF_AS_IS, UTF_NFC, UTF_NFD, UTF_NFKC, UTF_NFKD } UtfForm;
 /* s in a normal form, appended; ill-formed bytes stay and are borders. ERR_NOMEM. */

@@ -33,7 +33,8 @@ out_has '40 streams'
 
 # the engine
 python3 "$E2E/tiny_model.py" long.gguf 8192 || fail "no model"
-expect_ok "$INGOT" bench long.gguf --engine --pp 1500 --streams 2 --reps 2 --json
+expect_ok "$INGOT" bench long.gguf --engine --pp 1500 --streams 2 --reps 2 --kv-cache-type q8_0 --json
+check_json 'all(.kv == "q8_0")'
 check_json 'length == 3 and .[0].scenario == "shared_prefix" and .[0].ratio > 0 and .[0].streams == 64'
 check_json '.[1:] | all(.bench == "engine" and .scenario == "long_prompt" and .gaps > 0)'
 check_json '.[1:] | all(.gap_median_ms > 0 and .gap_max_ms >= .gap_p99_ms and .ratio > 0 and .stolen_s >= 0)'

@@ -37,7 +37,7 @@ static void make_tok(void) {
 
 static Status make_server(Err *e) {
     ServerConfig c = {.host = "127.0.0.1",
-                      .engine = {NULL, submit, cancel, 512},
+                      .engine = {.submit = submit, .cancel = cancel, .max_ctx = 512},
                       .tok = tok,
                       .device = "cpu"};
     return server_new(&server, &c, e);

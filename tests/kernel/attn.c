@@ -405,3 +405,40 @@ TEST(attn_rising_and_falling_scores) {
         }
     }
 }
+
+/* Token `at` has a NaN as its key or value, or a key that makes its score infinite. */
+static void check_broken(DType t, int n_tok, int at, int how, int n_row) {
+    const int hd = 40;
+    Job j = job_new(t, hd, 2, n_row, n_tok, 1);
+    float k[40] = {0}, v[40] = {0};
+    if (how == 0) k[3] = NAN;
+    if (how == 1) memset(v, 0xff, sizeof v);
+    if (how == 2) k[3] = INFINITY;
+    for (int i = 0; i < 2 * n_row; i++)
+        ((float *)(uintptr_t)j.a.q)[(size_t)(i / 2) * j.a.row_q + (size_t)(i % 2) * j.a.ldq + 3] =
+            1;
+    cache_put(&j.c, at, k, v);
+    kt.attn[t](&j.a);
+    for (int r = 0; r < n_row; r++)
+        for (int i = 0; i < 2; i++)
+            for (int d = 0; d < hd; d++)
+                if (isnan(out_of(&j.a, r, i)[d]) != (at < j.a.n_tok + r))
+                    FAIL("attn %s at level %s: token %d of %d is broken (%d), row %d of %d has %g",
+                         dtype_name(t), kern_level_name(kt.level), at, n_tok, how, r, n_row,
+                         (double)out_of(&j.a, r, i)[d]);
+    free(j.a.work);
+    kt_free();
+}
+
+TEST(attn_shows_what_is_broken) {
+    static const int toks[] = {1, 17, 32, 75};
+    for (int l = 0; l < CPU_LEVELS; l++)
+        for (size_t t = 0; kt_level(l) && t < COUNT_OF(cache_types); t++)
+            for (size_t i = 0; i < COUNT_OF(toks); i++)
+                for (int at = 0; at < toks[i]; at += 1 + toks[i] / 9)
+                    for (int how = 0; how < 3; how++) {
+                        kt_start(i);
+                        check_broken(cache_types[t], toks[i], at, how, 1);
+                        check_broken(cache_types[t], toks[i], at, how, MIN(toks[i], 12));
+                    }
+}

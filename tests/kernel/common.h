@@ -123,7 +123,10 @@ static UNUSED void kt_blocks(void *y, DType t, size_t n, bool wild, float size) 
     int at[2];
     char *b = y;
     kt_halves(t, at);
-    for (size_t i = 0; i < bytes; i++) b[i] = (char)kt_u32();
+    for (size_t i = 0; i < bytes; i += 4) {
+        uint32_t u = kt_u32();
+        memcpy(b + i, &u, MIN(bytes - i, sizeof u));
+    }
     for (size_t i = 0; i < bytes && !wild; i += step) {
         for (int j = 0; j < 2; j++) {
             uint16_t h = half_f32_to_f16(kt_uniform(0.5f, 1) * (kt_u32() & 1 ? -size : size));

@@ -56,7 +56,7 @@ static IngotModel *load(int parallel) {
 /* What a generation told its callback. */
 typedef struct Heard {
     char text[2048];
-    size_t n;
+    size_t n, n_sure; /* bytes; before the part that ended it */
     int n_tokens, leave_at;
     double logprob;
     bool terminated;
@@ -68,6 +68,7 @@ static int hear(void *ctx, const IngotPart *p) {
     for (size_t i = 0; i < p->n_text && h->n + 1 < sizeof h->text; i++)
         h->text[h->n++] = p->text[i];
     h->text[h->n] = '\0';
+    if (p->token >= 0) h->n_sure = h->n;
     h->n_tokens += p->token >= 0;
     h->logprob += p->logprob;
     return h->leave_at > 0 && h->n_tokens >= h->leave_at;
@@ -188,7 +189,7 @@ TEST(forms_and_stop_texts_hold) {
 }
 
 TEST(what_is_wrong_is_said) {
-    IngotModel *m = NULL;
+    IngotModel *m = NULL, *none = NULL;
     IngotOptions o = {0};
     refused(INGOT_NOT_FOUND, "nowhere.gguf", ingot_load(&m, "/nowhere.gguf", NULL, &err));
     refused(INGOT_ARG, "sizeof(IngotOptions)", ingot_load(&m, model_file(), &o, &err));
@@ -202,6 +203,9 @@ TEST(what_is_wrong_is_said) {
     o.threads = -1;
     refused(INGOT_ARG, "threads -1", ingot_load(&m, model_file(), &o, &err));
     o.threads = 1;
+    o.kv_type = 3;
+    refused(INGOT_ARG, "kv_type 3", ingot_load(&m, model_file(), &o, &err));
+    o.kv_type = INGOT_KV_Q8_0;
     o.no_grammars = 1;
     TRUE_(m == NULL);
     fine(ingot_load(&m, model_file(), &o, &err));
@@ -220,7 +224,14 @@ TEST(what_is_wrong_is_said) {
     refused(INGOT_ARG, "stop string 1 is empty", ingot_generate(m, &r, NULL, &err));
     r.n_stop = 17;
     refused(INGOT_ARG, "17", ingot_generate(m, &r, NULL, &err));
+    r.n_stop = 2;
+    stops[1] = NULL;
+    refused(INGOT_ARG, "stop 1 is NULL", ingot_generate(m, &r, NULL, &err));
+    r.stop = NULL;
+    refused(INGOT_ARG, "stop is NULL", ingot_generate(m, &r, NULL, &err));
     r.n_stop = 0;
+    refused(INGOT_ARG, "IngotRequest: it is NULL", ingot_generate(m, NULL, NULL, &err));
+    refused(INGOT_ARG, "path is NULL", ingot_load(&none, NULL, NULL, &err));
     r.temperature = -1;
     refused(INGOT_ARG, "temperature", ingot_generate(m, &r, NULL, &err));
     r.temperature = 0;
@@ -371,6 +382,81 @@ TEST(a_callback_may_generate) { /* with one place, too: nothing holds the outer 
     fine(ingot_generate(m, &r, NULL, &err));
     EQ(w.n_failed, 0);
     EQ(w.n_wrong, 3);
+    ingot_free(m);
+}
+
+/* ---- many threads ---- */
+
+enum { CROWD = 6, KINDS = 8 };
+
+typedef struct Member {
+    IngotModel *m;
+    IngotCancel *cancel[2]; /* one for all, one for each */
+    int i, n_failed, n_cut, n_wrong;
+    const Heard *want; /* [KINDS] */
+} Member;
+
+static IngotRequest of_kind(int kind, Heard *h) {
+    static const char *const stop[] = {"zz", "q"};
+    IngotRequest r = request(kind % 2 ? "a longer beginning that is shared, then" : "short", 30, h);
+    r.seed = (unsigned long)kind;
+    r.temperature = kind % 3 ? 0.9 : 0;
+    if (kind == 2) r.regex = "[a-f]{3,20}";
+    if (kind == 3) r.schema = "{\"type\": \"boolean\"}";
+    if (kind == 4) r.repetition = 1.3;
+    if (kind == 5) r.logprobs = 1;
+    if (kind == 6) r.stop = stop, r.n_stop = 2;
+    if (kind == 7) r.ignore_end = 1;
+    return r;
+}
+
+static void *crowd(void *ctx) {
+    Member *w = ctx;
+    for (int i = 0; i < 3 * KINDS; i++) {
+        Heard h = {0};
+        IngotRequest r = of_kind((i + w->i) % KINDS, &h);
+        IngotResult res = {.size = sizeof res};
+        if (i % 5 == 1) h.leave_at = 1 + i;
+        if (i % 7 == 3) r.timeout_s = 1e-4 * (i + 1);
+        if (i % 4 == 2) r.cancel = w->cancel[i > 2 * KINDS];
+        if (i == KINDS * w->i / 2) ingot_cancel(w->cancel[0]);
+        if (i == 2 * KINDS + 5) ingot_cancel(w->cancel[1]);
+        if (ingot_generate(w->m, &r, &res, NULL) != INGOT_OK) w->n_failed++;
+        bool whole = res.finish == INGOT_FINISH_STOP || res.finish == INGOT_FINISH_LENGTH;
+        w->n_cut += !whole;
+        const Heard *want = &w->want[(i + w->i) % KINDS];
+        w->n_wrong += memcmp(h.text, want->text, whole ? h.n : h.n_sure) != 0;
+        w->n_wrong += whole && h.n != want->n;
+    }
+    return NULL;
+}
+
+/* All kinds of requests from many threads, some of which leave, are cancelled or run out of time. */
+TEST(a_crowd_hears_what_each_hears_alone) {
+    static Heard want[KINDS];
+    IngotModel *m = NULL;
+    IngotOptions o = {.size = sizeof o, .threads = 2, .parallel = 3, .batch_invariant = 1};
+    pthread_t t[CROWD];
+    Member w[CROWD];
+    fine(ingot_load(&m, model_file(), &o, &err));
+    for (int i = 0; i < KINDS; i++) {
+        want[i] = (Heard){0};
+        IngotRequest r = of_kind(i, &want[i]);
+        fine(ingot_generate(m, &r, NULL, &err));
+    }
+    IngotCancel *all = ingot_cancel_new();
+    for (int i = 0; i < CROWD; i++) {
+        w[i] = (Member){.m = m, .cancel = {all, ingot_cancel_new()}, .i = i, .want = want};
+        EQ(pthread_create(&t[i], NULL, crowd, &w[i]), 0);
+    }
+    for (int i = 0; i < CROWD; i++) pthread_join(t[i], NULL);
+    for (int i = 0; i < CROWD; i++) {
+        ingot_cancel_free(w[i].cancel[1]);
+        EQ(w[i].n_failed, 0);
+        EQ(w[i].n_wrong, 0);
+        TRUE_(w[i].n_cut > 0);
+    }
+    ingot_cancel_free(all);
     ingot_free(m);
 }
 

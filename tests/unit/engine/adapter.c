@@ -312,6 +312,57 @@ TEST(what_is_in_use_stays) {
     tiny_model_free(&t);
 }
 
+static bool hold_end; /* the engine waits in on_end */
+
+static void set_hold_end(bool on) {
+    pthread_mutex_lock(&mu);
+    hold_end = on;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mu);
+}
+
+static void on_end(void *ctx, FinishReason why, const Err *e) {
+    on_done(ctx, why, e);
+    pthread_mutex_lock(&mu);
+    while (hold_end) pthread_cond_wait(&changed, &mu);
+    pthread_mutex_unlock(&mu);
+}
+
+static void note(void *ctx, int at, const SampleOut *t) { (void)ctx, (void)at, (void)t; }
+
+/* an adapter that was unloaded when its last request had ended was looked at once more in the same step */
+TEST(unloading_in_the_step_that_ended_its_last_request) {
+    TinyModel t = tiny_model_new("llama", V, CTX, NULL, 3);
+    make_files(t.m);
+    Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 3});
+    Client first = {.n_prompt = 5, .max_new = 1};
+    Client ends = {.n_prompt = 5, .max_new = 1, .adapter = "one"}, asks = {.n_prompt = 9};
+    EngineAsk ask = {.prompt_logprobs = true, .on_prompt = note};
+    EngineReq r = {.sample = {.top_p = 1}, .on_token = on_token, .on_done = on_end};
+    n_over = 0;
+    set_hold(true);
+    OK_(submit(en, &first, TERR)); /* holds the engine until both others wait: they share a step */
+    r.prompt = ends.prompt;
+    r.n_prompt = ends.n_prompt;
+    r.max_new = 1;
+    r.adapter = "one";
+    r.ctx = &ends;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    r = (EngineReq){.prompt = asks.prompt, .n_prompt = 9, .ask = &ask, .on_done = on_done};
+    r.ctx = &asks;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    set_hold_end(true);
+    set_hold(false);
+    wait_over(2);
+    OK_(engine_adapter_unload(en, "one", TERR));
+    set_hold_end(false);
+    wait_over(3);
+    EQ(ends.why, FINISH_LENGTH);
+    EQ(asks.why, FINISH_LENGTH);
+    engine_free(en);
+    tiny_model_free(&t);
+}
+
 typedef struct Loader {
     Engine *en;
     _Atomic bool stop;

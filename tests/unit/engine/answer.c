@@ -508,7 +508,8 @@ TEST(cached_tokens_are_those_of_the_first_admission) {
     Rig g = {.tok = bytes_tok(), .t = tiny_model_new("llama", 257, 512, NULL, 5)};
     OK_(engine_new(&g.en, g.t.m, &(EngineOpts){.max_seqs = 2, .n_blocks = 6, .check = true}, TERR));
     g.door = engine_door(g.en);
-    int rounds = 0; /* on a busy machine the first request may be over before the second one comes */
+    int rounds =
+        0; /* on a busy machine the first request may be over before the second one comes */
     while (engine_stats(g.en).n_preempted == 0 && rounds < 60) two_that_collide(&g, 2 * rounds++);
     TRUE_(engine_stats(g.en).n_preempted > 0);
     rig_down(&g);

@@ -159,7 +159,8 @@ static void on_evaluated(void *ctx, int32_t id, double logprob) {
 /* Log-probability of each token of ids[n] but the first, by the evaluation. */
 static void evaluate(Evaluated *v, TinyModel *t, const int32_t *ids, int n) {
     EvalPpl r;
-    EvalPplOpts o = {.ctx = n, .all = true, .kv_type = KV_F32, .on_token = on_evaluated, .cb_ctx = v};
+    EvalPplOpts o = {
+        .ctx = n, .all = true, .kv_type = KV_F32, .on_token = on_evaluated, .cb_ctx = v};
     v->n = 0;
     OK_(eval_perplexity(&r, t->m, ids, (size_t)n, &o, TERR));
     EQ(v->n, n - 1);

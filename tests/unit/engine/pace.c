@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The step-time estimate against machines whose times are known. */
+#include "base/rng.h"
 #include "engine/pace.h"
 
 #include <math.h>
@@ -69,4 +70,25 @@ TEST(a_stall_is_not_believed) {
     pace_observe(&p, 0, 1); /* not samples */
     pace_observe(&p, 1, -1);
     NEAR(pace_rows(&p, 0, 0, 0.06, 512), 50, 3);
+}
+
+/* Steps of nearly the same work on a busy machine: what differs is noise, and a line through it may be flat. A prompt
+ * was then given hundreds of rows at once, and streams were silent for over a second. */
+TEST(noise_gives_no_license) {
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        Pace p;
+        pace_init(&p, 1.0, 0.0);
+        double longest = 0.0, total = 0.0;
+        for (int i = 0; i < 12; i++) pace_observe(&p, 256, 0.04 + 0.005 * 256); /* a prompt alone */
+        for (uint64_t i = 0; i < 2000; i++) {
+            int rows = i < 10 ? 0 : pace_rows(&p, 8, 0, 0.1, 256);
+            double truth = 0.04 + 0.005 * (8 + rows);
+            double slow = rng_uniform(seed, 1, i) < 0.2 ? 2.0 : 0.9 + 0.2 * rng_uniform(seed, 2, i);
+            pace_observe(&p, 8 + rows, truth * slow);
+            longest = MAX(longest, truth);
+            total += rows;
+        }
+        if (longest > 0.2) FAIL("seed %d: a step of %g s", (int)seed, longest);
+        TRUE_(total / 2000 > 2.0); /* and it does get on: 4 rows fit without noise */
+    }
 }

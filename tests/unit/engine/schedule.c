@@ -5,10 +5,12 @@
  * out, which are known beforehand. */
 #include <math.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/clock.h"
 #include "base/rng.h"
 #include "engine/internal.h"
 #include "test.h"
@@ -413,4 +415,126 @@ TEST(a_long_prompt_does_not_silence_the_others) {
     wait_for(N);
     engine_free(en);
     for (int i = 0; i < N; i++) expect_whole(&c[i]);
+}
+
+/* users saw a request go on that was cancelled while it lost its blocks: it stood neither among those that run nor
+ * among those that wait. Nothing is submitted meanwhile, so their number can only fall. */
+TEST(a_preempted_request_is_always_found) {
+    enum { N = 8, ROUNDS = 60 };
+    static Fake f;
+    static Client c[N];
+    uint64_t n_preempted = 0;
+    double end_s = clock_now_s() + 3.0; /* looking slows it down, a lot where threads are watched */
+    for (int round = 0; round < ROUNDS && clock_now_s() < end_s; round++) {
+        f = (Fake){.fail_at = 0};
+        Engine *en = engine_up(&f, (EngineOpts){.max_seqs = N, .n_blocks = 13});
+        for (int i = 0; i < N; i++) {
+            EngineReq r = request(&c[i], 20, 200, 0, 0, (uint64_t)(N * round + i));
+            OK_(engine_submit(en, &r, NULL, TERR));
+        }
+        for (int n = N, was = N; n > 0 && clock_now_s() < end_s; was = n) {
+            pthread_mutex_lock(&en->mu);
+            n = en->n_run + en->waiting.n;
+            pthread_mutex_unlock(&en->mu);
+            if (n > was) FAIL("%d requests, then %d", was, n);
+            sched_yield();
+        }
+        wait_for(N);
+        n_preempted += engine_stats(en).n_preempted;
+        engine_free(en);
+    }
+    TRUE_(n_preempted > 0);
+}
+
+/* ---- sharing at admission ---- */
+
+static Engine *watched;
+static _Atomic int n_copies, n_locked;
+
+static void watch_copy(void *ctx, int32_t dst, int32_t src) {
+    kv_copy(ctx, dst, src);
+    n_copies++;
+    if (pthread_mutex_trylock(&watched->mu) != 0) n_locked++;
+    else pthread_mutex_unlock(&watched->mu);
+}
+
+/* Copying a block of a large model takes long: whoever submits or cancels does not wait for it. */
+TEST(blocks_are_copied_without_the_lock) {
+    static Fake f;
+    static Client c[3];
+    uint64_t id = 0;
+    f = (Fake){.us = 1000};
+    watched = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40});
+    watched->back.kv_copy = watch_copy; /* it sleeps */
+    for (int i = 0; i < 3; i++) {
+        EngineReq r = request(&c[i], 45, i ? 3 : 200, 1, 45, (uint64_t)i);
+        r.sibling = id;
+        OK_(engine_submit(watched, &r, i ? NULL : &id, TERR));
+    }
+    wait_for(3);
+    EQ(n_copies, 2);
+    EQ(n_locked, 0);
+    engine_free(watched);
+    for (int i = 0; i < 3; i++) expect_whole(&c[i]);
+}
+
+/* ---- a clock of its own ---- */
+
+static _Atomic double fake_s, slowest_s;
+static bool hold;
+
+static double now_of(void *ctx) { return (void)ctx, fake_s; }
+
+/* A row takes 0.1 ms, and as much again for each 40 tokens before it. */
+static Status timed(void *ctx, const Batch *b, const float **logits, Err *e) {
+    double ms = 0.0;
+    for (int i = 0; i < b->T; i++) ms += 0.1 * (1.0 + b->pos[i] / 40.0);
+    fake_s = fake_s + 1e-3 * ms;
+    slowest_s = MAX(slowest_s, 1e-3 * ms);
+    return forward(ctx, b, logits, e);
+}
+
+static void on_held_token(void *ctx, const SampleOut *t) {
+    on_token(ctx, t);
+    pthread_mutex_lock(&mu);
+    pthread_cond_broadcast(&changed);
+    while (hold) pthread_cond_wait(&changed, &mu);
+    pthread_mutex_unlock(&mu);
+}
+
+/* Streams stood still while a newcomer whose beginning was in the cache read the rest of its prompt: its rows were
+ * planned as if nothing were before them. */
+TEST(a_newcomer_deep_in_its_prompt_does_not_silence_the_others) {
+    static Fake f;
+    static Client c[3];
+    f = (Fake){.fail_at = 0};
+    EngineOpts o = {.max_seqs = 2, .n_blocks = 40, .itl_target_ms = 10};
+    ModelConfig m = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
+    EngineBack back = {.forward = timed, .kv_copy = kv_copy, .ctx = &f, .now = now_of};
+    Engine *en = NULL;
+    m.arch = model_arch_find(slice_of("llama"));
+    n_over = 0;
+    OK_(engine__new_over(&en, &m, &back, &o, TERR));
+    EngineReq r = request(&c[0], 330, 1, 1, 320, 1);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for(1);
+    hold = true;
+    r = request(&c[1], 5, 120, 0, 0, 2); /* talks */
+    r.on_token = on_held_token;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    pthread_mutex_lock(&mu);
+    while (c[1].n == 0) pthread_cond_wait(&changed, &mu);
+    pthread_mutex_unlock(&mu);
+    slowest_s = 0.0;
+    r = request(&c[2], 390, 2, 1, 320, 3);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    pthread_mutex_lock(&mu);
+    hold = false;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mu);
+    wait_for(3);
+    EQ(engine_stats(en).n_hit_tok, 320);
+    if (slowest_s > 0.015) FAIL("a step took %.1f ms", 1e3 * slowest_s);
+    engine_free(en);
+    for (int i = 0; i < 3; i++) expect_whole(&c[i]);
 }

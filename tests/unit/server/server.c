@@ -40,6 +40,15 @@ static _Atomic FakeMode mode;
 
 static const char secret[] = "blk.3 at /srv/models/secret.gguf";
 
+/* An engine has one thread that calls back; these take turns. */
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+static void give_token(const EngineReq *r, int32_t id) {
+    pthread_mutex_lock(&turn);
+    r->on_token(r->ctx, &(SampleOut){.id = id});
+    pthread_mutex_unlock(&turn);
+}
+
 static void *run_request(void *ctx) {
     FakeRun *f = ctx;
     const EngineReq *r = &f->req;
@@ -47,7 +56,7 @@ static void *run_request(void *ctx) {
     FinishReason why = FINISH_LENGTH;
     FakeMode m = atomic_load(&mode);
     for (int i = 0; m == ECHO_PROMPT && i < r->max_new; i++)
-        r->on_token(r->ctx, &(SampleOut){.id = f->prompt[i % r->n_prompt]});
+        give_token(r, f->prompt[i % r->n_prompt]);
     if (m == HANG) {
         while (!atomic_load(&f->cancelled)) usleep(500);
         why = FINISH_CANCELLED;
@@ -60,10 +69,11 @@ static void *run_request(void *ctx) {
     }
     if (m == BAD_BYTES) {
         why = FINISH_STOP;
-        for (int i = 0; i < r->n_prompt - 1; i++)
-            r->on_token(r->ctx, &(SampleOut){.id = f->prompt[i]});
+        for (int i = 0; i < r->n_prompt - 1; i++) give_token(r, f->prompt[i]);
     }
+    pthread_mutex_lock(&turn);
     r->on_done(r->ctx, why, why == FINISH_ERROR ? &e : NULL);
+    pthread_mutex_unlock(&turn);
     return NULL;
 }
 
