@@ -144,8 +144,7 @@ static Status split_words(JRun *r, JList *l, Slice s, int64_t max) {
         s = jinja__strip((Slice){s.p + i, s.n - i}, true, false);
         max--;
     }
-    return s.n ? push_text(r, l, jinja__strip(s, false, true), 0, jinja__strip(s, false, true).n)
-               : OK;
+    return s.n ? push_text(r, l, s, 0, s.n) : OK;
 }
 
 static Status m_split(JRun *r, JVal *out, JVal v, const JArgs *a) {

@@ -172,7 +172,7 @@ static void dump_text(Dump *d, Slice s) {
         uint32_t cp = 0xfffd;
         int n = MAX(1, utf8_decode(&cp, s.p + i, s.n - i));
         bool escaped = cp < ' ' || cp == '"' || cp == '\\' || (d->ascii && cp > 0x7e);
-        if (escaped && !(cp == 0x7f && d->ascii)) put_escape(d->b, cp);
+        if (escaped) put_escape(d->b, cp);
         else sb_put(d->b, s.p + i, (size_t)n);
         i += (size_t)n;
     }
