@@ -15,7 +15,9 @@ double pace_work(const Pace *p, int n, int from) { return n * (1.0 + p->attn * (
 double pace_predict(const Pace *p, double work) { return p->fixed + p->per_work * work; }
 
 #define DENSE_KEEP 0.999 /* of the size that counts as large, at each step */
-#define DENSE_SHARE 0.7  /* of the cost in large steps: what is surely not fixed */
+#define DENSE_ROWS \
+    32 /* work of a step that tells what a row costs; in smaller ones the fixed part rules */
+#define DENSE_SHARE 0.7 /* of the cost in large steps: what is surely not fixed */
 
 /* Slope by least squares where the samples differ enough, else through the origin. */
 static void fit(Pace *p) {
@@ -23,7 +25,8 @@ static void fit(Pace *p) {
     p->per_work = p->y / p->x;
     p->fixed = 0.0;
     if (var <= 0.01 * p->x * p->x || cov <= 0.0) return;
-    double slope = MAX(cov / var, DENSE_SHARE * p->dense), fixed = (p->y - slope * p->x) / p->n;
+    double least = p->dense_at >= DENSE_ROWS ? DENSE_SHARE * p->dense : 0.0;
+    double slope = MAX(cov / var, least), fixed = (p->y - slope * p->x) / p->n;
     if (fixed <= 0.0) return;
     p->per_work = slope;
     p->fixed = fixed;
