@@ -26,6 +26,8 @@ static const ErrorRow rows[STATUS_COUNT] = {
     [ERR_UNSUPPORTED] = {501, "not_supported_error", NULL, NULL, false},
     [ERR_TIMEOUT] = {504, "timeout_error", NULL, "inference timeout", false},
     [ERR_INTERNAL] = {500, "server_error", NULL, "internal error", true},
+    [ERR_AUTH] = {401, "authentication_error", "WWW-Authenticate: Bearer\r\n", NULL, false},
+    [ERR_DENIED] = {403, "permission_error", NULL, NULL, false},
 };
 
 void server__reply_json(HttpReq *r, int status, StrBuf *b) {
