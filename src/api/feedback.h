@@ -93,7 +93,7 @@ MUST_CHECK Status feedback_put(FeedbackTicket **t, Feedback *f, const FeedbackRa
 void feedback_forget(FeedbackTicket *t);
 /* Call `done` of all ratings that are. */
 void feedback_poll(Feedback *f);
-FeedbackStats feedback_stats(const Feedback *f);
+FeedbackStats feedback_stats(Feedback *f);
 
 /* The fields of a POST /feedback from its JSON body (NULL: none) or its query string, the body first: request_id; rating,
  * 1 to 5, or "like" and "dislike" for 5 and 1 (true and false too); comment. Strings are borrowed from the body or live in

@@ -74,7 +74,7 @@ void keys_free(Keys *k);
 /* Read the file again (SIGHUP). On failure the old table stays in force. Does I/O, of some ms. */
 MUST_CHECK Status keys_reload(Keys *k, Err *e);
 /* True when requests need a key. */
-bool keys_required(const Keys *k);
+bool keys_required(Keys *k);
 /* May this request? Without any keys everybody may, with all scopes. ERR_AUTH no key, one that is not known, revoked
  * or expired (401); ERR_DENIED the scope or the model is not among the key's (403); ERR_FULL too many failures (429);
  * ERR_INTERNAL when OpenSSL fails. Messages are for the client and name no key. */

@@ -4,6 +4,7 @@
  * the seed. */
 #include "base/sha.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -20,6 +21,10 @@ Status sha_256(Sha256 *out, const void *p, size_t n, Err *e) {
         return err_set(e, ERR_INTERNAL, "sha-256 of %zu bytes failed in openssl", n);
     *out = s;
     return OK;
+}
+
+bool sha_equal(const Sha256 *a, const Sha256 *b) {
+    return CRYPTO_memcmp(a->b, b->b, sizeof a->b) == 0;
 }
 
 static uint64_t rotl(uint64_t x, int n) { return x << n | x >> (64 - n); }

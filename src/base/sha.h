@@ -11,6 +11,8 @@ typedef struct Sha256 {
 
 /* Digest of n bytes. ERR_INTERNAL if OpenSSL fails. */
 MUST_CHECK Status sha_256(Sha256 *out, const void *p, size_t n, Err *e);
+/* Same digest? Takes the same time wherever they differ. */
+bool sha_equal(const Sha256 *a, const Sha256 *b);
 /* 64-bit hash with good avalanche, for in-memory tables only (never written to a file). */
 uint64_t sha_hash64(const void *p, size_t n, uint64_t seed);
 
