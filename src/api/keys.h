@@ -22,7 +22,7 @@
 #include "base/str.h"
 
 enum {
-    KEYS_MAX_ID = 12,     /* with the NUL */
+    KEYS_MAX_ID = 20,     /* with the NUL */
     KEYS_MAX_NAME = 65,   /* with the NUL */
     KEYS_MAX_TEXT = 64,   /* of a key of ours, with the NUL */
     KEYS_MAX_PLAIN = 256, /* bytes of a plain key */

@@ -15,7 +15,7 @@ static void clean(void) {
 }
 
 TEST(nothing_set) {
-    ConfigEnv c = {"x", 9};
+    ConfigEnv c = {.cpu = "x", .threads = 9};
     clean();
     OK_(config_load_env(&c, TERR));
     TRUE_(c.cpu == NULL);
@@ -61,7 +61,7 @@ TEST(bad_values) {
         {"INGOT_FAULT", "alloc:x"}, {"INGOT_FAULT", ":1"},    {"INGOT_FAULT", "alloc:-1"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
-        ConfigEnv c = {NULL, 77};
+        ConfigEnv c = {.threads = 77};
         clean();
         setenv(ROWS[i].name, ROWS[i].value, 1);
         FAILS(ERR_ARG, config_load_env(&c, TERR));
