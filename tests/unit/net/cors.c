@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "net/echo.h"
+#include "unit/net/echo.h"
 
 static const char *const sites[] = {"https://chat.example", "http://localhost:3000"};
 static const char *const everyone[] = {"*"};
@@ -14,7 +14,9 @@ static const char *field(const char *name) {
 
 TEST(answers_are_safe_for_browsers_unless_the_handler_knows_better) {
     Echo *e = echo_start((HttpConfig){0});
-    static const char *const paths[] = {GET("/"), GET("/stream"), "GET / HTTP/1.1\r\n\r\n"};
+    static const char *const paths[] = {
+        GET("/"), "GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n"};
     for (size_t i = 0; i < COUNT_OF(paths); i++) {
         int fd = hc_connect(e->port);
         hc_ask(fd, &rep, paths[i]);

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "net/echo.h"
+#include "unit/net/echo.h"
 
 static double seconds_since(uint64_t t0_ns) { return (double)(clock_now_ns() - t0_ns) * 1e-9; }
 
@@ -43,6 +43,8 @@ TEST(a_head_of_16_kb_is_the_largest) {
     StrBuf b = {0};
     sb_puts(&b, "GET / HTTP/1.1\r\nHost: x\r\nX: ");
     for (int i = 0; i < 8000; i++) sb_putc(&b, 'a');
+    sb_puts(&b, "\r\nV: ");
+    for (int i = 0; i < 4000; i++) sb_putc(&b, 'a');
     sb_puts(&b, "\r\nZ: ");
     size_t most = (16 << 10) - b.n - (sizeof rest - 1);
     EQ(status_of(e, sb_str(&b), most, rest), 200);

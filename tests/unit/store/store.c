@@ -248,12 +248,14 @@ TEST(a_damaged_file_is_refused_or_read) {
     Store *s = NULL;
     const char *path = path_of("d.db");
     OK_(store_open(&s, path, &v1, TERR));
+    OK_(store_begin(s, TERR));
     for (int i = 0; i < 200; i++) {
         char sql[128];
         snprintf(sql, sizeof sql, "INSERT INTO t VALUES (%d, 'some text of row %d', zeroblob(100))",
                  i, i);
         OK_(store_exec(s, sql, TERR));
     }
+    OK_(store_commit(s, TERR));
     store_close(s);
     StrBuf good = slurp(path);
     int n_refused = 0, n_opened = 0;
