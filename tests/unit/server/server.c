@@ -130,7 +130,7 @@ static void start(FakeMode m, int max_ctx) {
     OK_(tok_train_finish(t, &tok, TERR));
     tok_train_free(t);
     ServerConfig c = {.host = "127.0.0.1",
-                      .engine = {NULL, fake_submit, fake_cancel, max_ctx},
+                      .engine = {.submit = fake_submit, .cancel = fake_cancel, .max_ctx = max_ctx},
                       .tok = tok,
                       .device = "cpu",
                       .on_access = on_access};
@@ -542,7 +542,7 @@ TEST(port_in_use_is_said) {
     Server *second;
     ServerConfig c = {.host = "127.0.0.1",
                       .port = port,
-                      .engine = {NULL, fake_submit, fake_cancel, 9},
+                      .engine = {.submit = fake_submit, .cancel = fake_cancel, .max_ctx = 9},
                       .tok = tok};
     FAILS(ERR_IO, server_new(&second, &c, TERR));
     TRUE_(strstr(test_err.msg, "in use") != NULL);
