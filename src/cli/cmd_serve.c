@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * ingot serve: a model behind HTTP (server/server.h). Here: options, the memory plan, loading, what is
  * printed, and stopping: the first SIGINT or SIGTERM lets running answers finish, the second one kills. */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -15,7 +16,7 @@
 enum { DEFAULT_CTX = 4096 };
 
 typedef struct ServeCmd {
-    const char *host, *kv, *kv_memory, *log_level;
+    const char *host, *kv, *kv_memory, *log_level, *model_name;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
     bool batch_invariant, no_pack;
@@ -41,6 +42,11 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = 65535,
      .help = "0: any free one"},
+    {.key = "served_model_name",
+     .type = OPT_STR,
+     .offset = AT(model_name),
+     .metavar = "NAME",
+     .help = "what requests and answers call the model; without it, the file's name"},
     {.key = "max_seqs",
      .type = OPT_INT,
      .offset = AT(max_seqs),
@@ -154,21 +160,21 @@ static const OptSpec opts[] = {
 static const CliSpec spec = {
     .usage = "ingot serve MODEL.gguf [options]",
     .about =
-        "Answers HTTP requests with a model. Requests of all clients are generated together; one "
-        "that\n"
-        "leaves frees its place at once.\n"
+        "Answers HTTP requests with a model, as OpenAI's clients and others know it. Requests of "
+        "all clients\n"
+        "are generated together; one that leaves frees its place at once.\n"
         "\n"
-        "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
-        "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples,\n"
-        "                      \"model\": name}\n"
-        "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
-        "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
-        "  GET  /             all routes\n"
+        "  POST /v1/chat/completions   also /v1/completions, /v1/embeddings, /v1/models; streams, "
+        "tools,\n"
+        "                              JSON schemas, log-probabilities\n"
+        "  POST /complete, /generate, /inference, /v1/generate, /tokenize, /detokenize\n"
+        "  GET  /health                also /health/live, /health/ready; /metrics for Prometheus\n"
+        "  GET  /openapi.json          every route and field with its range and default\n"
         "\n"
         "example:\n"
         "  ingot serve model.gguf --port 8000\n"
-        "  curl -s http://127.0.0.1:8000/complete -d '{\"code\": \"def add(a, b):\"}'",
+        "  curl -s http://127.0.0.1:8000/v1/chat/completions \\\n"
+        "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'",
     .opts = opts,
     .n_opts = (int)COUNT_OF(opts),
     .min_pos = 1,
@@ -178,13 +184,18 @@ static const CliSpec spec = {
 /* What one run of the command holds. */
 typedef struct Serving {
     const ServeCmd *c;
+    const char *path;
     CliModel m;
     CliLoras loras;
     const char **adapters; /* owned; names borrowed from loras */
     char name[128];        /* of the model in requests */
     EngineOpts eo;
-    Engine *en;     /* owned */
-    Server *server; /* owned */
+    Chat *chat;          /* owned */
+    GrammarVocab *vocab; /* owned */
+    Engine *en;          /* owned */
+    Server *server;      /* owned */
+    Status loaded;       /* of the loading thread */
+    Err err;             /* its error */
     CliSpeculate spec;
 } Serving;
 
@@ -284,6 +295,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
                          .kv_type = cli_kv_type(c->kv),
+                         .vocab = s->vocab,
                          .tok = s->m.tok};
     s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
     TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
@@ -309,7 +321,8 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
 /* What requests call the model and its adapters. */
 static Status list_names(Serving *s, const char *path, Err *e) {
     TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
-    cli_lora_stem(s->name, sizeof s->name, path);
+    if (s->c->model_name) snprintf(s->name, sizeof s->name, "%s", s->c->model_name);
+    else cli_lora_stem(s->name, sizeof s->name, path);
     s->adapters = mem_new_n(const char *, (size_t)s->loras.n + 1);
     if (!s->adapters) return err_set(e, ERR_NOMEM, "names of adapters");
     for (int i = 0; i < s->loras.n; i++) {
@@ -320,52 +333,84 @@ static Status list_names(Serving *s, const char *path, Err *e) {
     return OK;
 }
 
-static Status load(Serving *s, const char *path, Err *e) {
-    size_t bytes = 0;
-    double t0 = clock_now_s();
+static Status open_model(Serving *s, Err *e) {
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
                     .batch_invariant = s->c->batch_invariant,
                     .no_pack = s->c->no_pack};
-    TRY(cli_model_open(&s->m, path, o, e));
+    TRY(cli_model_open(&s->m, s->path, o, e));
+    TRY(chat_new(&s->chat, s->m.tok, e));
+    return grammar_vocab_new(&s->vocab, s->m.tok, e);
+}
+
+static ServerConfig model_part(const Serving *s) {
+    return (ServerConfig){.engine = engine_door(s->en),
+                          .tok = s->m.tok,
+                          .chat = s->chat,
+                          .vocab = s->vocab,
+                          .model = s->name,
+                          .adapters = s->adapters,
+                          .n_adapters = s->loras.n,
+                          .n_embd = s->m.m->cfg.C};
+}
+
+static Status load(Serving *s, Err *e) {
+    size_t bytes = 0;
+    double t0 = clock_now_s();
+    TRY(open_model(s, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
     TRY(cli_loras_load(s->en, &s->loras, e));
-    print_loaded(s, path, clock_now_s() - t0, bytes);
+    ServerConfig part = model_part(s);
+    TRY(server_attach(s->server, &part, e));
+    print_loaded(s, s->path, clock_now_s() - t0, bytes);
+    fprintf(stderr, "chat template: %s\n", chat_describe(s->chat));
     print_adapters(s);
+    print_ready(s);
     return OK;
 }
 
+static void *load_thread(void *ctx) {
+    Serving *s = ctx;
+    s->loaded = load(s, &s->err);
+    if (s->loaded != OK) server_stop(s->server);
+    return NULL;
+}
+
 static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
+    pthread_t loader;
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
                        .limits = {.max_connections = (int)s->c->max_connections},
-                       .engine = engine_door(s->en),
-                       .tok = s->m.tok,
-                       .model = s->name,
-                       .adapters = s->adapters,
-                       .n_adapters = s->loras.n,
                        .device = "cpu",
+                       .version = CLI_VERSION,
                        .timeout_s = s->c->timeout,
                        .on_access = level >= LOG_INFO ? print_access : NULL};
     TRY(server_new(&s->server, &sc, e));
     catch_signals(s->server);
-    print_ready(s);
+    if (pthread_create(&loader, NULL, load_thread, s) != 0)
+        return err_set(e, ERR_IO, "the thread that loads the model cannot be started");
     Status st = server_run(s->server, (int)(s->c->grace * 1000), e);
+    pthread_join(loader, NULL);
     release_signals();
+    if (s->loaded != OK) {
+        *e = s->err;
+        return s->loaded;
+    }
     if (st == OK) fputs("stopped\n", stderr);
     return st;
 }
 
 static int serve(const ServeCmd *c, const char *path) {
     Err e = {0};
-    Serving s = {.c = c};
+    Serving s = {.c = c, .path = path};
     LogLevel level = level_of(c->log_level);
     log_set_level(level);
     Status st = list_names(&s, path, &e);
-    if (st == OK) st = load(&s, path, &e);
     if (st == OK) st = listen_and_serve(&s, level, &e);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    chat_free(s.chat);
+    grammar_vocab_free(s.vocab);
     cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     cli_loras_deinit(&s.loras);

@@ -4,23 +4,39 @@
 
 #include <errno.h>
 #include <sys/random.h>
+#include <time.h>
 
-#include "server/internal.h"
+#include "server/prepare.h"
 
-enum {
-    SAMPLE_MS = 1000,
-    LOGGED_TARGET = 512,
-    MAX_BODY =
-        1 << 20 /* some 50 ms of JSON reading on the loop's thread; a prompt needs a few KB */
-};
+enum { SAMPLE_MS = 1000, LOGGED_TARGET = 512, N_PREP = 2, MAX_BODY = 8 << 20, STALL_MS = 30000 };
 
 static void on_request(void *ctx, HttpReq *r) { server__route(ctx, r); }
 
-static void on_wake(void *ctx) { server__jobs_poll(ctx); }
+/* Take the model over. Jobs that prepare later see it through their queue's lock. */
+static void take_model(Server *s) {
+    ServerConfig *c = atomic_exchange(&s->coming, NULL);
+    if (!c) return;
+    s->cfg.tok = c->tok;
+    s->cfg.chat = c->chat;
+    s->cfg.model = c->model;
+    s->cfg.adapters = c->adapters;
+    s->cfg.n_adapters = c->n_adapters;
+    s->cfg.vocab = c->vocab;
+    s->cfg.n_embd = c->n_embd;
+    s->cfg.engine = c->engine;
+    mem_free(c);
+}
+
+static void on_wake(void *ctx) {
+    take_model(ctx);
+    server__jobs_poll(ctx);
+}
 
 static void on_tick(void *ctx) {
     Server *s = ctx;
     server__health_sample(&s->health);
+    server__jobs_poll(s); /* those whose clients have read on */
+    server__jobs_ping(s);
 }
 
 /* The target is visible ASCII; quotes are escaped so that a line can be taken apart again. */
@@ -58,7 +74,11 @@ static Status server_init(Server *s, Err *e) {
         return err_set(e, ERR_IO, "getrandom: %s", strerror(errno));
     }
     server__health_sample(&s->health);
+    s->started = (int64_t)time(NULL);
+    server__stats_init(&s->stats);
+    TRY(server__describe(&s->openapi, s, e));
     if (s->cfg.limits.max_body_bytes == 0) s->cfg.limits.max_body_bytes = MAX_BODY;
+    if (s->cfg.limits.write_timeout_ms == 0) s->cfg.limits.write_timeout_ms = STALL_MS;
     HttpConfig h = {.host = c->host,
                     .port = c->port,
                     .limits = s->cfg.limits,
@@ -68,16 +88,19 @@ static Status server_init(Server *s, Err *e) {
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
-    return http_new(&s->http, &h, e);
+    TRY(http_new(&s->http, &h, e));
+    return prep_new(&s->prep, c->n_prep > 0 ? c->n_prep : N_PREP, server__prepare, server__knock, s,
+                    e);
 }
 
 Status server_new(Server **out, const ServerConfig *c, Err *e) {
     Server *s = mem_new(Server);
     if (!s) return err_set(e, ERR_NOMEM, "server");
     s->cfg = *c;
+    if (!s->cfg.model) s->cfg.model = "model";
     Status st = server_init(s, e);
     if (st != OK) {
-        mem_free(s);
+        server_free(s);
         return st;
     }
     *out = s;
@@ -86,12 +109,32 @@ Status server_new(Server **out, const ServerConfig *c, Err *e) {
 
 void server_free(Server *s) {
     if (!s) return;
-    http_free(s->http); /* closes what is open, and each job goes with its client */
+    prep_free(s->prep);
+    s->prep = NULL;
+    if (s->http) http_free(s->http); /* closes what is open */
+    server__jobs_free(s);
+    mem_free(atomic_exchange(&s->coming, NULL));
+    sb_deinit(&s->openapi);
     mem_free(s);
+}
+
+Status server_attach(Server *s, const ServerConfig *c, Err *e) {
+    ServerConfig *copy = mem_new(ServerConfig);
+    if (!copy) return err_set(e, ERR_NOMEM, "a model's names");
+    *copy = *c;
+    mem_free(atomic_exchange(&s->coming, copy));
+    http_wake(s->http);
+    return OK;
 }
 
 int server_port(const Server *s) { return http_port(s->http); }
 
-Status server_run(Server *s, int grace_ms, Err *e) { return http_run(s->http, grace_ms, e); }
+Status server_run(Server *s, int grace_ms, Err *e) {
+    Status st = http_run(s->http, grace_ms, e);
+    prep_free(s->prep); /* from here on nobody asks anything of the engine */
+    s->prep = NULL;
+    server__jobs_free(s);
+    return st;
+}
 
 void server_stop(Server *s) { http_stop(s->http); }
