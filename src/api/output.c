@@ -4,9 +4,7 @@
 
 #include "text/json.h"
 
-enum { START, THINK, AFTER_THINK, TEXT, CALL, WHOLE };
-
-static const char think_open[] = "<think>", think_close[] = "</think>";
+enum { START, TEXT, CALL, WHOLE };
 
 /* Tags around calls: of the whole list (may be empty), of one call. */
 typedef struct CallTags {
@@ -56,17 +54,16 @@ static size_t overlap(Slice s, const char *tag) {
     return 0;
 }
 
-static void give(ApiOutput *o, bool reasoning, size_t n) {
-    Slice s = {sb_str(&o->held), n};
-    if (n > 0 && reasoning && o->sink.reasoning) o->sink.reasoning(o->sink.ctx, s);
-    if (n > 0 && !reasoning && o->sink.content) o->sink.content(o->sink.ctx, s);
-    if (n > 0) drop(o, n);
+static void give(ApiOutput *o, size_t n) {
+    if (n == 0) return;
+    o->sink.content(o->sink.ctx, (Slice){sb_str(&o->held), n});
+    drop(o, n);
 }
 
 /* ---- calls ---- */
 
 static void put_call(ApiOutput *o, Slice name, Slice arguments) {
-    if (o->sink.call) o->sink.call(o->sink.ctx, o->n_calls, name, arguments);
+    o->sink.call(o->sink.ctx, o->n_calls, name, arguments);
     o->n_calls++;
 }
 
@@ -168,32 +165,20 @@ static void finish_whole(ApiOutput *o) {
         ok = put_bare(o, s);
     }
     if (ok) sb_clear(&o->held);
-    else give(o, false, o->held.n);
+    else give(o, o->held.n);
 }
 
 /* ---- states: each moves on as far as it can; false: it waits for more ---- */
 
-static int after_think(const ApiOutput *o) {
-    return o->calls == API_CALLS_NAMED || o->calls == API_CALLS_LIST ? WHOLE : AFTER_THINK;
-}
-
-/* The beginning of the answer: a thought, a call or text. */
+/* The first character says whether the whole answer is calls. */
 static bool in_start(ApiOutput *o, bool end) {
-    Slice s = held(o);
-    size_t blanks = 0, n = sizeof think_open - 1;
-    while (blanks < s.n && is_blank(s.p[blanks])) blanks++;
-    Slice rest = {s.p + blanks, s.n - blanks};
-    if (rest.n >= n && memcmp(rest.p, think_open, n) == 0) {
-        drop(o, blanks + n);
-        o->state = THINK;
-        o->at_start = true;
-        return true;
-    }
-    bool may_be = rest.n < n && memcmp(rest.p ? rest.p : "", think_open, rest.n) == 0;
-    if (may_be && !end) return false;
-    o->state = after_think(o) == WHOLE ? WHOLE : TEXT;
-    if (o->calls == API_CALLS_BARE && rest.n > 0 && (rest.p[0] == '{' || rest.p[0] == '<'))
-        o->state = WHOLE;
+    size_t blanks = 0;
+    while (blanks < o->held.n && is_blank(o->held.p[blanks])) blanks++;
+    bool forced = o->calls == API_CALLS_NAMED || o->calls == API_CALLS_LIST;
+    if (!forced && o->calls == API_CALLS_BARE && blanks == o->held.n && !end) return false;
+    char first = blanks < o->held.n ? o->held.p[blanks] : '\0';
+    bool bare = o->calls == API_CALLS_BARE && (first == '{' || first == '<');
+    o->state = forced || bare ? WHOLE : TEXT;
     return true;
 }
 
@@ -203,70 +188,49 @@ static void skip_blanks(ApiOutput *o) {
     if (n > 0) drop(o, n);
 }
 
-static bool in_think(ApiOutput *o, bool end) {
-    if (o->at_start) skip_blanks(o);
-    Slice s = held(o);
-    size_t at = find(s, think_close);
-    if (s.n > 0) o->at_start = false;
-    if (at == SIZE_MAX) {
-        give(o, true, s.n - (end ? 0 : overlap(s, think_close)));
-        return false;
-    }
-    give(o, true, at);
-    drop(o, sizeof think_close - 1);
-    o->state = after_think(o);
-    return true;
-}
-
-static bool in_after_think(ApiOutput *o, bool end) {
-    skip_blanks(o);
-    if (o->held.n == 0 && !end) return false;
-    o->state = TEXT;
-    if (o->calls == API_CALLS_BARE && o->held.n > 0 && o->held.p[0] == '{') o->state = WHOLE;
-    return true;
-}
-
 /* The text in front of a tag at `at`, without the blanks between them; the tag of n bytes goes. */
 static void give_before(ApiOutput *o, size_t at, size_t n) {
     size_t text = at;
     while (text > 0 && is_blank(o->held.p[text - 1])) text--;
-    give(o, false, text);
+    give(o, text);
     drop(o, at - text + n);
 }
 
-/* Marks around a whole list of calls say nothing. */
-static bool drop_around(ApiOutput *o, bool end, size_t *hold) {
+/* Marks around a whole list of calls say nothing: drop one that stands before `at`. */
+static bool drop_around(ApiOutput *o, size_t at) {
     for (size_t i = 0; o->calls == API_CALLS_DEEPSEEK && i < COUNT_OF(ds_around); i++) {
-        size_t at = find(held(o), ds_around[i]);
-        if (at != SIZE_MAX) {
-            give_before(o, at, strlen(ds_around[i]));
-            return true;
-        }
-        if (!end) *hold = MAX(*hold, overlap(held(o), ds_around[i]));
+        size_t mark = find(held(o), ds_around[i]);
+        if (mark >= at) continue;
+        give_before(o, mark, strlen(ds_around[i]));
+        return true;
     }
     return false;
 }
 
+/* Bytes at the end that may turn out to belong to a tag, blanks in front of it included. */
+static size_t to_hold(const ApiOutput *o) {
+    size_t n = overlap(held(o), tags[o->calls].open);
+    for (size_t i = 0; o->calls == API_CALLS_DEEPSEEK && i < COUNT_OF(ds_around); i++)
+        n = MAX(n, overlap(held(o), ds_around[i]));
+    while (n < o->held.n && is_blank(o->held.p[o->held.n - n - 1])) n++;
+    return n;
+}
+
 static bool in_text(ApiOutput *o, bool end) {
-    size_t hold = 0;
-    bool tagged = o->calls == API_CALLS_TAGS || o->calls == API_CALLS_DEEPSEEK;
-    if (tagged && drop_around(o, end, &hold)) return true;
-    size_t at = tagged ? find(held(o), tags[o->calls].open) : SIZE_MAX;
-    if (o->n_calls > 0 && tagged) { /* blanks between calls are no content */
-        skip_blanks(o);
-        at = find(held(o), tags[o->calls].open);
+    if (o->calls != API_CALLS_TAGS && o->calls != API_CALLS_DEEPSEEK) {
+        give(o, o->held.n);
+        return false;
     }
-    if (at != SIZE_MAX) {
-        give_before(o, at, strlen(tags[o->calls].open));
-        o->state = CALL;
-        return true;
+    if (o->n_calls > 0) skip_blanks(o); /* blanks between calls are no content */
+    size_t at = find(held(o), tags[o->calls].open);
+    if (drop_around(o, at)) return true;
+    if (at == SIZE_MAX) {
+        give(o, o->held.n - (end ? 0 : to_hold(o)));
+        return false;
     }
-    if (tagged && !end) {
-        hold = MAX(hold, overlap(held(o), tags[o->calls].open));
-        while (hold < o->held.n && is_blank(o->held.p[o->held.n - hold - 1])) hold++;
-    }
-    give(o, false, o->held.n - MIN(hold, o->held.n));
-    return false;
+    give_before(o, at, strlen(tags[o->calls].open));
+    o->state = CALL;
+    return true;
 }
 
 static bool in_call(ApiOutput *o, bool end) {
@@ -277,8 +241,8 @@ static bool in_call(ApiOutput *o, bool end) {
     if (put_one(o, (Slice){sb_str(&o->held), n})) {
         drop(o, n + (at == SIZE_MAX ? 0 : strlen(t->close)));
     } else { /* no call: what it was */
-        if (o->sink.content) o->sink.content(o->sink.ctx, slice_of(t->open));
-        give(o, false, n + (at == SIZE_MAX ? 0 : strlen(t->close)));
+        o->sink.content(o->sink.ctx, slice_of(t->open));
+        give(o, n + (at == SIZE_MAX ? 0 : strlen(t->close)));
     }
     o->state = TEXT;
     return true;
@@ -286,11 +250,8 @@ static bool in_call(ApiOutput *o, bool end) {
 
 /* ---- the door ---- */
 
-void api_output_init(ApiOutput *o, const ApiSink *sink, ApiCalls calls, Slice named,
-                     bool thinking) {
-    *o = (ApiOutput){.sink = *sink, .calls = calls, .named = named};
-    o->state = thinking ? THINK : START;
-    o->at_start = thinking;
+void api_output_init(ApiOutput *o, const ApiSink *sink, ApiCalls calls, Slice named) {
+    *o = (ApiOutput){.sink = *sink, .calls = calls, .named = named, .state = START};
 }
 
 void api_output_push(ApiOutput *o, Slice text, bool end) {
@@ -299,16 +260,12 @@ void api_output_push(ApiOutput *o, Slice text, bool end) {
     for (bool more = true; more;) {
         more = false;
         if (o->state == START) more = in_start(o, end);
-        else if (o->state == THINK) more = in_think(o, end);
-        else if (o->state == AFTER_THINK) more = in_after_think(o, end);
         else if (o->state == TEXT) more = in_text(o, end);
         else if (o->state == CALL) more = in_call(o, end);
         if (o->held.n == 0) break;
     }
     if (end && o->state == WHOLE) finish_whole(o);
 }
-
-bool api_output_thinking(const ApiOutput *o) { return o->state == THINK; }
 
 int api_output_n_calls(const ApiOutput *o) { return o->n_calls; }
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * A chat answer as text, taken apart while it comes: reasoning (<think>...</think>), content, calls of tools.
+ * The content of a chat answer, taken apart while it comes: text, calls of tools.
  *
- *   START -[<think>]-> THINK -[</think>]-> TEXT <-[closing tag]-[opening tag]-> CALL
+ *   START -[first character]-> TEXT <-[closing tag]-[opening tag]-> CALL
+ *   START -[the whole answer is calls]-> WHOLE
  *
  * Text that may be the beginning of a tag is held back until it is known. A call is given whole, when its end has
- * come; one that cannot be read is content after all. How models write calls:
+ * come; one that cannot be read is text after all. How models write calls:
  *
  *   API_CALLS_TAGS      <tool_call>{"name": ..., "arguments": {...}}</tool_call>         Qwen, Hermes
  *   API_CALLS_BARE      {"name": ..., "parameters": {...}}, the whole answer             Llama 3
@@ -29,7 +30,6 @@ typedef enum ApiCalls {
 /* Where the parts go; borrowed for the call. */
 typedef struct ApiSink {
     void (*content)(void *ctx, Slice text);
-    void (*reasoning)(void *ctx, Slice text);
     void (*call)(void *ctx, int index, Slice name, Slice arguments); /* arguments: JSON text */
     void *ctx;
 } ApiSink;
@@ -41,16 +41,12 @@ typedef struct ApiOutput {
     Slice named; /* borrowed: the function of API_CALLS_NAMED */
     int state;
     int n_calls;
-    bool at_start; /* of a thought: blanks are skipped */
     StrBuf held;
 } ApiOutput;
 
-/* thinking: the prompt has opened <think> already. */
-void api_output_init(ApiOutput *o, const ApiSink *sink, ApiCalls calls, Slice named, bool thinking);
+void api_output_init(ApiOutput *o, const ApiSink *sink, ApiCalls calls, Slice named);
 /* The next piece of the answer; end: there is no more. */
 void api_output_push(ApiOutput *o, Slice text, bool end);
-/* Whether the text so far ends inside of reasoning. */
-bool api_output_thinking(const ApiOutput *o);
 int api_output_n_calls(const ApiOutput *o);
 void api_output_deinit(ApiOutput *o);
 

@@ -12,7 +12,9 @@ typedef struct Chatting Chatting;
 typedef struct Choice {
     Chatting *chat;
     int index;
+    ChatSplit split;
     ApiOutput out;
+    StrBuf thought, said;             /* scratch: what a part holds of both */
     StrBuf content, reasoning, calls; /* whole answers: text; calls as JSON, without brackets */
     StrBuf logprobs;                  /* entries as JSON that are not sent yet */
     int64_t n_reasoning;              /* tokens */
@@ -108,10 +110,9 @@ static void on_content(void *ctx, Slice text) {
     close_event(&w, c, NULL, NULL);
 }
 
-static void on_reasoning(void *ctx, Slice text) {
-    Choice *c = ctx;
+static void on_reasoning(Choice *c, Slice text) {
     JsonW w;
-    if (!c->chat->job->q.include_reasoning) return;
+    if (text.n == 0 || !c->chat->job->q.include_reasoning) return;
     if (!c->chat->job->q.stream) {
         sb_put(&c->reasoning, text.p, text.n);
         return;
@@ -182,11 +183,12 @@ static void begin(Job *j) {
     c->n = n;
     for (int i = 0; i < n; i++) {
         Choice *ch = &c->choice[i];
-        ApiSink sink = {on_content, on_reasoning, on_call, ch};
+        ApiSink sink = {on_content, on_call, ch};
         JsonW w;
         ch->chat = c;
         ch->index = i;
-        api_output_init(&ch->out, &sink, style, server__tool_named(j), j->in_reasoning);
+        ch->split = j->split;
+        api_output_init(&ch->out, &sink, style, server__tool_named(j));
         if (!j->q.stream) continue;
         open_event(&w, ch);
         jw_cstr(&w, "role", "assistant");
@@ -202,6 +204,17 @@ static const char *finish_word(const Choice *c, const AnswerSample *a) {
     return called && !named ? "tool_calls" : server__finish_word(a->why);
 }
 
+/* Reasoning first, what is said after it. */
+static void take_text(Choice *c, Slice text, bool end) {
+    sb_clear(&c->thought);
+    sb_clear(&c->said);
+    chat_split_push(&c->split, text, &c->thought, &c->said);
+    if (end) chat_split_finish(&c->split, &c->thought, &c->said);
+    if (c->thought.failed || c->said.failed) c->content.failed = true;
+    on_reasoning(c, (Slice){sb_str(&c->thought), c->thought.n});
+    api_output_push(&c->out, (Slice){sb_str(&c->said), c->said.n}, end);
+}
+
 static void part(Job *j, int choice, const AnswerPart *p) {
     Chatting *chat = j->state;
     JsonW w;
@@ -213,8 +226,8 @@ static void part(Job *j, int choice, const AnswerPart *p) {
         jw_init(&w, &c->logprobs);
         server__put_logprob(&w, j->server->cfg.tok, p->tok);
     }
-    api_output_push(&c->out, p->text, p->end);
-    if (p->tok && api_output_thinking(&c->out)) c->n_reasoning++;
+    take_text(c, p->text, p->end);
+    if (p->tok && c->split.state == CHAT_THINKING) c->n_reasoning++;
     if (!p->end || !j->q.stream) return;
     open_event(&w, c);
     close_event(&w, c, a, finish_word(c, a));
@@ -297,6 +310,8 @@ static void drop(Job *j) {
     for (int i = 0; c && i < c->n; i++) {
         Choice *ch = &c->choice[i];
         api_output_deinit(&ch->out);
+        sb_deinit(&ch->thought);
+        sb_deinit(&ch->said);
         sb_deinit(&ch->content);
         sb_deinit(&ch->reasoning);
         sb_deinit(&ch->calls);

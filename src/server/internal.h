@@ -84,8 +84,8 @@ MUST_CHECK Status server__prepare_detokenize(Job *j, Err *e);
 
 /* The adapter that "model" of a request names, borrowed from the configuration; NULL: none. ERR_NOT_FOUND. */
 MUST_CHECK Status server__read_model(const char **adapter, const Server *s, Slice name, Err *e);
-/* The tokens of a conversation: q's messages, tools and variables through the chat template. Sets
- * j->in_reasoning. ERR_ARG for messages of the wrong shape. */
+/* The tokens of a conversation: q's messages, tools and variables through the chat template. Sets j->split.
+ * ERR_ARG for messages of the wrong shape. */
 MUST_CHECK Status server__chat_tokens(TokBuf *out, Job *j, Err *e);
 /* q's constraint as one grammar; *out NULL: there is none. */
 MUST_CHECK Status server__grammar(Grammar **out, Job *j, Err *e);

@@ -62,9 +62,9 @@ struct Job {
     Answer **answers;         /* [n_answers] owned, the list in the arena */
     int n_answers, n_samples; /* samples of each */
     int64_t n_prompt_tok;
-    bool in_reasoning; /* the prompt ends inside of <think> */
-    Pooled *pooled;    /* embeddings instead of answers; owned */
-    void *state;       /* the writer's, in the arena */
+    ChatSplit split; /* of a chat's answers, at their beginning */
+    Pooled *pooled;  /* embeddings instead of answers; owned */
+    void *state;     /* the writer's, in the arena */
 };
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
