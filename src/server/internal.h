@@ -98,7 +98,8 @@ MUST_CHECK Status server__check_tools(const Job *j, Err *e);
 
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,
-    server__write_generate, server__write_inference, server__write_embeddings, server__write_made;
+    server__write_generate, server__write_inference, server__write_embeddings, server__write_made,
+    server__write_response;
 
 /* Log-probabilities as chat answers have them: {"token", "logprob", "bytes", "top_logprobs"}. */
 void server__put_logprob(JsonW *w, const Tokenizer *t, const SampleOut *s);

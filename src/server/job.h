@@ -52,6 +52,7 @@ struct Job {
     bool prepared; /* [net] */
     StrBuf body;   /* owned copy */
     Json *json;    /* owned; q borrows from it */
+    Json *items;   /* owned; items of a response as messages */
     Json *extra;   /* owned; further JSON that was made of it */
     ApiRequest q;
     Arena arena;

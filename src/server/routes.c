@@ -32,6 +32,8 @@ const Route server__routes[] = {
          API_OPENAI, "text_completion", "how a text goes on"),
     POST("/v1/embeddings", api_embedding, server__prepare_embeddings, server__write_embeddings,
          API_OPENAI, "embeddings", "texts as vectors"),
+    POST("/v1/responses", api_response, server__prepare_response, server__write_response,
+         API_OPENAI, "chat", "an answer to items; nothing is stored"),
     POST("/tokenize", api_tokenize, server__prepare_tokenize, server__write_made, API_OPENAI, NULL,
          "a text or a conversation as tokens"),
     POST("/detokenize", api_detokenize, server__prepare_detokenize, server__write_made, API_OPENAI,

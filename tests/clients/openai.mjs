@@ -119,6 +119,36 @@ async function embeddings() {
   plain.data[0].embedding.forEach((x, i) => assert.ok(Math.abs(x - r.data[0].embedding[i]) < 1e-5));
 }
 
+async function responses() {
+  const ask = { model, input: "2 + 2?", instructions: "You add.", max_output_tokens: 8, temperature: 0 };
+  const r = await client.responses.create(ask);
+  assert.equal(r.object, "response");
+  assert.equal(r.status, "incomplete");
+  assert.equal(r.incomplete_details.reason, "max_output_tokens");
+  assert.equal(r.usage.output_tokens, 8);
+  assert.equal(r.output[0].type, "message");
+  assert.equal(r.output_text, r.output[0].content[0].text);
+  let text = "", last, n = 0;
+  for await (const e of await client.responses.create({ ...ask, stream: true })) {
+    assert.equal(e.sequence_number, n++);
+    if (e.type === "response.output_text.delta") text += e.delta;
+    last = e;
+  }
+  assert.equal(text, r.output_text);
+  assert.equal(last.type, "response.incomplete");
+  assert.equal(last.response.output[0].content[0].text, text);
+  const flat = [{ type: "function", name: "weather", parameters: tools[0].function.parameters, strict: true }];
+  const c = await client.responses.create({ model, tools: flat, tool_choice: "required", max_output_tokens: 600,
+    input: [{ role: "user", content: [{ type: "input_text", text: "and now?" }] }] });
+  assert.equal(c.output.at(-1).type, "function_call");
+  assert.ok(["C", "F"].includes(JSON.parse(c.output.at(-1).arguments).unit));
+  const again = await client.responses.create({ model, tools: flat, max_output_tokens: 4, input: [
+    { role: "user", content: "and now?" }, c.output.at(-1),
+    { type: "function_call_output", call_id: c.output.at(-1).call_id, output: "20" }] });
+  assert.ok(again.usage.input_tokens > 0);
+  await assert.rejects(client.responses.create({ ...ask, previous_response_id: "resp_1" }), /nothing is stored/);
+}
+
 async function errors() {
   const bad = [
     [{ temperature: 9 }, "temperature"], [{ max_tokens: 0 }, "max_tokens"], [{ n: 1.5 }, "n"],
@@ -152,4 +182,4 @@ async function leave() { // a client that goes away in the middle
 }
 
 await stream(await chat());
-for (const f of [helper, logprobs, completions, schema, forced, embeddings, errors, leave]) await f();
+for (const f of [helper, logprobs, completions, schema, forced, embeddings, responses, errors, leave]) await f();
