@@ -1,185 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ingot serve: a model behind HTTP (server/server.h). Here: options, the memory plan, loading, what is
- * printed, and stopping: the first SIGINT or SIGTERM lets running answers finish, the second one kills. */
+ * ingot serve: a model behind HTTP (server/server.h). Here: the memory plan, loading, what is printed, and
+ * stopping: the first SIGINT or SIGTERM lets running answers finish, the second one kills. The options are in
+ * serve_opts.c. */
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <strings.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
-#include "cli/cli.h"
 #include "cli/lora.h"
 #include "cli/model.h"
+#include "cli/serve.h"
 #include "engine/engine.h"
 #include "server/server.h"
 
 enum { DEFAULT_CTX = 4096 };
-
-typedef struct ServeCmd {
-    const char *host, *kv, *kv_memory, *log_level, *model_name;
-    int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
-    int64_t itl_target;
-    bool batch_invariant, no_pack;
-    double utilization, timeout, grace;
-    OptList lora;
-    const char *speculate;
-    int64_t speculate_tokens;
-} ServeCmd;
-
-#define AT(field) offsetof(ServeCmd, field)
-static const OptSpec opts[] = {
-    {.key = "host",
-     .type = OPT_STR,
-     .offset = AT(host),
-     .def = "127.0.0.1",
-     .metavar = "ADDR",
-     .help = "address to listen on; 0.0.0.0: every one of this machine"},
-    {.key = "port",
-     .letter = 'p',
-     .type = OPT_INT,
-     .offset = AT(port),
-     .def = "8000",
-     .min = 0,
-     .max = 65535,
-     .help = "0: any free one"},
-    {.key = "served_model_name",
-     .type = OPT_STR,
-     .offset = AT(model_name),
-     .metavar = "NAME",
-     .help = "what requests and answers call the model; without it, the file's name"},
-    {.key = "max_seqs",
-     .type = OPT_INT,
-     .offset = AT(max_seqs),
-     .def = "8",
-     .min = 1,
-     .max = 4096,
-     .help = "requests generated together in one step"},
-    {.key = "max_queue",
-     .type = OPT_INT,
-     .offset = AT(max_queue),
-     .def = "256",
-     .min = 1,
-     .max = 1 << 20,
-     .help = "requests waiting beyond those; more are answered 429"},
-    {.key = "max_connections",
-     .type = OPT_INT,
-     .offset = AT(max_connections),
-     .def = "512",
-     .min = 1,
-     .max = 65536,
-     .help = "clients connected at one time; more are answered 503"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv_cache_type",
-     .type = OPT_CHOICE,
-     .offset = AT(kv),
-     .def = "f16",
-     .choices = CLI_KV_TYPES,
-     .help = "type of the KV cache"},
-    {.key = "kv_cache_memory",
-     .type = OPT_STR,
-     .offset = AT(kv_memory),
-     .metavar = "SIZE",
-     .help = "memory of the KV cache, such as 4G; without it, room for max_seqs full sequences as "
-             "far as "
-             "memory_utilization allows"},
-    {.key = "memory_utilization",
-     .type = OPT_FLOAT,
-     .offset = AT(utilization),
-     .def = "0.9",
-     .min = 0.05,
-     .max = 1,
-     .help = "share of the memory that weights, KV cache and activations may take together"},
-    {.key = "prefill_chunk",
-     .type = OPT_INT,
-     .offset = AT(chunk),
-     .def = "256",
-     .min = 1,
-     .max = 65536,
-     .help = "prompt tokens computed together"},
-    {.key = "itl_target_ms",
-     .type = OPT_INT,
-     .offset = AT(itl_target),
-     .def = "100",
-     .min = 1,
-     .max = 3600000,
-     .help = "while answers are being written, a step takes prompt tokens for about so long"},
-    {.key = "timeout",
-     .type = OPT_FLOAT,
-     .offset = AT(timeout),
-     .def = "120",
-     .min = 0,
-     .max = 1e6,
-     .metavar = "SECONDS",
-     .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
-    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
-    {.key = "batch_invariant",
-     .type = OPT_BOOL,
-     .offset = AT(batch_invariant),
-     .help = "the same bits whatever is computed beside a request; prompts take longer"},
-    {.key = "lora",
-     .type = OPT_LIST,
-     .offset = AT(lora),
-     .metavar = "[NAME=]FILE[:SCALE]",
-     .help = CLI_LORA_HELP ", for requests "
-                           "whose \"model\" is NAME; may be given several times"},
-    {.key = "no_pack",
-     .type = OPT_BOOL,
-     .offset = AT(no_pack),
-     .help = "use quantized weights where they lie in the file: less memory, slower"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
-    {.key = "grace",
-     .type = OPT_FLOAT,
-     .offset = AT(grace),
-     .def = "10",
-     .min = 0,
-     .max = 3600,
-     .metavar = "SECONDS",
-     .help = "time that running answers have to finish after SIGINT or SIGTERM"},
-    {.key = "log_level",
-     .type = OPT_CHOICE,
-     .offset = AT(log_level),
-     .def = "info",
-     .choices = "error|warn|info|debug",
-     .help = "info and debug: a line for every answer"},
-};
-#undef AT
-
-static const CliSpec spec = {
-    .usage = "ingot serve MODEL.gguf [options]",
-    .about =
-        "Answers HTTP requests with a model, as OpenAI's clients and others know it. Requests of "
-        "all clients\n"
-        "are generated together; one that leaves frees its place at once.\n"
-        "\n"
-        "  POST /v1/chat/completions   also /v1/completions, /v1/embeddings, /v1/models; streams, "
-        "tools,\n"
-        "                              JSON schemas, log-probabilities\n"
-        "  POST /complete, /generate, /inference, /v1/generate, /tokenize, /detokenize\n"
-        "  GET  /health                also /health/live, /health/ready; /metrics for Prometheus\n"
-        "  GET  /openapi.json          every route and field with its range and default\n"
-        "\n"
-        "example:\n"
-        "  ingot serve model.gguf --port 8000\n"
-        "  curl -s http://127.0.0.1:8000/v1/chat/completions \\\n"
-        "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'",
-    .opts = opts,
-    .n_opts = (int)COUNT_OF(opts),
-    .min_pos = 1,
-    .max_pos = 1,
-};
 
 /* What one run of the command holds. */
 typedef struct Serving {
@@ -226,14 +63,14 @@ static void release_signals(void) {
 static LogLevel level_of(const char *word) {
     static const char *const words[] = {"error", "warn", "info", "debug"};
     for (int i = 0; i < (int)COUNT_OF(words); i++) {
-        if (strcmp(words[i], word) == 0) return (LogLevel)i;
+        if (strncasecmp(words[i], word, strlen(words[i])) == 0) return (LogLevel)i;
     }
     return LOG_INFO;
 }
 
 static void print_access(void *ctx, const char *line) {
-    (void)ctx;
-    fprintf(stderr, "INFO:     %s\n", line);
+    const Serving *s = ctx;
+    fprintf(stderr, strcmp(s->c->log_format, "json") == 0 ? "%s\n" : "INFO:     %s\n", line);
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
@@ -333,12 +170,23 @@ static Status list_names(Serving *s, const char *path, Err *e) {
     return OK;
 }
 
+static Status open_template(Serving *s, Err *e) {
+    enum { MAX_TEMPLATE = 1 << 20 };
+    StrBuf text = {0};
+    if (!s->c->chat_template) return chat_new(&s->chat, s->m.tok, e);
+    Status st = io_read_file(&text, s->c->chat_template, MAX_TEMPLATE, e);
+    if (st == OK) st = chat_new_text(&s->chat, (Slice){sb_str(&text), text.n}, s->m.tok, e);
+    if (st != OK) err_in(e, s->c->chat_template);
+    sb_deinit(&text);
+    return st;
+}
+
 static Status open_model(Serving *s, Err *e) {
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
                     .batch_invariant = s->c->batch_invariant,
                     .no_pack = s->c->no_pack};
     TRY(cli_model_open(&s->m, s->path, o, e));
-    TRY(chat_new(&s->chat, s->m.tok, e));
+    TRY(open_template(s, e));
     return grammar_vocab_new(&s->vocab, s->m.tok, e);
 }
 
@@ -383,8 +231,14 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .limits = {.max_connections = (int)s->c->max_connections},
                        .device = "cpu",
                        .version = CLI_VERSION,
+                       .title = s->c->title,
+                       .max_prompt = (int)s->c->max_prompt,
+                       .max_total = (int)s->c->max_total,
+                       .n_prep = (int)s->c->prep_threads,
+                       .json_log = strcmp(s->c->log_format, "json") == 0,
                        .timeout_s = s->c->timeout,
-                       .on_access = level >= LOG_INFO ? print_access : NULL};
+                       .on_access = level >= LOG_INFO ? print_access : NULL,
+                       .access_ctx = s};
     TRY(server_new(&s->server, &sc, e));
     catch_signals(s->server);
     if (pthread_create(&loader, NULL, load_thread, s) != 0)
@@ -421,8 +275,13 @@ static int serve(const ServeCmd *c, const char *path) {
 int cmd_serve(int argc, char **argv) {
     ServeCmd c = {0};
     CliArgs a;
-    int rc = cli_parse(&a, &spec, &c, argc, argv);
-    if (rc < 0) rc = serve(&c, a.pos.v[0]);
+    Err e = {0};
+    int rc = cli_parse(&a, &cli_serve_spec, &c, argc, argv);
+    if (rc < 0 && cli_serve_settle(&c, &a, &e) != OK) rc = cli_fail(&e);
+    if (rc < 0 && c.check_config) rc = cli_serve_print(&a);
+    if (rc < 0 && !c.model)
+        rc = cli_usage(&cli_serve_spec, "an argument is missing: %s", cli_serve_spec.usage);
+    if (rc < 0) rc = serve(&c, c.model);
     cli_args_deinit(&a);
     return rc;
 }

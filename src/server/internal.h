@@ -124,6 +124,13 @@ void server__health_sample(Health *h);
 void server__draw_id(char out[48], Server *s, const char *prefix);
 uint64_t server__draw(Server *s);
 
+/* ---- events.c: lines for the operator; no text of prompts or answers is in them ---- */
+/* The line of an answer; ctx: the server. */
+void server__log_reply(void *ctx, const HttpReq *r, int status);
+/* A job was prepared; has ended, with an error or without. */
+void server__log_received(const Job *j);
+void server__log_ended(const Job *j, const Err *failed);
+
 /* ---- reply.c ---- */
 /* What an error's body and head say besides its message; each may be NULL. */
 typedef struct ErrDetail {

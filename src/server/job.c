@@ -51,7 +51,11 @@ static void job_free(Job *j) {
 static void on_gone(void *ctx) {
     Job *j = ctx;
     j->req = NULL;
-    if (j->prepared && j->st == OK) server__stats_note(j->server, j, false);
+    if (j->prepared && j->st == OK) {
+        Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
+        server__stats_note(j->server, j, false);
+        server__log_ended(j, &left);
+    }
     Prep *p = j->server->prep; /* NULL: its threads are gone */
     if (j->prepared || !p || prep_cancel(p, j)) job_free(j);
 }
@@ -316,6 +320,7 @@ static void finish_whole(Job *j) {
 static void finish(Job *j, const Err *failed) {
     http_on_gone(j->req, NULL, NULL);
     server__stats_note(j->server, j, !failed);
+    server__log_ended(j, failed);
     if (j->streaming) finish_stream(j, failed);
     else if (failed) {
         ErrDetail d = {j->param, j->code, j->request_id};
@@ -344,6 +349,7 @@ static void take_over(Job *j) {
     } else if (j->st != OK) {
         finish(j, &j->err);
     } else {
+        server__log_received(j);
         if (j->q.stream) begin_stream(j);
         if (j->route->writer->begin) j->route->writer->begin(j);
     }

@@ -77,8 +77,9 @@ static Status check_tools(const Json *tools, Err *e) {
     for (size_t i = 0; i < json_len(tools); i++) {
         Slice type = json_str(json_get(json_at(tools, i), "type"));
         if (!slice_eq_str(type, "function"))
-            return err_set(e, ERR_UNSUPPORTED, "tools: [%zu] is of type \"%.*s\"; functions are taken",
-                           i, (int)MIN(type.n, 40), type.n ? type.p : "");
+            return err_set(e, ERR_UNSUPPORTED,
+                           "tools: [%zu] is of type \"%.*s\"; functions are taken", i,
+                           (int)MIN(type.n, 40), type.n ? type.p : "");
     }
     return OK;
 }

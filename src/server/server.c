@@ -39,35 +39,6 @@ static void on_tick(void *ctx) {
     server__jobs_ping(s);
 }
 
-/* The target is visible ASCII; quotes are escaped so that a line can be taken apart again. */
-static void put_target(StrBuf *b, Slice t) {
-    for (size_t i = 0; i < t.n && i < LOGGED_TARGET; i++) {
-        if (t.p[i] == '"' || t.p[i] == '\\') {
-            sb_printf(b, "%%%02X", (unsigned)t.p[i]);
-        } else {
-            sb_putc(b, t.p[i]);
-        }
-    }
-    if (t.n > LOGGED_TARGET) sb_puts(b, "...");
-}
-
-static void on_reply(void *ctx, const HttpReq *r, int status) {
-    const Server *s = ctx;
-    Slice method = http_method(r);
-    StrBuf b = {0};
-    sb_printf(&b, "%s - \"", http_peer(r));
-    if (http_version(r) != 0) {
-        sb_printf(&b, "%.*s ", (int)method.n, method.p);
-        put_target(&b, http_target(r));
-        sb_printf(&b, " HTTP/%d.%d", http_version(r) / 10, http_version(r) % 10);
-    } else {
-        sb_putc(&b, '-'); /* no request line could be read */
-    }
-    sb_printf(&b, "\" %d %s", status, http_reason(status));
-    if (!b.failed) s->cfg.on_access(s->cfg.access_ctx, sb_str(&b));
-    sb_deinit(&b);
-}
-
 static Status server_init(Server *s, Err *e) {
     const ServerConfig *c = &s->cfg;
     if (getrandom(&s->seed_base, sizeof s->seed_base, 0) != (ssize_t)sizeof s->seed_base) {
@@ -84,7 +55,7 @@ static Status server_init(Server *s, Err *e) {
                     .limits = s->cfg.limits,
                     .on_request = on_request,
                     .on_wake = on_wake,
-                    .on_reply = c->on_access ? on_reply : NULL,
+                    .on_reply = c->on_access ? server__log_reply : NULL,
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};

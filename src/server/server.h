@@ -35,6 +35,8 @@ typedef struct ServerConfig {
     int max_total;    /* of prompt and answer on the short routes; 0: the context */
     int n_prep;       /* threads that prepare requests; default 2 */
     double timeout_s; /* of a request, waiting included, then 504; 0: none */
+    bool
+        json_log; /* lines are JSON objects, and requests have an event when they come and when they end */
     /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
     void (*on_access)(void *ctx, const char *line);
     void *access_ctx;
