@@ -40,12 +40,12 @@ static Status check_word(const Json *j, const char *key, const char *const *know
                          Err *e) {
     const Json *v = json_get(j, key);
     StrBuf all = {0};
-    if (!v) return OK;
+    bool good = !v;
     for (size_t i = 0; i < n; i++) {
-        if (json_kind(v) == JSON_KIND_STR && same_word(json_str(v), known[i])) return OK;
+        good |= json_kind(v) == JSON_KIND_STR && same_word(json_str(v), known[i]);
         sb_printf(&all, i ? ", %s" : "%s", known[i]);
     }
-    Status st = refuse(key, json_str(v), sb_str(&all), e);
+    Status st = good ? OK : refuse(key, json_str(v), sb_str(&all), e);
     sb_deinit(&all);
     return st;
 }

@@ -128,7 +128,8 @@ TEST(shapes_are_held_to_bits_and_groups) {
     refused(f, "awq", "\"group_size\": 32", "\"group_size\": 24", "are no whole groups of 24");
     refused(f, "gptq", "\"group_size\": 16", "\"group_size\": 32", "q_proj.scales\": 2 x 32");
     refused(f, "gptq", "\"bits\": 4", "\"bits\": 8", "q_proj.qweight\": 4 x 32");
-    refused(f, "gptq", "\"bits\": 4", "\"bits\": 3", "are no whole words of 3 bits");
+    refused(f, "gptq", "\"bits\": 4", "\"bits\": 3",
+            "q_proj.qweight\": 4 x 32, its bits and groups want 3 x 32");
     refused(f, "nf4", "\"intermediate_size\": 64", "\"intermediate_size\": 72",
             "packed from 64 x 32, config.json wants 72 x 32");
     refused(f, "awq", "\"quantization_config\": {", "\"quantization_config\": [], \"_x\": {",
@@ -145,7 +146,7 @@ TEST(parts_that_lie_or_lack_are_named) {
     renamed(f, "awq", "q_proj.scales", "q_proj.scalez", "q_proj.scales\" is missing");
     renamed(u, "gptq", "q_proj.g_idx", "q_proj.g_idy", "has no place");
     renamed(f, "nf4", "weight.absmax", "weight.absmay", ".weight.absmax\" is missing");
-    renamed(f, "nf4", "bitsandbytes__nf4", "bitsandbytes__fp4", "quant_type \"nf4\"");
+    renamed(u, "nf4", "bitsandbytes__nf4", "bitsandbytes__fp4", "quant_type \"nf4\"");
     damaged(u, "nf4", "model.layers.0.self_attn.q_proj.weight.quant_map", 0x3f800000,
             "code 0 means 1, in nf4 it is -1");
     damaged(f, "nf4", "model.layers.0.self_attn.q_proj.weight.quant_state.bitsandbytes__nf4",
