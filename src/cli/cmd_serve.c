@@ -15,6 +15,7 @@
 enum { DEFAULT_CTX = 4096 };
 
 typedef struct ServeCmd {
+    const char *model_key;
     const char *host, *kv, *kv_memory, *log_level;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target;
@@ -148,6 +149,7 @@ static const OptSpec opts[] = {
      .def = "info",
      .choices = "error|warn|info|debug",
      .help = "info and debug: a line for every answer"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

@@ -181,6 +181,9 @@ void hf__put_keys(const HfModel *m, GgufW *w) {
     DType t = hf_type(m);
     gguf_w_u32(w, "general.file_type", t == DT_F16 ? 1 : t == DT_BF16 ? 32 : 0);
     gguf_w_u32(w, "general.quantization_version", 2);
+    /* where the architecture leaves the class open, for the way back */
+    if (strcmp(c->arch->name, "MistralForCausalLM") == 0)
+        gguf_w_str(w, "ingot.hf.class", slice_of(c->arch->name));
     if (c->bos >= 0) gguf_w_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos);
 }
 
