@@ -2,6 +2,7 @@
  * Environment variables, the only place that reads them:
  *   INGOT_CPU      ref | avx2 | avx512 | amx    highest kernel level to use
  *   INGOT_THREADS  N                            default of --threads
+ *   INGOT_MODEL_PUBLIC_KEY  FILE               only models signed with this key are run
  *   INGOT_LOG      error | warn | info | debug  log level
  *   INGOT_FAULT    KIND:N                       make the N-th alloc or io call fail, or (kill) die
  *                                               at the N-th io call (tests)
@@ -12,8 +13,9 @@
 #include "base/err.h"
 
 typedef struct ConfigEnv {
-    const char *cpu; /* NULL: not set */
-    int threads;     /* 0: not set */
+    const char *cpu;       /* NULL: not set */
+    int threads;           /* 0: not set */
+    const char *model_key; /* NULL: not set */
 } ConfigEnv;
 
 /* Read and validate all of them; a bad value is ERR_ARG naming the variable, its value and the choices.

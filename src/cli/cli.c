@@ -118,6 +118,16 @@ static Status load_behind(CliArgs *a, const CliSpec *spec, int argc, char **argv
     return opt_load_env(a->set, "INGOT_", e);
 }
 
+/* --model-public-key, of the commands that have it, goes before the environment's. */
+static void take_model_key(const CliSpec *spec, const void *target) {
+    for (int i = 0; i < spec->n_opts; i++) {
+        const char *key = NULL;
+        if (strcmp(spec->opts[i].key, "model_public_key") != 0) continue;
+        memcpy(&key, (const char *)target + spec->opts[i].offset, sizeof key);
+        if (key) cli_env.model_key = key;
+    }
+}
+
 int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv) {
     Err e = {0};
     *a = (CliArgs){0};
@@ -125,6 +135,7 @@ int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **ar
     Status st = opt_new(&a->set, spec->opts, spec->n_opts, target, &e);
     if (st == OK) st = load_behind(a, spec, argc, argv, &e);
     if (st == OK) st = opt_parse_args(a->set, argc, argv, &a->pos, &e);
+    if (st == OK) take_model_key(spec, target);
     if (st == ERR_ARG) return cli_usage(spec, "%s", e.msg);
     if (st != OK) return cli_fail(&e);
     if (a->pos.n < spec->min_pos) return cli_usage(spec, "an argument is missing: %s", spec->usage);

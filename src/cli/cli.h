@@ -113,6 +113,12 @@ int cmd_prepare(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 /* Hugging Face folder -> model */
 int cmd_convert(int argc, char **argv);
+/* model -> Hugging Face folder */
+int cmd_export(int argc, char **argv);
+/* model, key -> signature; signature -> verdict */
+int cmd_model(int argc, char **argv);
+/* model, adapter -> model */
+int cmd_lora(int argc, char **argv);
 /* model, text -> importance of its weights' columns */
 int cmd_imatrix(int argc, char **argv);
 /* model -> smaller model */

@@ -7,7 +7,7 @@
 
 typedef struct ServeCmd {
     const char *model, *host, *kv, *kv_memory, *log_level, *log_format, *model_name, *title;
-    const char *preset, *config, *chat_template;
+    const char *model_key, *preset, *config, *chat_template;
     int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
     int64_t itl_target, max_total, max_prompt, prep_threads;
     /* accepted because other servers have them */

@@ -193,6 +193,7 @@ static const OptSpec opts[] = {
      .metavar = "error|warn|info|debug",
      .choices = "error|warn|info|debug|ERROR|WARNING|INFO|DEBUG",
      .help = "info and debug: a line for every answer"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
     /* what other servers are started with */
     {.key = "enable_prefix_caching",
      .type = OPT_BOOL,
