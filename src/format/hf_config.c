@@ -31,6 +31,8 @@ static const HfArch arch_table[] = {
      .kv_needed = true},
 };
 
+const HfArch *hf__arch_at(size_t i) { return i < COUNT_OF(arch_table) ? &arch_table[i] : NULL; }
+
 /* What a key may say without changing the mathematics. */
 typedef enum Want {
     ANY, /* read elsewhere in this file, or without influence */

@@ -135,6 +135,12 @@ void hf__unpack(const HfPacked *p, float *y, const uint32_t *row, size_t n, floa
 size_t hf__unpack_work(const HfPacked *p, size_t n);
 /* Place every tensor of m->st: m->item. */
 MUST_CHECK Status hf__plan(HfModel *m, Err *e);
+/* Every weight that a model of this configuration has: its name in the folder, and an item with its name, order
+ * and shape in the file (no source, no types). Stops at the first failure. */
+typedef Status (*HfNameFn)(void *ctx, const char *hf, const HfItem *it);
+MUST_CHECK Status hf__walk_names(const HfConfig *c, HfNameFn fn, void *ctx);
+/* Class number i; NULL past the last. */
+const HfArch *hf__arch_at(size_t i);
 /* The architecture's keys. */
 void hf__put_keys(const HfModel *m, GgufW *w);
 /* Typed members of config.json: ERR_FORMAT names the key, the value and the range. */

@@ -49,5 +49,8 @@ void hf__put_keys(const HfModel *m, GgufW *w) {
                (float)c->eps);
     gguf_w_u32(w, key_of(key, c, "vocab_size"), (uint32_t)c->V);
     if (rms) put_rope(c, w);
+    /* where the architecture leaves the class open, for the way back */
+    if (strcmp(c->arch->name, "MistralForCausalLM") == 0)
+        gguf_w_str(w, "ingot.hf.class", slice_of(c->arch->name));
     if (c->bos >= 0) gguf_w_u32(w, "tokenizer.ggml.bos_token_id", (uint32_t)c->bos);
 }

@@ -370,3 +370,30 @@ Status hf__plan(HfModel *m, Err *e) {
     mem_free(p.used);
     return st;
 }
+
+/* ---- the other way ---- */
+
+static Status tell(const HfConfig *c, const Row *r, const char *prefix, int layer, HfNameFn fn,
+                   void *ctx) {
+    char name[96];
+    HfItem it = {0};
+    if (!is_there(r->when, c)) return OK;
+    if (layer >= 0) snprintf(it.name, sizeof it.name, "blk.%d.%s", layer, r->gguf);
+    else snprintf(it.name, sizeof it.name, "%s", r->gguf);
+    snprintf(name, sizeof name, "%s%s", prefix, r->hf);
+    set_shape(&it, r, c);
+    return fn(ctx, name, &it);
+}
+
+Status hf__walk_names(const HfConfig *c, HfNameFn fn, void *ctx) {
+    const Names *n = c->arch->family == HF_GPT2 ? &gpt2_names : &llama_names;
+    char prefix[32];
+    for (size_t i = 0; i < n->n_before; i++) TRY(tell(c, &n->before[i], "", -1, fn, ctx));
+    for (int l = 0; l < c->n_layer; l++) {
+        snprintf(prefix, sizeof prefix, "%s%d.", n->layer, l);
+        for (size_t i = 0; i < n->n_in_layer; i++)
+            TRY(tell(c, &n->in_layer[i], prefix, l, fn, ctx));
+    }
+    for (size_t i = 0; i < n->n_after; i++) TRY(tell(c, &n->after[i], "", -1, fn, ctx));
+    return OK;
+}
