@@ -11,7 +11,7 @@
 
 #define CONFIG_MAX_THREADS 4096
 
-static const char *env(const char *name) {
+const char *config_get(const char *name) {
     const char *v = getenv(name);
     return v && *v ? v : NULL;
 }
@@ -25,7 +25,7 @@ static int find_name(const char *const *names, const char *value, size_t n_value
 
 static Status load_cpu(ConfigEnv *out, Err *e) {
     static const char *const NAMES[] = {"ref", "avx2", "avx512", "amx", NULL};
-    const char *v = env("INGOT_CPU");
+    const char *v = config_get("INGOT_CPU");
     if (v && find_name(NAMES, v, strlen(v)) < 0)
         return err_set(e, ERR_ARG, "INGOT_CPU=%.64s: must be ref, avx2, avx512 or amx", v);
     out->cpu = v;
@@ -33,7 +33,7 @@ static Status load_cpu(ConfigEnv *out, Err *e) {
 }
 
 static Status load_threads(ConfigEnv *out, Err *e) {
-    const char *v = env("INGOT_THREADS");
+    const char *v = config_get("INGOT_THREADS");
     int64_t n = 0;
     if (!v) return OK;
     if (!str_to_i64(&n, v) || n < 1 || n > CONFIG_MAX_THREADS)
@@ -45,7 +45,7 @@ static Status load_threads(ConfigEnv *out, Err *e) {
 
 static Status load_log(LogLevel *out, Err *e) {
     static const char *const NAMES[] = {"error", "warn", "info", "debug", NULL};
-    const char *v = env("INGOT_LOG");
+    const char *v = config_get("INGOT_LOG");
     int i = v ? find_name(NAMES, v, strlen(v)) : LOG_WARN;
     if (i < 0) return err_set(e, ERR_ARG, "INGOT_LOG=%.64s: must be error, warn, info or debug", v);
     *out = (LogLevel)i;
@@ -60,7 +60,7 @@ typedef struct Fault {
 static Status load_fault(Fault *out, Err *e) {
     static const char *const NAMES[] = {
         [FAULT_ALLOC] = "alloc", [FAULT_IO] = "io", [FAULT_KILL] = "kill", NULL};
-    const char *v = env("INGOT_FAULT");
+    const char *v = config_get("INGOT_FAULT");
     if (!v) return OK;
     size_t n_kind = strcspn(v, ":");
     out->kind = find_name(NAMES, v, n_kind);

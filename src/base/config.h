@@ -5,7 +5,8 @@
  *   INGOT_MODEL_PUBLIC_KEY  FILE               only models signed with this key are run
  *   INGOT_LOG      error | warn | info | debug  log level
  *   INGOT_FAULT    KIND:N                       make the N-th alloc or io call fail, or (kill) die
- *                                               at the N-th io call (tests) */
+ *                                               at the N-th io call (tests)
+ * and, by name, those that stand for options of a command (opt_load_env). */
 #ifndef INGOT_BASE_CONFIG_H
 #define INGOT_BASE_CONFIG_H
 
@@ -20,5 +21,7 @@ typedef struct ConfigEnv {
 /* Read and validate all of them; a bad value is ERR_ARG naming the variable, its value and the choices.
  * Applies INGOT_LOG and INGOT_FAULT. Called once, by main. */
 MUST_CHECK Status config_load_env(ConfigEnv *out, Err *e);
+/* The value of a variable; NULL if it is not set, or empty. Borrowed from the environment. */
+const char *config_get(const char *name);
 
 #endif

@@ -172,6 +172,11 @@ void io_unmap(IoMap *m) {
     *m = (IoMap){0};
 }
 
+void io_map_prefetch(const void *p, size_t n) {
+    uintptr_t from = (uintptr_t)p / IO_PAGE * IO_PAGE;
+    madvise((void *)from, (uintptr_t)p + n - from, MADV_WILLNEED);
+}
+
 /* Whole pages inside the range only: its first and last bytes may share a page with a neighbour. */
 void io_map_release(const void *p, size_t n) {
     uintptr_t from = ROUND_UP((uintptr_t)p, IO_PAGE), to = ((uintptr_t)p + n) / IO_PAGE * IO_PAGE;

@@ -22,6 +22,11 @@ typedef struct CliSpec {
     const OptSpec *opts;
     int n_opts;
     int min_pos, max_pos; /* positional arguments; max_pos -1: any number */
+    const OptAlias *also; /* other names of options */
+    int n_also;
+    const char
+        *config; /* the option that names a YAML file; read first, then INGOT_* variables, then
+                         * the words; NULL: words only */
 } CliSpec;
 
 /* A parsed command line. */

@@ -60,6 +60,7 @@ void http_wake(HttpServer *s);
 /* ---- loop thread only ---- */
 /* True once http_stop was called. */
 bool http_stopping(const HttpServer *s);
+int http_n_connections(const HttpServer *s);
 Slice http_method(const HttpReq *r);
 Slice http_target(const HttpReq *r); /* as sent: visible ASCII */
 Slice http_path(const HttpReq *r);   /* without query, percent-decoded, valid UTF-8, no NUL */
