@@ -76,7 +76,7 @@ Status config_load_env(ConfigEnv *out, Err *e) {
     Fault fault = {0};
     TRY(load_cpu(&c, e));
     TRY(load_threads(&c, e));
-    c.model_key = env("INGOT_MODEL_PUBLIC_KEY");
+    c.model_key = config_get("INGOT_MODEL_PUBLIC_KEY");
     TRY(load_log(&level, e));
     TRY(load_fault(&fault, e));
     log_set_level(level);
