@@ -15,6 +15,8 @@ static const ApiErrorRow rows[STATUS_COUNT] = {
     [ERR_CANCELLED] = {503, 503, "unavailable_error", NULL, 5, "the server is stopping", false},
     [ERR_UNSUPPORTED] = {400, 501, "not_supported_error", NULL, 0, NULL, false},
     [ERR_TIMEOUT] = {504, 504, "timeout_error", NULL, 0, "inference timeout", false},
+    [ERR_AUTH] = {401, 401, "authentication_error", "invalid_api_key", 0, NULL, false},
+    [ERR_DENIED] = {403, 403, "permission_error", NULL, 0, NULL, false},
     [ERR_INTERNAL] = {500, 500, "server_error", NULL, 0, "internal error", true},
 };
 

@@ -70,6 +70,41 @@ static Status load_fault(Fault *out, Err *e) {
     return OK;
 }
 
+static void load_api_keys(ConfigEnv *out) {
+    static const char *const NAMES[] = {"INGOT_API_KEY", "VLLM_API_KEY", "LLAMA_API_KEY"};
+    _Static_assert(COUNT_OF(NAMES) == CONFIG_N_API_KEYS, "one for each");
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) {
+        const char *v = config_get(NAMES[i]);
+        if (v) out->api_key[out->n_api_keys++] = v;
+    }
+}
+
+/* XDG says that a path which does not begin at the root is to be ignored. */
+static const char *rooted(const char *path) { return path && path[0] == '/' ? path : NULL; }
+
+static void load_folders(ConfigEnv *out) {
+    out->state_dir = config_get("INGOT_STATE_DIR");
+    out->xdg_state = rooted(config_get("XDG_STATE_HOME"));
+    out->home = rooted(config_get("HOME"));
+}
+
+Status config_state_dir(StrBuf *out, const ConfigEnv *c, const char *given, Err *e) {
+    const char *dir = given && *given ? given : c->state_dir;
+    size_t n = dir ? strlen(dir) : 0;
+    while (n > 1 && dir[n - 1] == '/') n--;
+    if (dir) {
+        sb_put(out, dir, n);
+    } else if (c->xdg_state) {
+        sb_printf(out, "%s/ingot", c->xdg_state);
+    } else if (c->home) {
+        sb_printf(out, "%s/.local/state/ingot", c->home);
+    } else {
+        return err_set(e, ERR_NOT_FOUND,
+                       "no state folder: INGOT_STATE_DIR, XDG_STATE_HOME and HOME are not set");
+    }
+    return sb_check(out, e);
+}
+
 Status config_load_env(ConfigEnv *out, Err *e) {
     ConfigEnv c = {0};
     LogLevel level = LOG_WARN;
@@ -79,6 +114,8 @@ Status config_load_env(ConfigEnv *out, Err *e) {
     c.model_key = config_get("INGOT_MODEL_PUBLIC_KEY");
     TRY(load_log(&level, e));
     TRY(load_fault(&fault, e));
+    load_api_keys(&c);
+    load_folders(&c);
     log_set_level(level);
     if (fault.n > 0) fault_arm((FaultKind)fault.kind, fault.n);
     *out = c;

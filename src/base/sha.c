@@ -4,6 +4,7 @@
  * the seed. */
 #include "base/sha.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <string.h>
 
@@ -65,6 +66,10 @@ bool sha_parse(Sha256 *out, const char *p, size_t n) {
         out->b[i / 2] = i % 2 ? out->b[i / 2] | v : (uint8_t)(v << 4);
     }
     return true;
+}
+
+bool sha_equal(const Sha256 *a, const Sha256 *b) {
+    return CRYPTO_memcmp(a->b, b->b, sizeof a->b) == 0;
 }
 
 static uint64_t rotl(uint64_t x, int n) { return x << n | x >> (64 - n); }

@@ -24,6 +24,8 @@ MUST_CHECK Status sha_end(Sha256 *out, ShaStream *s, Err *e);
 const char *sha_hex(char buf[65], const Sha256 *s);
 /* From 64 such digits; false for anything else. */
 MUST_CHECK bool sha_parse(Sha256 *out, const char *p, size_t n);
+/* Same digest? Takes the same time wherever they differ. */
+bool sha_equal(const Sha256 *a, const Sha256 *b);
 /* 64-bit hash with good avalanche, for in-memory tables only (never written to a file). */
 uint64_t sha_hash64(const void *p, size_t n, uint64_t seed);
 
