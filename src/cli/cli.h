@@ -22,6 +22,11 @@ typedef struct CliSpec {
     const OptSpec *opts;
     int n_opts;
     int min_pos, max_pos; /* positional arguments; max_pos -1: any number */
+    const OptAlias *also; /* other names of options */
+    int n_also;
+    const char
+        *config; /* the option that names a YAML file; read first, then INGOT_* variables, then
+                         * the words; NULL: words only */
 } CliSpec;
 
 /* A parsed command line. */
@@ -108,6 +113,12 @@ int cmd_prepare(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 /* Hugging Face folder -> model */
 int cmd_convert(int argc, char **argv);
+/* model -> Hugging Face folder */
+int cmd_export(int argc, char **argv);
+/* model, key -> signature; signature -> verdict */
+int cmd_model(int argc, char **argv);
+/* model, adapter -> model */
+int cmd_lora(int argc, char **argv);
 /* model, text -> importance of its weights' columns */
 int cmd_imatrix(int argc, char **argv);
 /* model -> smaller model */

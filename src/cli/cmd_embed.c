@@ -10,6 +10,7 @@
 enum { MAX_TEXTS = 100000 };
 
 typedef struct EmbedCmd {
+    const char *model_key;
     const char *pool;
     int64_t threads;
     bool raw, special;
@@ -38,6 +39,7 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = 4096,
      .help = "0: all processors"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

@@ -15,6 +15,7 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct PplCmd {
+    const char *model_key;
     const char *file, *kv, *logprobs;
     int64_t ctx, chunks, threads;
     bool all, json, quiet;
@@ -73,6 +74,7 @@ static const OptSpec opts[] = {
      .help = "0: all processors"},
     {.key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = AT(quiet), .help = "no progress"},
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object a model"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

@@ -8,6 +8,7 @@
 #include "text/json.h"
 
 typedef struct ScoreCmd {
+    const char *model_key;
     const char *prompt;
     OptList choice;
     int64_t top, threads;
@@ -46,6 +47,7 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = 4096,
      .help = "0: all processors"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

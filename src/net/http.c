@@ -259,6 +259,8 @@ void http_free(HttpServer *s) {
     mem_free(s);
 }
 
+int http_n_connections(const HttpServer *s) { return s->n_conns; }
+
 int http_port(const HttpServer *s) { return s->port; }
 
 bool http_stopping(const HttpServer *s) { return s->stopping; }

@@ -87,6 +87,7 @@ MUST_CHECK Status http_reload_tls(HttpServer *s, Err *e);
 MUST_CHECK Status http_set_limits(HttpServer *s, const HttpLimits *l, Err *e);
 /* True once http_stop was called. */
 bool http_stopping(const HttpServer *s);
+int http_n_connections(const HttpServer *s);
 Slice http_method(const HttpReq *r);
 Slice http_target(const HttpReq *r); /* as sent: visible ASCII */
 Slice http_path(const HttpReq *r);   /* without query, percent-decoded, valid UTF-8, no NUL */
