@@ -131,7 +131,8 @@ TEST(smuggling_is_refused) {
         TRUE_(rep.closed || rep.n_body > 0);
     }
     int fd = hc_connect(e->port);
-    TRUE_(hc_send_n(fd, "GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n", 38));
+    static const char nul[] = "GET / HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n";
+    TRUE_(hc_send_n(fd, nul, sizeof nul - 1));
     hc_read(fd, &rep, false);
     EQ(rep.status, 400);
     close(fd);
