@@ -83,3 +83,40 @@ Status config_load_env(ConfigEnv *out, Err *e) {
     *out = c;
     return OK;
 }
+
+static const char *either(const char *a, const char *b) {
+    const char *v = env(a);
+    return v ? v : env(b);
+}
+
+static bool is_true(const char *v) {
+    static const char *const YES[] = {"1", "true", "yes", "on", "TRUE", "YES", "ON", NULL};
+    return v && find_name(YES, v, strlen(v)) >= 0;
+}
+
+void config_load_net(ConfigNet *out) {
+    *out = (ConfigNet){
+        .http_proxy = env("http_proxy"),
+        .https_proxy = either("https_proxy", "HTTPS_PROXY"),
+        .all_proxy = either("all_proxy", "ALL_PROXY"),
+        .no_proxy = either("no_proxy", "NO_PROXY"),
+        .ca_file = either("SSL_CERT_FILE", "CURL_CA_BUNDLE"),
+        .ca_dir = env("SSL_CERT_DIR"),
+        .hf_endpoint = env("HF_ENDPOINT"),
+        .hf_token = env("HF_TOKEN"),
+        .hf_token_path = env("HF_TOKEN_PATH"),
+        .hf_home = env("HF_HOME"),
+        .home = env("HOME"),
+        .hf_offline = is_true(env("HF_HUB_OFFLINE")),
+        .aws_key_id = env("AWS_ACCESS_KEY_ID"),
+        .aws_secret = env("AWS_SECRET_ACCESS_KEY"),
+        .aws_token = env("AWS_SESSION_TOKEN"),
+        .aws_region = either("AWS_REGION", "AWS_DEFAULT_REGION"),
+        .aws_endpoint = either("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        .aws_profile = env("AWS_PROFILE"),
+        .aws_credentials = env("AWS_SHARED_CREDENTIALS_FILE"),
+        .aws_config = env("AWS_CONFIG_FILE"),
+    };
+    /* A web server hands the header "Proxy:" of a request to its CGI programs as HTTP_PROXY. */
+    if (!out->http_proxy && !env("REQUEST_METHOD")) out->http_proxy = env("HTTP_PROXY");
+}
