@@ -299,8 +299,10 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     Fetch *x = s->x;
     Get *g = s->g;
     int status = net_status(c);
-    bool good =
-        st == OK && (status == 200 || status == 206) && (s->end == HUB_UNKNOWN || s->at == s->end);
+    /* a range that is all there is good, whatever the connection did then */
+    bool whole = s->at == s->end || s->end == HUB_UNKNOWN;
+    bool good = (st == OK && status == 200 && whole) ||
+                (status == 206 && g->state == GET_RANGES && s->at == s->end);
     if (x->failed) {
         slot_free(s);
         return;
