@@ -111,6 +111,10 @@ int cmd_tokenizer(int argc, char **argv);
 int cmd_prepare(int argc, char **argv);
 /* token shards -> model */
 int cmd_train(int argc, char **argv);
+/* hub, https, S3 -> files */
+int cmd_pull(int argc, char **argv);
+/* files -> S3 */
+int cmd_push(int argc, char **argv);
 /* Hugging Face folder -> model */
 int cmd_convert(int argc, char **argv);
 /* model -> Hugging Face folder */
