@@ -22,6 +22,11 @@ typedef struct CliSpec {
     const OptSpec *opts;
     int n_opts;
     int min_pos, max_pos; /* positional arguments; max_pos -1: any number */
+    const OptAlias *also; /* other names of options */
+    int n_also;
+    const char
+        *config; /* the option that names a YAML file; read first, then INGOT_* variables, then
+                         * the words; NULL: words only */
 } CliSpec;
 
 /* A parsed command line. */
@@ -139,6 +144,12 @@ int cmd_prepare(int argc, char **argv);
 int cmd_train(int argc, char **argv);
 /* Hugging Face folder -> model */
 int cmd_convert(int argc, char **argv);
+/* model -> Hugging Face folder */
+int cmd_export(int argc, char **argv);
+/* model, key -> signature; signature -> verdict */
+int cmd_model(int argc, char **argv);
+/* model, adapter -> model */
+int cmd_lora(int argc, char **argv);
 /* model, text -> importance of its weights' columns */
 int cmd_imatrix(int argc, char **argv);
 /* model -> smaller model */
@@ -157,6 +168,8 @@ int cmd_template(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 /* this machine -> speeds */
 int cmd_bench(int argc, char **argv);
+/* API keys of a server */
+int cmd_keys(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 

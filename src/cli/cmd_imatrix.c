@@ -13,6 +13,7 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct ImatrixCmd {
+    const char *model_key;
     const char *file, *output;
     int64_t ctx, chunks, threads;
     bool process_output, json, quiet;
@@ -55,6 +56,7 @@ static const OptSpec opts[] = {
     CLI_THREADS_OPT(AT(threads)),
     CLI_QUIET_OPT(AT(quiet)),
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

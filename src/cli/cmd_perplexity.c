@@ -15,6 +15,7 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct PplCmd {
+    const char *model_key;
     const char *file, *kv, *logprobs;
     int64_t ctx, chunks, threads;
     bool all, json, quiet;
@@ -62,6 +63,7 @@ static const OptSpec opts[] = {
     CLI_THREADS_OPT(AT(threads)),
     CLI_QUIET_OPT(AT(quiet)),
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object a model"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

@@ -27,6 +27,7 @@ enum {
 };
 
 typedef struct RunCmd {
+    const char *model_key;
     const char *prompt, *file, *kv;
     int64_t n, samples, top_k, seed, ctx, threads, chunk;
     OptList stop;
@@ -162,6 +163,7 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(verbose),
      .help = "memory, seed and speed on standard error"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

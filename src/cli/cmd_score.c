@@ -9,6 +9,7 @@
 #include "text/json.h"
 
 typedef struct ScoreCmd {
+    const char *model_key;
     const char *prompt;
     OptList choice;
     int64_t top, threads;
@@ -38,6 +39,7 @@ static const OptSpec opts[] = {
      .help = "without choices: so many of the likeliest tokens at each place"},
     CLI_SPECIAL_OPT(AT(special)),
     CLI_THREADS_OPT(AT(threads)),
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

@@ -8,10 +8,11 @@ Without files: those of $INGOT_TEST_DATA/templates. Every template is rendered f
 Python renders, `ingot template` must print the same bytes, where Python fails, it must fail too. Small templates
 of one expression each are held to Python in the same way.
 """
-import sys
+import os, sys
 
-sys.path.pop(0)  # a neighbour has the name of a module that jinja2's imports need
-import datetime, glob, json, os, subprocess, tempfile
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:] = [p for p in sys.path if p != HERE]  # a neighbour has the name of a module that jinja2's imports need
+import datetime, glob, json, subprocess, tempfile
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
