@@ -15,6 +15,8 @@ sys.path[:] = [p for p in sys.path if p != HERE]  # a neighbour has the name of 
 import importlib.util, json, random, re, subprocess, tempfile
 from concurrent.futures import ThreadPoolExecutor
 
+import jinja2
+
 spec = importlib.util.spec_from_file_location("templates", os.path.join(HERE, "templates.py"))
 templates = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(templates)
@@ -200,8 +202,8 @@ def template():
 def render(env, source):
     try:
         return env.from_string(source).render(**VARIABLES).encode()
-    except (MemoryError, RecursionError):
-        return None
+    except (MemoryError, RecursionError, jinja2.exceptions.TemplateAssertionError):
+        return None  # unknown filters are told of when they are met, not before
     except Exception as e:  # a failure is a failure
         return e
 
