@@ -33,24 +33,13 @@ static const OptSpec opts[] = {
      .type = OPT_LIST,
      .offset = AT(ignore),
      .metavar = "KEY",
-<<<<<<< HEAD
-     .help = "a key of config.json that is not known here, and that you know to change nothing"},
-    CLI_SAME_THREADS_OPT(AT(threads)),
-=======
      .help = "a key of config.json or adapter_config.json that is not known here, and that you "
              "know to change nothing"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors; the output is the same for any number"},
+    CLI_SAME_THREADS_OPT(AT(threads)),
     {.key = "losses",
      .type = OPT_BOOL,
      .offset = AT(losses),
      .help = "print what each tensor lost; with --json it is always there"},
->>>>>>> fe3aae6771625d60d391ca708301163ae7116e24
     {.key = "quiet",
      .letter = 'q',
      .type = OPT_BOOL,

@@ -28,23 +28,9 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(raw),
      .help = "vectors as they come, not of length 1"},
-<<<<<<< HEAD
     CLI_SPECIAL_OPT(AT(special)),
     CLI_THREADS_OPT(AT(threads)),
-=======
-    {.key = "special",
-     .type = OPT_BOOL,
-     .offset = AT(special),
-     .help = "names of special tokens in the texts stand for these tokens"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
     CLI_MODEL_KEY_OPT(AT(model_key)),
->>>>>>> fe3aae6771625d60d391ca708301163ae7116e24
 };
 #undef AT
 
