@@ -274,6 +274,7 @@ static void take_end(Line *l) {
     sample_stop_finish(&l->stop, &l->s.text);
     l->s.err = l->err;
     l->s.stop_id = l->usage.stop_id;
+    l->s.times = l->usage.times;
     end(l, l->why);
 }
 

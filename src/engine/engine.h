@@ -63,6 +63,7 @@ typedef struct EngineOpts {
 typedef struct EngineUsage {
     int n_cached;    /* prompt tokens that were there already; written before the first on_token */
     int32_t stop_id; /* the end or stop token that came; written before on_done, else left alone */
+    ReqTimes times;  /* written before on_done; of clock_now_s */
 } EngineUsage;
 
 typedef struct EngineReq {

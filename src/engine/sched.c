@@ -53,6 +53,7 @@ static void count_end(Engine *en, const Req *r, FinishReason why) {
 
 void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err) {
     count_end(en, r, why);
+    if (r->in.usage) r->in.usage->times = r->t;
     engine__adapter_drop(r); /* whoever is told that it is over may unload it */
     if (r->in.on_done) r->in.on_done(r->in.ctx, why, why == FINISH_ERROR ? why_err : NULL);
     engine__req_free(r);
@@ -147,10 +148,11 @@ static double decode_rows(Engine *en) {
     return work;
 }
 
-/* Prompt rows of this step, if the first of them stands at `from`. */
+/* Prompt rows of this step, if the first of them stands at `from`. It aims at four fifths of the target: steps of the
+ * same work differ by as much, and the target is what streams are to see. */
 static int prompt_budget(const Engine *en, double work, int from) {
     if (work == 0.0) return en->o.prefill_chunk;
-    return pace_rows(&en->pace, work, from, 1e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
+    return pace_rows(&en->pace, work, from, 0.8e-3 * en->o.itl_target_ms, en->o.prefill_chunk);
 }
 
 /* Prompt rows that this step may still have, counted as rows at position `from` without logits. */
