@@ -272,7 +272,7 @@ static void request_failed(Fetch *x, const Slot *s, Get *g, NetCall *c, const Er
         return;
     }
     bool short_body = err->code == OK && (net_status(c) == 200 || net_status(c) == 206);
-    bool again = (net_may_retry(c) || short_body) && !(net_fault(c) == NET_RESOLVE && x->got == 0);
+    bool again = net_may_retry(c) || short_body || (net_fault(c) == NET_RESOLVE && x->got > 0);
     int ms = net_backoff_ms(++g->n_fails, asked, clock_now_ns());
     Err e = {0};
     describe(x, s, g, c, err, &e);

@@ -103,7 +103,8 @@ const char *net_url(const NetCall *c);
 /* What was collected of the body. */
 Slice net_body(const NetCall *c);
 NetFault net_fault(const NetCall *c);
-/* The like may go better later: the fault, or the status (408, 425, 429, 500, 502, 503, 504), is of that kind. */
+/* The like may go better later: the fault, or the status (408, 425, 429, 500, 502, 503, 504), is of that kind.
+ * A name that is not known is not: who has talked to that host before may think otherwise. */
 bool net_may_retry(const NetCall *c);
 /* Seconds the server asks to wait; 0 if it does not. */
 int64_t net_retry_after(const NetCall *c);

@@ -72,9 +72,7 @@ Status net__judge(NetCall *c, CURLcode rc) {
 
 bool net_may_retry(const NetCall *c) {
     static const int CODES[] = {408, 425, 429, 500, 502, 503, 504};
-    if (c->fault == NET_RESOLVE || c->fault == NET_CONNECT || c->fault == NET_BROKEN ||
-        c->fault == NET_STALLED)
-        return true;
+    if (c->fault == NET_CONNECT || c->fault == NET_BROKEN || c->fault == NET_STALLED) return true;
     for (size_t i = 0; c->fault == NET_NONE && i < COUNT_OF(CODES); i++)
         if (c->status == CODES[i]) return true;
     return false;
