@@ -132,7 +132,8 @@ for mode in pages=3 nosums; do
     same $O/big.bin big.bin
     puts=$(grep -c '^PUT .*partNumber' kill-$mode/log)
     [ "$puts" -le 15 ] || fail "$puts parts sent for 10, with 5 kills"
-    eq "uploads" "$(ls kill-$mode/uploads | wc -l)" 1
+    # one that was killed between its beginning and its remembering cannot be found again
+    [ "$(ls kill-$mode/uploads | wc -l)" -le 3 ] || fail "a new upload after each kill"
 done
 store stop slow=0.2
 "$INGOT" push big.bin s3://models/big.bin --piece 1M --quiet --connections 1 2>err &
