@@ -357,6 +357,14 @@ static void finish(NetCall *c, CURLcode rc) {
     call_free(c);
 }
 
+void net_client_end(NetClient *k) {
+    for (NetCall *c; (c = k->calls) != NULL;) {
+        err_set(&c->err, ERR_CANCELLED, "%.120s: given up", c->host);
+        c->redirect = false;
+        finish(c, CURLE_OK);
+    }
+}
+
 static NetCall *next_done(NetClient *k, CURLcode *rc) {
     int left;
     CURLMsg *m;

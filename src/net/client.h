@@ -82,6 +82,8 @@ typedef struct
 MUST_CHECK Status net_client_new(NetClient **out, const NetConfig *c, Err *e);
 /* Calls that still run are cancelled. */
 void net_client_free(NetClient *c);
+/* End all calls now as if they had failed: on_done is called for each, with ERR_CANCELLED. */
+void net_client_end(NetClient *c);
 /* Start a call; *out (unless NULL) is borrowed until on_done. ERR_ARG: the URL or a header is no good. */
 MUST_CHECK Status net_start(NetCall **out, NetClient *c, const NetRequest *rq, Err *e);
 /* Take a call back. NULL is fine. */

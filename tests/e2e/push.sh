@@ -122,7 +122,7 @@ same $O/big.bin big.bin
 for mode in pages=3 nosums; do
     store kill-$mode $mode slow=0.1
     for round in {1..5}; do
-        "$INGOT" push big.bin s3://models/big.bin --piece 1M --quiet --connections 1 &
+        "$INGOT" push big.bin s3://models/big.bin --piece 1M --quiet --connections 1 >/dev/null &
         pid=$!
         sleep 0.$((RANDOM % 10))$((RANDOM % 10))
         kill -9 $pid
