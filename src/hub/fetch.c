@@ -302,7 +302,7 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     /* a range that is all there is good, whatever the connection did then */
     bool whole = s->at == s->end || s->end == HUB_UNKNOWN;
     bool good = (st == OK && status == 200 && whole) ||
-                (status == 206 && g->state == GET_RANGES && s->at == s->end);
+                (status == 206 && s->accepted && s->at == s->end);
     if (x->failed) {
         slot_free(s);
         return;
@@ -310,6 +310,7 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     bool restart = g->restart != NULL;
     slot_free(s);
     if (g->f->present) get_present(x, g);
+    else if (g->state >= GET_CHECK) return; /* another one brought the last byte */
     else if (restart) get_restart(x, g);
     else if (good) request_done(x, g, c);
     else request_failed(x, s, g, c, err);
@@ -340,6 +341,7 @@ static Status slot_start(Slot *s, Err *e) {
     s->by_final = g->final_url != NULL;
     sb_clear(&s->words);
     s->refused = 0;
+    s->accepted = false;
     NetRequest rq = {.url = s->by_final ? g->final_url : g->f->url,
                      .headers = headers,
                      .n_headers = n,
