@@ -22,14 +22,14 @@ MUST_CHECK Status config_load_env(ConfigEnv *out, Err *e);
 
 /* Variables of the network, as other programs read them; NULL: not set or empty. */
 typedef struct ConfigNet {
-    const char *http_proxy;  /* http_proxy, HTTP_PROXY (not in a CGI program) */
-    const char *https_proxy; /* https_proxy, HTTPS_PROXY */
-    const char *all_proxy;   /* all_proxy, ALL_PROXY */
-    const char *no_proxy;    /* no_proxy, NO_PROXY */
-    const char *ca_file;     /* SSL_CERT_FILE, CURL_CA_BUNDLE */
-    const char *ca_dir;      /* SSL_CERT_DIR */
-    const char *hf_endpoint; /* HF_ENDPOINT */
-    const char *hf_token;    /* HF_TOKEN */
+    const char *http_proxy;                     /* http_proxy, HTTP_PROXY (not in a CGI program) */
+    const char *https_proxy;                    /* https_proxy, HTTPS_PROXY */
+    const char *all_proxy;                      /* all_proxy, ALL_PROXY */
+    const char *no_proxy;                       /* no_proxy, NO_PROXY */
+    const char *ca_file;                        /* SSL_CERT_FILE, CURL_CA_BUNDLE */
+    const char *ca_dir;                         /* SSL_CERT_DIR */
+    const char *hf_endpoint;                    /* HF_ENDPOINT */
+    const char *hf_token;                       /* HF_TOKEN */
     const char *hf_token_path, *hf_home, *home; /* HF_TOKEN_PATH, HF_HOME, HOME */
     bool hf_offline;                            /* HF_HUB_OFFLINE=1 */
     const char *aws_key_id, *aws_secret;        /* AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY */

@@ -301,8 +301,8 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     int status = net_status(c);
     /* a range that is all there is good, whatever the connection did then */
     bool whole = s->at == s->end || s->end == HUB_UNKNOWN;
-    bool good = (st == OK && status == 200 && whole) ||
-                (status == 206 && s->accepted && s->at == s->end);
+    bool good =
+        (st == OK && status == 200 && whole) || (status == 206 && s->accepted && s->at == s->end);
     if (x->failed) {
         slot_free(s);
         return;

@@ -39,7 +39,7 @@ typedef struct Slot {
     size_t piece;
     uint64_t at, end; /* next byte, first byte that is not asked for; end HUB_UNKNOWN: to the end */
     bool ranged, by_final;
-    bool accepted; /* the head was that of the range asked for */
+    bool accepted;    /* the head was that of the range asked for */
     StrBuf words;     /* of an answer that is a refusal */
     uint64_t refused; /* bytes of it */
 } Slot;
