@@ -8,11 +8,12 @@
  *       any  -[failure, a callback's error, a time limit]-> DONE
  *       any  -[net_cancel]-> gone, without on_done
  *
- * Whose turn it is: a client and its calls belong to one thread. That thread calls net_poll again and again,
- * alone (pull, push, outbox: it waits inside) or from a loop of its own (time-out 0 whenever it comes by);
- * callbacks run inside net_poll. Other threads may only knock with net_wake. A call is started, cancelled and
- * read on that thread, from on_done too; on_hop, on_head and on_body end their own call by returning an
- * error, and touch no other one. */
+ * Whose turn it is: a client and its calls belong to one thread. That thread calls net_poll again and again and
+ * waits inside it; callbacks run inside net_poll. A server, whose loop waits for its own sockets, gives its calls to
+ * a thread of their own as outbox.c does: it queues what is to be asked under a lock and knocks with net_wake, the
+ * one function for other threads; what comes back is queued the other way and http_wake knocks there. A call is
+ * started, cancelled and read on the client's thread, from on_done too; on_hop, on_head and on_body end their own
+ * call by returning an error, and touch no other one. */
 #ifndef INGOT_NET_CLIENT_H
 #define INGOT_NET_CLIENT_H
 
@@ -69,6 +70,7 @@ typedef struct
     int timeout_ms;     /* [none] for the whole call, each redirect anew */
     bool no_redirects;  /* a redirect is the answer */
     bool retry_post;    /* net_ask may send a POST again */
+    bool once;          /* net_ask does not try again */
     Status (*on_hop)(void *ctx, NetCall *c, Err *e);  /* head of a redirect */
     Status (*on_head)(void *ctx, NetCall *c, Err *e); /* head of the answer */
     Status (*on_body)(void *ctx, NetCall *c, Slice part,

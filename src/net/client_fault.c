@@ -64,6 +64,13 @@ Status net__judge(NetCall *c, CURLcode rc) {
         return c->err.code;
     }
     c->fault = fault_of(rc);
+    long proxy = 0;
+    curl_easy_getinfo(c->easy, CURLINFO_HTTP_CONNECTCODE, &proxy);
+    if (c->fault != NET_NONE && proxy >= 400) {
+        c->fault = NET_OTHER;
+        return err_set(&c->err, ERR_IO, "the proxy does not lead to %.80s: it says %ld%s", c->host,
+                       proxy, proxy == 407 ? ", and wants credentials in its URL" : "");
+    }
     if (c->fault != NET_NONE) return say(c, rc, c->detail[0] ? c->detail : curl_easy_strerror(rc));
     if (c->head_done) return OK;
     c->fault = NET_BROKEN;

@@ -186,6 +186,7 @@ if [ -n "${TLS-}" ]; then
 fi
 serve locked "$E2E/proxy.py" plog2 us:pw
 expect_ok env HTTP_PROXY=http://us:pw@127.0.0.1:$PORT "$INGOT" pull http://any.invalid:$FILES/small.bin -o p6
+[ -z "${TLS-}" ] || expect_fail 1 'proxy does not lead to localhost: it says 407' env HTTPS_PROXY=http://127.0.0.1:$PORT "$INGOT" pull https://localhost:$TLS/small.bin -o p7
 expect_fail 1 'says 407; the proxy wants credentials' env HTTP_PROXY=http://127.0.0.1:$PORT "$INGOT" pull http://any.invalid:$FILES/small.bin -o p7
 
 # ---- the hub ----
