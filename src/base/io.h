@@ -18,6 +18,8 @@ MUST_CHECK Status io_map(IoMap *out, const char *path, Err *e);
  * page. One io_unmap of *whole ends them all. A file that changes its size meanwhile is ERR_IO. */
 MUST_CHECK Status io_map_all(IoMap *whole, IoMap *part, const char *const *paths, size_t n, Err *e);
 void io_unmap(IoMap *m);
+/* Have the kernel begin to read these mapped pages. */
+void io_map_prefetch(const void *p, size_t n);
 /* Tell the kernel that these mapped pages are not needed any more. */
 void io_map_release(const void *p, size_t n);
 

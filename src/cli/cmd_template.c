@@ -115,7 +115,7 @@ static Status render(Rendering *x, const char *path, Err *e) {
                    .tools = x->tools,
                    .vars = x->vars,
                    .add_prompt = c->prompt,
-                   .now_s = c->now};
+                   .opts.now_s = c->now};
     if (!c->ids) return chat_render(&x->text, &x->spans, x->chat, &req, e);
     if (!x->tok) return err_set(e, ERR_ARG, "--ids wants a model, which has the tokens");
     return chat_encode(&x->ids, x->chat, x->tok, &req, e);

@@ -13,6 +13,9 @@ static const CliCommand commands[] = {
     {"pull", "fetch a model from the hub, an https server or an S3 store", cmd_pull},
     {"push", "send files to an S3 store", cmd_push},
     {"convert", "make a GGUF file of a Hugging Face folder", cmd_convert},
+    {"export", "make a Hugging Face folder of a model", cmd_export},
+    {"lora", "merge an adapter into a model", cmd_lora},
+    {"model", "sign a model, find out whether it is what was signed", cmd_model},
     {"imatrix", "find which weights matter, for quantize", cmd_imatrix},
     {"quantize", "make a smaller copy of a model", cmd_quantize},
     {"perplexity", "measure a model on text, compare two models", cmd_perplexity},
@@ -21,6 +24,7 @@ static const CliCommand commands[] = {
     {"run", "generate text in the terminal", cmd_run},
     {"template", "show what a chat template makes of messages", cmd_template},
     {"serve", "answer HTTP requests", cmd_serve},
+    {"keys", "make, list and revoke the API keys of a server", cmd_keys},
     {"info", "show what a GGUF file holds", cmd_info},
     {"bench", "measure speed on this machine", cmd_bench},
 };

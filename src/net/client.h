@@ -24,14 +24,14 @@
 typedef struct NetClient NetClient;
 typedef struct NetCall NetCall;
 
-typedef struct
-    NetConfig { /* zero: the default in brackets; strings are borrowed, longer than the client */
-    const char *http_proxy, *https_proxy,
-        *all_proxy;               /* [no proxy] by the scheme of the URL, else all_proxy */
-    const char *no_proxy;         /* hosts without one, as curl reads the list; "*": all */
-    const char *ca_file, *ca_dir; /* certificates to trust instead of the system's */
-    const char *user_agent;       /* ["ingot"] */
-    int connect_timeout_ms;       /* [15000] name, connection, TLS */
+/* Zero: the default in brackets. Strings are borrowed, longer than the client. */
+typedef struct NetConfig {
+    const char *http_proxy, *https_proxy; /* [no proxy] by the scheme of the URL */
+    const char *all_proxy;                /* where there is none of its own */
+    const char *no_proxy;                 /* hosts without one, as curl reads the list; "*": all */
+    const char *ca_file, *ca_dir;         /* certificates to trust instead of the system's */
+    const char *user_agent;               /* ["ingot"] */
+    int connect_timeout_ms;               /* [15000] name, connection, TLS */
     int stall_timeout_ms;   /* [30000] less than 512 bytes a second for so long; whole seconds */
     int max_redirects;      /* [8] */
     size_t max_head_bytes;  /* [64 KB] of one answer's head */

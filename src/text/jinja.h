@@ -16,7 +16,9 @@ typedef struct JinjaVar {
     Slice text;
 } JinjaVar;
 
-/* Bytes [begin, end) of the output that stand in {% generation %}, in order. */
+/* Characters [begin, end) of the output that stand in {% generation %}, as Transformers counts them: within a macro or
+ * anything else whose text is captured first, begin is where the output stood as that was begun. In the order in
+ * which the blocks end. */
 typedef struct JinjaSpan {
     size_t begin, end;
 } JinjaSpan;

@@ -37,6 +37,42 @@ bool jinja__arg_bool(const JArgs *a, size_t i, const char *name, bool usual) {
     return v ? jinja__truth(*v) : usual;
 }
 
+/* The place of a name in a row's list of parameters, or SIZE_MAX. */
+static size_t find_param(const char *params, Slice name) {
+    size_t i = 0;
+    for (const char *p = params; *p; i++) {
+        size_t n = strcspn(p, " ");
+        if (slice_eq((Slice){p, n}, name)) return i;
+        p += n + (p[n] == ' ');
+    }
+    return SIZE_MAX;
+}
+
+static size_t count_params(const char *p) {
+    size_t n = *p != 0;
+    for (; *p; p++) n += *p == ' ';
+    return n;
+}
+
+Status jinja__check_args(JRun *r, const char *name, const char *params, int need, const JArgs *a) {
+    unsigned given = 0; /* by name, a bit each */
+    bool by_place = *params == '/';
+    if (*params == '*') return OK;
+    params += by_place;
+    size_t n = count_params(params);
+    if (a->n > n) return jinja__fail(r, "%s takes %zu arguments, not %zu", name, n, a->n);
+    for (size_t i = 0; i < a->n_kw; i++) {
+        size_t at = by_place ? SIZE_MAX : find_param(params, a->name[i]);
+        if (at == SIZE_MAX || at < a->n)
+            return jinja__fail(r, "%s takes no argument %.*s%s", name, (int)MIN(a->name[i].n, 40),
+                               a->name[i].p, at == SIZE_MAX ? "" : " twice");
+        given |= 1u << at;
+    }
+    for (size_t i = a->n; i < (size_t)need; i++)
+        if (!(given >> i & 1)) return jinja__fail(r, "%s wants %d arguments", name, need);
+    return OK;
+}
+
 /* ---- functions ---- */
 
 static Status do_range(JRun *r, JVal *out, const JArgs *a) {
@@ -48,8 +84,13 @@ static Status do_range(JRun *r, JVal *out, const JArgs *a) {
         TRY(jinja__arg_int(r, &to, a, 1, NULL));
         TRY(jinja__arg_int(r, &step, a, 2, NULL));
     }
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i].kind != JV_INT && a->v[i].kind != JV_BOOL)
+            return jinja__fail(r, "range() wants int, not %s", jinja__type(a->v[i]));
     if (step == 0) return jinja__fail(r, "range() with step 0");
     TRY(jinja__list(r, out, JL_RANGE, 0));
+    int64_t all[3] = {from, to, step};
+    memcpy(out->list->range, all, sizeof all);
     while (step > 0 ? from < to : from > to) {
         if (out->list->n == JINJA_MAX_RANGE)
             return jinja__fail(r, "range() of more than %d numbers", (int)JINJA_MAX_RANGE);
@@ -59,12 +100,25 @@ static Status do_range(JRun *r, JVal *out, const JArgs *a) {
     return OK;
 }
 
+/* A list of pairs into a dict. */
+static Status put_pairs(JRun *r, JDict *d, JVal list) {
+    JList *l, *pair;
+    TRY(jinja__iter(r, &l, list));
+    for (size_t i = 0; i < l->n; i++) {
+        TRY(jinja__iter(r, &pair, l->v[i]));
+        if (pair->n != 2) return jinja__fail(r, "a dict out of what are no pairs");
+        TRY(jinja__put(r, d, pair->v[0], pair->v[1]));
+    }
+    return OK;
+}
+
 static Status do_dict(JRun *r, JVal *out, const JArgs *a, JKind kind) {
     TRY(jinja__dict(r, out, kind));
+    if (a->n > 1) return jinja__fail(r, "a dict out of %zu values", a->n);
     if (a->n > 0 && a->v[0].kind == JV_DICT)
         for (size_t i = 0; i < a->v[0].dict->n; i++)
             TRY(jinja__put(r, out->dict, a->v[0].dict->key[i], a->v[0].dict->val[i]));
-    else if (a->n > 0) return jinja__fail(r, "a dict out of %s", jinja__type(a->v[0]));
+    else if (a->n > 0) TRY(put_pairs(r, out->dict, a->v[0]));
     for (size_t i = 0; i < a->n_kw; i++)
         TRY(jinja__put(r, out->dict, jinja__slice(a->name[i]), a->kw[i]));
     return OK;
@@ -84,24 +138,42 @@ static Status do_raise(JRun *r, JVal *out, const JArgs *a) {
     return jinja__fail(r, "%.*s", (int)MIN(s.n, 150), s.p);
 }
 
+/* Python's words of a time that C has not: %f is microseconds, %z and %Z are nothing without a zone. */
+static bool put_format(StrBuf *b, Slice s) {
+    for (size_t i = 0; i < s.n; i++) {
+        char next = i + 1 < s.n ? s.p[i + 1] : 0;
+        if (s.p[i] != '%') {
+            sb_putc(b, s.p[i]);
+            continue;
+        }
+        /* glibc's widths ("%9999d") are not Python's */
+        if (next >= '0' && next <= '9') return false;
+        i++;
+        if (next == 'f') sb_puts(b, "000000");
+        else if (next != 'z' && next != 'Z') sb_printf(b, next ? "%%%c" : "%%%%", next);
+    }
+    sb_putc(b, 'x'); /* so that nothing written is told from no room */
+    return true;
+}
+
 static Status do_strftime(JRun *r, JVal *out, const JArgs *a) {
     enum { MAX_FORMAT = 200, MAX_TEXT = 4096 };
-    char fmt[MAX_FORMAT + 2], text[MAX_TEXT];
+    char text[MAX_TEXT];
+    StrBuf fmt = {0};
     Slice s = {0};
     struct tm tm;
     time_t t = (time_t)r->now_s;
+    TRY(jinja__check_args(r, "strftime_now()", "format", 1, a));
     TRY(jinja__arg_str(r, &s, a, 0, "format"));
     if (s.n > MAX_FORMAT || memchr(s.n ? s.p : "", 0, s.n))
         return jinja__fail(r, "strftime_now() with a format of %zu bytes, the limit is %d", s.n,
                            (int)MAX_FORMAT);
-    /* glibc's widths ("%9999d") are not Python's */
-    for (size_t i = 0; i + 1 < s.n; i++)
-        if (s.p[i] == '%' && s.p[i + 1] >= '0' && s.p[i + 1] <= '9')
-            return jinja__fail(r, "strftime_now() with a width");
-    memcpy(fmt, s.n ? s.p : "", s.n);
-    memcpy(fmt + s.n, "x", 2); /* so that nothing written is told from no room */
-    if (!localtime_r(&t, &tm)) return jinja__fail(r, "strftime_now() without a time");
-    size_t n = strftime(text, sizeof text, fmt, &tm);
+    bool known = put_format(&fmt, s) && localtime_r(&t, &tm);
+    size_t n = known && !fmt.failed ? strftime(text, sizeof text, sb_str(&fmt), &tm) : 0;
+    Status st = sb_check(&fmt, r->e);
+    sb_deinit(&fmt);
+    TRY(st);
+    if (!known) return jinja__fail(r, "strftime_now() with a width");
     if (n == 0) return jinja__fail(r, "strftime_now() gives more than %d bytes", (int)MAX_TEXT);
     return jinja__copy(r, out, (Slice){text, n - 1});
 }
@@ -116,6 +188,7 @@ static Status make_turning(JRun *r, JVal *out, JFuncKind kind, JVal self) {
 
 static Status do_joiner(JRun *r, JVal *out, const JArgs *a) {
     Slice sep = slice_of(", ");
+    TRY(jinja__check_args(r, "joiner()", "sep", 0, a));
     TRY(jinja__arg_str(r, &sep, a, 0, "sep"));
     return make_turning(r, out, JF_JOINER, jinja__slice(sep));
 }
@@ -162,162 +235,4 @@ Status jinja__call(JRun *r, JVal *out, JVal v, const JArgs *a) {
     case JF_CYCLER: break;
     }
     return jinja__fail(r, "a cycler is not callable");
-}
-
-/* ---- texts with places in them ---- */
-
-typedef struct Spec {
-    bool left, zero, plus, space, alt;
-    int64_t width, precision; /* -1: none */
-    char conv;
-} Spec;
-
-static void put_padded(StrBuf *b, const Spec *sp, Slice s) {
-    int64_t pad = sp->width - (int64_t)jinja__n_cp(s);
-    for (int64_t i = 0; !sp->left && i < pad; i++) sb_putc(b, ' ');
-    sb_put(b, s.p, s.n);
-    for (int64_t i = 0; sp->left && i < pad; i++) sb_putc(b, ' ');
-}
-
-static Status put_number(JRun *r, StrBuf *b, const Spec *sp, JVal v) {
-    char fmt[24], text[600];
-    bool real = strchr("eEfFgG", sp->conv) != NULL;
-    if (!jinja__is_num(v))
-        return jinja__fail(r, "%%%c wants a number, not %s", sp->conv, jinja__type(v));
-    snprintf(fmt, sizeof fmt, "%%%s%s%s%s%s*.*%s%c", sp->left ? "-" : "", sp->zero ? "0" : "",
-             sp->plus ? "+" : "", sp->space ? " " : "", sp->alt ? "#" : "", real ? "" : "ll",
-             sp->conv);
-    int w = (int)sp->width, p = (int)sp->precision;
-    double d = jinja__num(v);
-    if (!real && v.kind == JV_REAL && !(d > -9e18 && d < 9e18))
-        return jinja__fail(r, "a number out of range for %%%c", sp->conv);
-    long long whole = v.kind == JV_REAL ? (long long)d : v.kind == JV_BOOL ? v.b : v.i;
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    if (real) snprintf(text, sizeof text, fmt, w, p, d);
-    else snprintf(text, sizeof text, fmt, w, p, whole);
-#pragma GCC diagnostic pop
-    sb_puts(b, text);
-    return OK;
-}
-
-/* Flags, width, precision and conversion behind a '%'; bytes read, 0 where it is broken. */
-static size_t read_spec(Spec *sp, Slice s) {
-    enum { MOST = 100 };
-    size_t i = 0;
-    *sp = (Spec){.precision = -1};
-    for (; i < s.n && s.p[i] && strchr("-0+ #", s.p[i]); i++) {
-        sp->left |= s.p[i] == '-';
-        sp->zero |= s.p[i] == '0';
-        sp->plus |= s.p[i] == '+';
-        sp->space |= s.p[i] == ' ';
-        sp->alt |= s.p[i] == '#';
-    }
-    for (; i < s.n && s.p[i] >= '0' && s.p[i] <= '9' && sp->width <= MOST; i++)
-        sp->width = sp->width * 10 + (s.p[i] - '0');
-    if (i < s.n && s.p[i] == '.') {
-        sp->precision = 0;
-        for (i++; i < s.n && s.p[i] >= '0' && s.p[i] <= '9' && sp->precision <= MOST; i++)
-            sp->precision = sp->precision * 10 + (s.p[i] - '0');
-    }
-    if (i == s.n || sp->width > MOST || sp->precision > MOST) return 0;
-    sp->conv = s.p[i++];
-    return sp->conv && strchr("srdiuxXoeEfFgG%", sp->conv) ? i : 0;
-}
-
-static Status put_place(JRun *r, StrBuf *b, Spec *sp, JVal v) {
-    Slice s;
-    if (sp->conv == 'r') {
-        StrBuf t = {0};
-        Status st = jinja__put_repr(r, &t, v, 1);
-        if (st == OK) st = jinja__take(r, &v, &t);
-        else sb_deinit(&t);
-        TRY(st);
-    } else if (sp->conv != 's') {
-        if (sp->conv == 'i' || sp->conv == 'u') sp->conv = 'd';
-        return put_number(r, b, sp, v);
-    }
-    TRY(jinja__text(r, &s, v));
-    if (sp->precision >= 0) s.n = jinja__cp_at(s, (size_t)sp->precision);
-    put_padded(b, sp, s);
-    return b->n <= r->max_mem ? OK : jinja__fail(r, "a text too long");
-}
-
-static Status percent(JRun *r, StrBuf *b, Slice fmt, const JVal *v, size_t n) {
-    size_t k = 0;
-    for (size_t i = 0; i < fmt.n;) {
-        Spec sp;
-        if (fmt.p[i] != '%') {
-            sb_putc(b, fmt.p[i++]);
-            continue;
-        }
-        size_t took = read_spec(&sp, (Slice){fmt.p + i + 1, fmt.n - i - 1});
-        if (!took) return jinja__fail(r, "a place in a format that is not known here");
-        i += took + 1;
-        if (sp.conv == '%') sb_putc(b, '%');
-        else if (k == n) return jinja__fail(r, "not enough values for a format");
-        else TRY(put_place(r, b, &sp, v[k++]));
-    }
-    return k == n ? OK : jinja__fail(r, "more values than places in a format");
-}
-
-Status jinja__percent(JRun *r, JVal *out, Slice fmt, JVal args) {
-    bool many = args.kind == JV_LIST && args.list->kind == JL_TUPLE;
-    StrBuf b = {0};
-    TRY(jinja__step(r, fmt.n / 16));
-    Status st = percent(r, &b, fmt, many ? args.list->v : &args, many ? args.list->n : 1);
-    if (st == OK) return jinja__take(r, out, &b);
-    sb_deinit(&b);
-    return st;
-}
-
-/* The value of {name}, {0} or {}. */
-static Status find_place(JRun *r, JVal *out, Slice name, const JArgs *a, size_t *next) {
-    char text[64];
-    int64_t i;
-    const JVal *v = NULL;
-    if (name.n == 0) v = jinja__arg(a, (*next)++, NULL);
-    else if (name.n < sizeof text) {
-        memcpy(text, name.p, name.n);
-        text[name.n] = 0;
-        if (str_to_i64(&i, text)) v = i >= 0 ? jinja__arg(a, (size_t)i, NULL) : NULL;
-        else v = jinja__arg(a, a->n, text);
-    }
-    if (!v) return jinja__fail(r, "format() has no value for {%.*s}", (int)MIN(name.n, 40), name.p);
-    *out = *v;
-    return OK;
-}
-
-static Status format(JRun *r, StrBuf *b, Slice fmt, const JArgs *a) {
-    size_t next = 0;
-    for (size_t i = 0; i < fmt.n; i++) {
-        char c = fmt.p[i];
-        if (c != '{' && c != '}') {
-            sb_putc(b, c);
-            continue;
-        }
-        if (i + 1 < fmt.n && fmt.p[i + 1] == c) {
-            sb_putc(b, c);
-            i++;
-            continue;
-        }
-        const char *end = memchr(fmt.p + i, '}', fmt.n - i);
-        JVal v;
-        Slice name = {fmt.p + i + 1, end && c == '{' ? (size_t)(end - fmt.p) - i - 1 : 0};
-        if (!end || c == '}' || memchr(name.p, ':', name.n) || memchr(name.p, '!', name.n))
-            return jinja__fail(r, "a place in a format that is not known here");
-        TRY(find_place(r, &v, name, a, &next));
-        TRY(jinja__put_str(r, b, v));
-        i += name.n + 1;
-    }
-    return b->n <= r->max_mem ? OK : jinja__fail(r, "a text too long");
-}
-
-Status jinja__format(JRun *r, JVal *out, Slice fmt, const JArgs *a) {
-    StrBuf b = {0};
-    TRY(jinja__step(r, fmt.n / 16));
-    Status st = format(r, &b, fmt, a);
-    if (st == OK) return jinja__take(r, out, &b);
-    sb_deinit(&b);
-    return st;
 }

@@ -63,6 +63,21 @@ static Status int_binary(JRun *r, JVal *out, char op, int64_t x, int64_t y) {
     return over ? overflow(r) : OK;
 }
 
+/* x // y, or x % y: the remainder first, exact, and the quotient out of it. */
+static double divide_floor(double x, double y, bool want_rest) {
+    double rest = fmod(x, y), q = (x - rest) / y;
+    if (rest != 0 && (rest < 0) != (y < 0)) {
+        rest += y;
+        q -= 1;
+    } else if (rest == 0) {
+        rest = copysign(0, y);
+    }
+    if (want_rest) return rest;
+    if (q == 0) return copysign(0, x / y);
+    double whole = floor(q);
+    return q - whole > 0.5 ? whole + 1 : whole;
+}
+
 static Status real_binary(JRun *r, JVal *out, char op, double x, double y) {
     double z = 0;
     if ((op == '/' || op == 'f' || op == '%') && y == 0) return jinja__fail(r, "division by zero");
@@ -71,13 +86,12 @@ static Status real_binary(JRun *r, JVal *out, char op, double x, double y) {
     case '-': z = x - y; break;
     case '*': z = x * y; break;
     case '/': z = x / y; break;
-    case 'f': z = floor(x / y); break;
     case 'p': z = pow(x, y); break;
-    default:
-        z = fmod(x, y);
-        if (z != 0 && (z < 0) != (y < 0)) z += y;
-        else if (z == 0) z = copysign(0, y);
+    default: z = divide_floor(x, y, op == '%');
     }
+    bool odd = op == 'p' && isfinite(x) && isfinite(y) && !isfinite(z);
+    if (odd)
+        return jinja__fail(r, isnan(z) ? "a power that is no real number" : "a power too large");
     *out = jinja__real(z);
     return OK;
 }
@@ -91,16 +105,28 @@ static Status concat(JRun *r, JVal *out, Slice a, Slice b) {
     return jinja__step(r, (a.n + b.n) / 128);
 }
 
+/* Text + text: where one is safe the other is escaped. */
+static Status add_texts(JRun *r, JVal *out, JVal a, JVal b) {
+    bool safe = a.safe || b.safe;
+    if (safe) TRY(jinja__escape(r, &a, a));
+    if (safe) TRY(jinja__escape(r, &b, b));
+    TRY(concat(r, out, a.s, b.s));
+    out->safe = safe;
+    return OK;
+}
+
 static Status add_lists(JRun *r, JVal *out, const JList *a, const JList *b) {
-    TRY(jinja__list(r, out, a->kind, a->n + b->n));
+    TRY(jinja__list(r, out, a->kind == JL_LIST ? JL_LIST : JL_TUPLE, a->n + b->n));
     for (size_t i = 0; i < a->n; i++) TRY(jinja__push(r, out->list, a->v[i]));
     for (size_t i = 0; i < b->n; i++) TRY(jinja__push(r, out->list, b->v[i]));
     return OK;
 }
 
 static bool plain_list(JVal v) {
-    return v.kind == JV_LIST && (v.list->kind == JL_LIST || v.list->kind == JL_TUPLE);
+    return v.kind == JV_LIST && (v.list->kind == JL_LIST || jinja__is_tuple(v));
 }
+
+static JListKind plain_kind(JVal v) { return jinja__is_tuple(v) ? JL_TUPLE : JL_LIST; }
 
 static Status repeat(JRun *r, JVal *out, JVal v, int64_t n) {
     size_t len = v.kind == JV_STR ? v.s.n : v.list->n, total;
@@ -115,9 +141,10 @@ static Status repeat(JRun *r, JVal *out, JVal v, int64_t n) {
         TRY(jinja__alloc(r, &p, total + 1, 1));
         for (int64_t i = 0; i < n; i++) memcpy(p + (size_t)i * len, v.s.p, len);
         *out = jinja__slice((Slice){p, total});
+        out->safe = v.safe;
         return OK;
     }
-    TRY(jinja__list(r, out, v.list->kind, total));
+    TRY(jinja__list(r, out, plain_kind(v), total));
     for (int64_t i = 0; i < n; i++)
         for (size_t k = 0; k < len; k++) TRY(jinja__push(r, out->list, v.list->v[k]));
     return OK;
@@ -136,15 +163,15 @@ Status jinja__binary(JRun *r, JVal *out, char op, JVal a, JVal b) {
         TRY(jinja__text(r, &y, b));
         return concat(r, out, x, y);
     }
-    if (a.kind == JV_STR && op == '%') return jinja__percent(r, out, a.s, b);
+    if (a.kind == JV_STR && op == '%') return jinja__percent(r, out, a, b);
     if (a.kind == JV_UNDEF) return undefined(r, a);
     if (b.kind == JV_UNDEF) return undefined(r, b);
     if (jinja__is_num(a) && jinja__is_num(b))
         return a.kind == JV_REAL || b.kind == JV_REAL
                    ? real_binary(r, out, op, jinja__num(a), jinja__num(b))
                    : int_binary(r, out, op, whole(a), whole(b));
-    if (op == '+' && a.kind == JV_STR && b.kind == JV_STR) return concat(r, out, a.s, b.s);
-    if (op == '+' && plain_list(a) && plain_list(b) && a.list->kind == b.list->kind)
+    if (op == '+' && a.kind == JV_STR && b.kind == JV_STR) return add_texts(r, out, a, b);
+    if (op == '+' && plain_list(a) && plain_list(b) && plain_kind(a) == plain_kind(b))
         return add_lists(r, out, a.list, b.list);
     if (op == '*' && repeats(a, b)) return repeat(r, out, a, whole(b));
     if (op == '*' && repeats(b, a)) return repeat(r, out, b, whole(a));
@@ -164,144 +191,7 @@ static Status eval_sign(JRun *r, JVal *out, const JNode *n) {
     return OK;
 }
 
-/* ---- attributes, items, slices ---- */
-
-static Status loop_attr(JVal *out, const JLoop *l, Slice name) {
-    const struct {
-        const char *name;
-        JVal v;
-    } all[] = {{"index", jinja__int((int64_t)l->i + 1)},
-               {"index0", jinja__int((int64_t)l->i)},
-               {"revindex", jinja__int((int64_t)(l->list->n - l->i))},
-               {"revindex0", jinja__int((int64_t)(l->list->n - l->i) - 1)},
-               {"first", jinja__bool(l->i == 0)},
-               {"last", jinja__bool(l->i + 1 == l->list->n)},
-               {"length", jinja__int((int64_t)l->list->n)},
-               {"depth", jinja__int(l->depth)},
-               {"depth0", jinja__int(l->depth - 1)},
-               {"previtem", l->i ? l->list->v[l->i - 1] : jinja__undef(name)},
-               {"nextitem", l->i + 1 < l->list->n ? l->list->v[l->i + 1] : jinja__undef(name)}};
-    *out = jinja__undef(name);
-    for (size_t i = 0; i < COUNT_OF(all); i++)
-        if (slice_eq_str(name, all[i].name)) *out = all[i].v;
-    return OK;
-}
-
-static Status bind(JRun *r, JVal *out, JVal self, Slice name) {
-    JFunc *f = NULL;
-    TRY(jinja__alloc(r, &f, 1, sizeof *f));
-    *f = (JFunc){.kind = JF_METHOD, .name = name, .self = self};
-    *out = (JVal){.kind = JV_FUNC, .func = f};
-    return OK;
-}
-
-Status jinja__attr(JRun *r, JVal *out, JVal v, Slice name) {
-    if (v.kind == JV_UNDEF) return undefined(r, v);
-    if (jinja__has_method(v, name)) return bind(r, out, v, name);
-    if (v.kind == JV_LOOP) return loop_attr(out, v.loop, name);
-    *out = jinja__undef(name);
-    if (v.kind != JV_DICT && v.kind != JV_SPACE) return OK;
-    TRY(jinja__step(r, v.dict->n / 8));
-    JVal *found = jinja__find_str(v.dict, name);
-    if (found) *out = *found;
-    return OK;
-}
-
-/* Element i of n, counted from the end where negative; false if there is none. */
-static bool place(size_t *at, JVal key, size_t n) {
-    int64_t i = whole(key);
-    if (i < 0) i += (int64_t)n;
-    *at = (size_t)i;
-    return i >= 0 && (uint64_t)i < n;
-}
-
-static Status text_item(JRun *r, JVal *out, Slice s, JVal key) {
-    size_t at, n = jinja__n_cp(s);
-    TRY(jinja__step(r, s.n / 64));
-    if (!place(&at, key, n)) return OK;
-    size_t from = jinja__cp_at(s, at), to = jinja__cp_at(s, at + 1);
-    *out = jinja__slice((Slice){s.p + from, to - from});
-    return OK;
-}
-
-Status jinja__item(JRun *r, JVal *out, JVal v, JVal key) {
-    bool is_int = key.kind == JV_INT || key.kind == JV_BOOL;
-    size_t at;
-    if (v.kind == JV_UNDEF) return undefined(r, v);
-    *out = jinja__undef(key.kind == JV_STR ? key.s : slice_of("element"));
-    if (v.kind == JV_DICT && key.kind != JV_DICT && key.kind != JV_UNDEF) {
-        JVal *found;
-        if (key.kind == JV_LIST && key.list->kind == JL_LIST) return OK;
-        TRY(jinja__find(r, &found, v.dict, key));
-        if (found) *out = *found;
-        if (found) return OK;
-    }
-    if (v.kind == JV_LIST && is_int && v.list->kind <= JL_RANGE) {
-        if (place(&at, key, v.list->n)) *out = v.list->v[at];
-        return OK;
-    }
-    if (v.kind == JV_STR && is_int) return text_item(r, out, v.s, key);
-    if (key.kind != JV_STR || v.kind == JV_DICT) {
-        if (key.kind == JV_STR && jinja__has_method(v, key.s)) return bind(r, out, v, key.s);
-        return OK;
-    }
-    return jinja__attr(r, out, v, key.s);
-}
-
-/* Python's clamping of one bound of a slice. */
-static int64_t clamp(int64_t i, int64_t n, bool down) {
-    if (i < 0) i += n;
-    if (i < 0) return down ? -1 : 0;
-    return i >= n ? (down ? n - 1 : n) : i;
-}
-
-static Status bounds(JRun *r, int64_t out[3], const JVal b[3], int64_t n) {
-    for (int i = 0; i < 3; i++)
-        if (b[i].kind != JV_NONE && b[i].kind != JV_INT && b[i].kind != JV_BOOL)
-            return jinja__fail(r, "a slice with %s", jinja__type(b[i]));
-    out[2] = b[2].kind == JV_NONE ? 1 : whole(b[2]);
-    if (out[2] == 0) return jinja__fail(r, "a slice with step 0");
-    bool down = out[2] < 0;
-    out[0] = b[0].kind == JV_NONE ? (down ? n - 1 : 0) : clamp(whole(b[0]), n, down);
-    out[1] = b[1].kind == JV_NONE ? (down ? -1 : n) : clamp(whole(b[1]), n, down);
-    /* no step goes further than that */
-    if (out[2] > n) out[2] = n + 1;
-    if (out[2] < -n) out[2] = -n - 1;
-    return OK;
-}
-
-static bool inside(const int64_t b[3], int64_t i) { return b[2] > 0 ? i < b[1] : i > b[1]; }
-
-static Status slice_text(JRun *r, JVal *out, Slice s, const JVal bound[3]) {
-    int64_t b[3];
-    StrBuf text = {0};
-    TRY(jinja__step(r, s.n / 32));
-    TRY(bounds(r, b, bound, (int64_t)jinja__n_cp(s)));
-    if (b[2] == 1) {
-        size_t from = jinja__cp_at(s, (size_t)b[0]);
-        size_t to = b[1] <= b[0] ? from : jinja__cp_at(s, (size_t)b[1]);
-        *out = jinja__slice((Slice){s.p + from, to - from});
-        return OK;
-    }
-    JList *l;
-    TRY(jinja__iter(r, &l, jinja__slice(s)));
-    for (int64_t i = b[0]; inside(b, i); i += b[2]) sb_put(&text, l->v[i].s.p, l->v[i].s.n);
-    return jinja__take(r, out, &text);
-}
-
-Status jinja__slice_of(JRun *r, JVal *out, JVal v, const JVal bound[3]) {
-    int64_t b[3];
-    if (v.kind == JV_STR) return slice_text(r, out, v.s, bound);
-    if (v.kind == JV_UNDEF) return undefined(r, v);
-    if (v.kind != JV_LIST || v.list->kind > JL_RANGE) {
-        *out = jinja__undef(slice_of("slice"));
-        return OK;
-    }
-    TRY(bounds(r, b, bound, (int64_t)v.list->n));
-    TRY(jinja__list(r, out, v.list->kind, 0));
-    for (int64_t i = b[0]; inside(b, i); i += b[2]) TRY(jinja__push(r, out->list, v.list->v[i]));
-    return OK;
-}
+/* ---- the rest ---- */
 
 static Status eval_item(JRun *r, JVal *out, const JNode *n) {
     JVal v, key, bound[3] = {jinja__none(), jinja__none(), jinja__none()};
@@ -317,8 +207,6 @@ static Status eval_item(JRun *r, JVal *out, const JNode *n) {
     r->at = n;
     return jinja__slice_of(r, out, v, bound);
 }
-
-/* ---- the rest ---- */
 
 static Status eval_name(JRun *r, JVal *out, const JNode *n) {
     size_t looked = 0;
@@ -361,19 +249,67 @@ static Status eval_dict(JRun *r, JVal *out, const JNode *n) {
     return OK;
 }
 
+/* Room for so many more arguments of each kind. */
+static Status grow_args(JRun *r, JArgs *a, size_t n, size_t n_kw) {
+    JArgs b = *a;
+    TRY(jinja__alloc(r, &b.v, a->n + n + 1, sizeof *b.v));
+    TRY(jinja__alloc(r, &b.kw, a->n_kw + n_kw + 1, sizeof *b.kw));
+    TRY(jinja__alloc(r, &b.name, a->n_kw + n_kw + 1, sizeof *b.name));
+    if (a->n) memcpy(b.v, a->v, a->n * sizeof *b.v);
+    if (a->n_kw) memcpy(b.kw, a->kw, a->n_kw * sizeof *b.kw);
+    if (a->n_kw) memcpy(b.name, a->name, a->n_kw * sizeof *b.name);
+    *a = b;
+    return OK;
+}
+
+static Status put_named(JRun *r, JArgs *a, Slice name, JVal v) {
+    for (size_t i = 0; i < a->n_kw; i++)
+        if (slice_eq(a->name[i], name))
+            return jinja__fail(r, "the argument %.*s twice", (int)MIN(name.n, 40), name.p);
+    TRY(jinja__step(r, 1 + a->n_kw / 8));
+    a->name[a->n_kw] = name;
+    a->kw[a->n_kw++] = v;
+    return OK;
+}
+
+static Status spread(JRun *r, JArgs *a, const JNode *n) {
+    JVal v;
+    JList *l;
+    TRY(jinja__eval(r, &v, n->a));
+    r->at = n;
+    if (n->op == '*') {
+        TRY(jinja__iter(r, &l, v));
+        TRY(grow_args(r, a, l->n, 0));
+        for (size_t i = 0; i < l->n; i++) a->v[a->n++] = l->v[i];
+        return jinja__step(r, l->n);
+    }
+    if (v.kind != JV_DICT) return jinja__fail(r, "** wants a dict, not %s", jinja__type(v));
+    TRY(grow_args(r, a, 0, v.dict->n));
+    for (size_t i = 0; i < v.dict->n; i++) {
+        if (v.dict->key[i].kind != JV_STR) return jinja__fail(r, "** wants names as keys");
+        TRY(put_named(r, a, v.dict->key[i].s, v.dict->val[i]));
+    }
+    return OK;
+}
+
 Status jinja__args(JRun *r, JArgs *out, const JNode *list) {
     size_t n = 0;
     *out = (JArgs){0};
     for (const JNode *k = list; k; k = k->next) n++;
     if (n == 0) return OK;
-    TRY(jinja__alloc(r, &out->v, 2 * n, sizeof *out->v));
-    TRY(jinja__alloc(r, &out->name, n, sizeof *out->name));
-    out->kw = out->v + n;
+    TRY(grow_args(r, out, n, n));
     for (const JNode *k = list; k; k = k->next) {
-        bool named = k->kind == JN_KWARG;
-        TRY(jinja__eval(r, named ? &out->kw[out->n_kw] : &out->v[out->n], named ? k->a : k));
-        if (named) out->name[out->n_kw++] = k->s;
-        else out->n++;
+        JVal v;
+        if (k->kind == JN_SPREAD) {
+            size_t left = 0;
+            for (const JNode *m = k->next; m; m = m->next) left++;
+            TRY(spread(r, out, k));
+            TRY(grow_args(r, out, 0, left));
+            continue;
+        }
+        TRY(jinja__eval(r, &v, k->kind == JN_KWARG ? k->a : k));
+        if (k->kind == JN_KWARG) TRY(put_named(r, out, k->s, v));
+        else out->v[out->n++] = v;
     }
     return OK;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Statements executed: text goes to r->out, names live in scopes. A loop's pass, a macro, a with and a caller's body
- * have scopes of their own; if has none.
+ * have scopes of their own; if has none. Macros are in jinja_macro.c.
  */
 #include <time.h>
 
@@ -31,7 +31,7 @@ Status jinja__set(JRun *r, JScope *s, Slice name, JVal v) {
     return OK;
 }
 
-static Status push_scope(JRun *r, JScope *up) {
+Status jinja__push_scope(JRun *r, JScope *up) {
     JScope *s = NULL;
     TRY(jinja__alloc(r, &s, 1, sizeof *s));
     s->up = up;
@@ -41,14 +41,13 @@ static Status push_scope(JRun *r, JScope *up) {
 
 static Status in_scope(JRun *r, const JNode *body) {
     JScope *up = r->scope;
-    TRY(push_scope(r, up));
+    TRY(jinja__push_scope(r, up));
     TRY(jinja__exec(r, body));
     r->scope = up;
     return OK;
 }
 
-/* What body writes, as a text. */
-static Status capture(JRun *r, JVal *out, const JNode *body) {
+Status jinja__capture(JRun *r, JVal *out, const JNode *body) {
     StrBuf b = {0}, *outer = r->out;
     r->out = &b;
     Status st = jinja__exec(r, body);
@@ -102,8 +101,8 @@ static Status pipe(JRun *r, JVal *v, const JNode *filters) {
 static Status exec_setblock(JRun *r, const JNode *n) {
     JVal v;
     JScope *up = r->scope;
-    TRY(push_scope(r, up));
-    TRY(capture(r, &v, n->c));
+    TRY(jinja__push_scope(r, up));
+    TRY(jinja__capture(r, &v, n->c));
     r->scope = up;
     if (n->b) TRY(pipe(r, &v, n->b));
     return assign(r, n->a, v);
@@ -111,20 +110,19 @@ static Status exec_setblock(JRun *r, const JNode *n) {
 
 static Status exec_filtered(JRun *r, const JNode *n) {
     JVal v;
-    Slice s;
     JScope *up = r->scope;
-    TRY(push_scope(r, up));
-    TRY(capture(r, &v, n->c));
+    TRY(jinja__push_scope(r, up));
+    TRY(jinja__capture(r, &v, n->c));
     r->scope = up;
     TRY(pipe(r, &v, n->b));
-    TRY(jinja__text(r, &s, v));
-    return jinja__write(r, s);
+    if (v.kind != JV_STR) return jinja__fail(r, "a filter block gives %s", jinja__type(v));
+    return jinja__write(r, v.s);
 }
 
 /* Values are computed outside, names set inside. */
 static Status exec_with(JRun *r, const JNode *n) {
     JScope *up = r->scope, *own;
-    TRY(push_scope(r, up));
+    TRY(jinja__push_scope(r, up));
     own = r->scope;
     for (const JNode *t = n->a; t; t = t->next->next) {
         JVal v;
@@ -145,7 +143,7 @@ static Status pick(JRun *r, JVal *out, const JNode *n, const JList *l) {
     TRY(jinja__list(r, out, JL_LIST, 0));
     for (size_t i = 0; i < l->n; i++) {
         JVal yes;
-        TRY(push_scope(r, up));
+        TRY(jinja__push_scope(r, up));
         TRY(assign(r, n->a, l->v[i]));
         TRY(jinja__eval(r, &yes, n->f));
         if (jinja__truth(yes)) TRY(jinja__push(r, out->list, l->v[i]));
@@ -157,7 +155,7 @@ static Status pick(JRun *r, JVal *out, const JNode *n, const JList *l) {
 static Status run_passes(JRun *r, const JNode *n, JLoop *loop, JScope *up) {
     JVal self = {.kind = JV_LOOP, .loop = loop};
     for (; loop->i < loop->list->n; loop->i++) {
-        TRY(push_scope(r, up));
+        TRY(jinja__push_scope(r, up));
         TRY(jinja__set(r, r->scope, slice_of("loop"), self));
         TRY(assign(r, n->a, loop->list->v[loop->i]));
         TRY(jinja__exec(r, n->c));
@@ -170,7 +168,8 @@ static Status run_passes(JRun *r, const JNode *n, JLoop *loop, JScope *up) {
 
 Status jinja__loop(JRun *r, const JNode *n, JVal over, int depth) {
     JScope *up = r->scope;
-    JList *l;
+    JList *l,
+        *lazy = !n->f && over.kind == JV_LIST && over.list->kind == JL_LAZY ? over.list : NULL;
     JLoop *loop = NULL;
     r->at = n;
     TRY(jinja__iter(r, &l, over));
@@ -183,6 +182,7 @@ Status jinja__loop(JRun *r, const JNode *n, JVal over, int depth) {
     TRY(jinja__alloc(r, &loop, 1, sizeof *loop));
     *loop = (JLoop){.list = l, .depth = depth, .node = n, .scope = up};
     TRY(run_passes(r, n, loop, up));
+    if (lazy && loop->i < l->n) lazy->n_taken -= l->n - loop->i - 1; /* a break left some */
     r->scope = up;
     return OK;
 }
@@ -202,112 +202,35 @@ Status jinja__loop_call(JRun *r, JVal *out, const JLoop *l, const JArgs *a) {
     return st;
 }
 
+/* A recursive loop is captured like a macro: the output stands still meanwhile. */
 static Status exec_for(JRun *r, const JNode *n) {
-    JVal over;
+    StrBuf b = {0}, *outer = r->out;
+    JVal over, text;
     TRY(jinja__eval(r, &over, n->b));
-    return jinja__loop(r, n, over, 1);
-}
-
-/* ---- macros ---- */
-
-static Status make_macro(JRun *r, JVal *out, JFuncKind kind, const JNode *n) {
-    JFunc *f = NULL;
-    TRY(jinja__alloc(r, &f, 1, sizeof *f));
-    *f = (JFunc){.kind = kind,
-                 .name = kind == JF_MACRO ? n->s : slice_of("caller"),
-                 .node = n,
-                 .scope = r->scope};
-    *out = (JVal){.kind = JV_FUNC, .func = f};
-    return OK;
-}
-
-static const JVal *named(const JArgs *a, Slice name) {
-    for (size_t i = 0; i < a->n_kw; i++)
-        if (slice_eq(a->name[i], name)) return &a->kw[i];
-    return NULL;
-}
-
-/* Parameters from arguments, then from their defaults, which see the parameters before them. */
-static Status bind_params(JRun *r, const JFunc *f, const JArgs *a) {
-    const JNode *p = f->kind == JF_MACRO ? f->node->a : f->node->b;
-    size_t i = 0;
-    for (; p; p = p->next, i++) {
-        const JVal *kw = named(a, p->s);
-        JVal v = jinja__undef(p->s);
-        if (i < a->n) v = a->v[i];
-        else if (kw) v = *kw;
-        else if (p->a) TRY(jinja__eval(r, &v, p->a));
-        TRY(jinja__set(r, r->scope, p->s, v));
-    }
-    return OK;
-}
-
-/* varargs and kwargs: what no parameter took. */
-static Status bind_rest(JRun *r, const JFunc *f, const JArgs *a) {
-    const JNode *params = f->kind == JF_MACRO ? f->node->a : f->node->b;
-    size_t n_params = 0;
-    JVal rest, kw;
-    for (const JNode *p = params; p; p = p->next) n_params++;
-    TRY(jinja__list(r, &rest, JL_TUPLE, 0));
-    for (size_t i = n_params; i < a->n; i++) TRY(jinja__push(r, rest.list, a->v[i]));
-    TRY(jinja__dict(r, &kw, JV_DICT));
-    for (size_t i = 0; i < a->n_kw; i++) {
-        const JNode *p = params;
-        while (p && !slice_eq(p->s, a->name[i])) p = p->next;
-        if (slice_eq_str(a->name[i], "caller")) TRY(jinja__set(r, r->scope, a->name[i], a->kw[i]));
-        else if (!p) TRY(jinja__put(r, kw.dict, jinja__slice(a->name[i]), a->kw[i]));
-    }
-    TRY(jinja__set(r, r->scope, slice_of("varargs"), rest));
-    return jinja__set(r, r->scope, slice_of("kwargs"), kw);
-}
-
-Status jinja__call_macro(JRun *r, JVal *out, const JFunc *f, const JArgs *a) {
-    JScope *outer = r->scope;
-    if (++r->depth > JINJA_MAX_DEPTH)
-        return jinja__fail(r, "evaluation nested deeper than %d", (int)JINJA_MAX_DEPTH);
-    TRY(push_scope(r, f->scope));
-    TRY(bind_rest(r, f, a));
-    TRY(bind_params(r, f, a));
-    TRY(capture(r, out, f->node->c));
-    r->depth--;
-    r->scope = outer;
-    return OK;
-}
-
-static Status exec_macro(JRun *r, const JNode *n) {
-    JVal f;
-    TRY(make_macro(r, &f, JF_MACRO, n));
-    return jinja__set(r, r->scope, n->s, f);
-}
-
-/* {% call f(x) %}: the body is the argument `caller`. */
-static Status exec_caller(JRun *r, const JNode *n) {
-    JVal f, v;
-    JArgs a, more;
-    Slice s;
-    TRY(jinja__eval(r, &f, n->a->a));
-    TRY(jinja__args(r, &a, n->a->b));
-    more = a;
-    more.n_kw = a.n_kw + 1;
-    TRY(jinja__alloc(r, &more.kw, more.n_kw, sizeof *more.kw));
-    TRY(jinja__alloc(r, &more.name, more.n_kw, sizeof *more.name));
-    for (size_t i = 0; i < a.n_kw; i++) {
-        more.kw[i] = a.kw[i];
-        more.name[i] = a.name[i];
-    }
-    more.name[a.n_kw] = slice_of("caller");
-    TRY(make_macro(r, &more.kw[a.n_kw], JF_CALLER, n));
-    r->at = n;
-    TRY(jinja__call(r, &v, f, &more));
-    TRY(jinja__text(r, &s, v));
-    return jinja__write(r, s);
+    if (!n->op) return jinja__loop(r, n, over, 1);
+    r->out = &b;
+    Status st = jinja__loop(r, n, over, 1);
+    r->out = outer;
+    if (st != OK) sb_deinit(&b);
+    TRY(st);
+    TRY(jinja__take(r, &text, &b));
+    return jinja__write(r, text.s);
 }
 
 /* ---- the rest ---- */
 
-static Status add_span(JRun *r, size_t from, size_t to) {
+/* Code points of what the template has written for good. */
+static size_t n_written(JRun *r) {
+    const StrBuf *o = r->main_out;
+    if (o->n > r->main_seen)
+        r->main_cp += jinja__n_cp((Slice){o->p + r->main_seen, o->n - r->main_seen});
+    r->main_seen = o->n;
+    return r->main_cp;
+}
+
+static Status add_span(JRun *r, Slice text) {
     JinjaSpans *s = r->spans;
-    if (!s || r->out != r->main_out) return OK;
+    if (!s) return OK;
     if (s->n == s->cap) {
         size_t cap = s->cap ? 2 * s->cap : 8;
         JinjaSpan *v = mem_realloc_n(s->v, cap, sizeof *v);
@@ -315,14 +238,20 @@ static Status add_span(JRun *r, size_t from, size_t to) {
         s->v = v;
         s->cap = cap;
     }
-    s->v[s->n++] = (JinjaSpan){from, to};
-    return OK;
+    size_t from = n_written(r);
+    s->v[s->n++] = (JinjaSpan){from, from + jinja__n_cp(text)};
+    return jinja__step(r, text.n / 64);
 }
 
+/* A macro of its own, called where it stands. */
 static Status exec_spanned(JRun *r, const JNode *n) {
-    size_t from = r->out->n;
-    TRY(in_scope(r, n->c));
-    return add_span(r, from, r->out->n);
+    JVal v;
+    JScope *up = r->scope;
+    TRY(jinja__push_scope(r, up));
+    TRY(jinja__capture(r, &v, n->c));
+    r->scope = up;
+    TRY(add_span(r, v.s));
+    return jinja__write(r, v.s);
 }
 
 static Status exec_print(JRun *r, const JNode *n) {
@@ -355,8 +284,8 @@ static Status exec_one(JRun *r, const JNode *n) {
     case JN_FOR: return exec_for(r, n);
     case JN_SET: return exec_set(r, n);
     case JN_SETBLOCK: return exec_setblock(r, n);
-    case JN_MACRO: return exec_macro(r, n);
-    case JN_CALLER: return exec_caller(r, n);
+    case JN_MACRO: return jinja__exec_macro(r, n);
+    case JN_CALLER: return jinja__exec_caller(r, n);
     case JN_FILTERED: return exec_filtered(r, n);
     case JN_WITH: return exec_with(r, n);
     case JN_SPANNED: return exec_spanned(r, n);
@@ -413,7 +342,7 @@ static Status set_vars(JRun *r, const JinjaVar *vars, int n) {
 }
 
 static Status render(JRun *r, const Jinja *t, const JinjaVar *vars, int n_vars) {
-    TRY(push_scope(r, NULL));
+    TRY(jinja__push_scope(r, NULL));
     TRY(set_vars(r, vars, n_vars));
     return jinja__exec(r, t->body);
 }
@@ -424,6 +353,7 @@ Status jinja_render(StrBuf *out, JinjaSpans *spans, const Jinja *t, const JinjaV
     static const JinjaOpts usual = {0};
     StrBuf text = {0};
     size_t n_spans = spans ? spans->n : 0;
+    size_t before = spans ? jinja__n_cp((Slice){sb_str(out), out->n}) : 0;
     if (!o) o = &usual;
     JRun r = {.max_mem = o->max_mem ? o->max_mem : (size_t)256 << 20,
               .max_out = o->max_out ? o->max_out : (size_t)64 << 20,
@@ -437,8 +367,8 @@ Status jinja_render(StrBuf *out, JinjaSpans *spans, const Jinja *t, const JinjaV
     Status st = render(&r, t, vars, n_vars);
     arena_deinit(&r.mem);
     for (size_t i = n_spans; st == OK && spans && i < spans->n; i++) {
-        spans->v[i].begin += out->n;
-        spans->v[i].end += out->n;
+        spans->v[i].begin += before;
+        spans->v[i].end += before;
     }
     if (st == OK) {
         sb_put(out, text.p, text.n);

@@ -102,6 +102,10 @@ static Status parse_name(JParser *p, JNode **out) {
         n->kind = words[i].kind;
         n->i = words[i].i;
     }
+    p->sees |= slice_eq_str(n->s, "varargs")  ? JINJA_SEES_VARARGS
+               : slice_eq_str(n->s, "kwargs") ? JINJA_SEES_KWARGS
+               : slice_eq_str(n->s, "caller") ? JINJA_SEES_CALLER
+                                              : 0;
     p->t++;
     *out = n;
     return OK;
@@ -214,29 +218,39 @@ static Status parse_index(JParser *p, JNode **node) {
     return jinja__want_op(p, "]");
 }
 
-/* (a, b, name=c), the current token being the bracket. */
+/* What an argument begins with, by which the order goes: 0 a value, 1 name=, 2 *, 3 **. */
+static int argument_kind(const JParser *p) {
+    if (jinja__at_op(p, "*")) return 2;
+    if (jinja__at_op(p, "**")) return 3;
+    return p->t->kind == JT_NAME && p->t[1].kind == JT_OP && slice_eq_str(p->t[1].s, "=");
+}
+
+static Status parse_argument(JParser *p, JNode **out, int kind) {
+    if (kind == 0) return jinja__parse_expr(p, out, true);
+    NEW(n, kind == 1 ? JN_KWARG : JN_SPREAD);
+    n->s = p->t->s;
+    n->op = kind == 3 ? 'p' : '*';
+    p->t += kind == 1 ? 2 : 1;
+    *out = n;
+    return jinja__parse_expr(p, &n->a, true);
+}
+
+/* (a, b, name=c, *list, **dict), the current token being the bracket. */
 Status jinja__parse_args(JParser *p, JNode **out) {
     JChain args = {0};
-    bool named = false;
+    unsigned seen = 0; /* kinds, a bit each */
     p->t++;
     while (!jinja__at_op(p, ")")) {
         if (args.first) TRY(jinja__want_op(p, ","));
         if (jinja__at_op(p, ")")) break;
-        JNode *n = NULL, *kw = NULL;
-        if (jinja__at_op(p, "*") || jinja__at_op(p, "**"))
-            return jinja__unexpected(p, "an argument (lists of arguments are not known here)");
-        if (p->t->kind == JT_NAME && p->t[1].kind == JT_OP && slice_eq_str(p->t[1].s, "=")) {
-            kw = jinja__node(p, JN_KWARG);
-            if (!kw) return ERR_NOMEM;
-            kw->s = p->t->s;
-            p->t += 2;
-            named = true;
-        } else if (named) {
-            return jinja__unexpected(p, "name=value, as before");
-        }
-        TRY(jinja__parse_expr(p, &n, true));
-        if (kw) kw->a = n;
-        jinja__chain(&args, kw ? kw : n);
+        static const unsigned before[] = {1, 3 | 4, 3,
+                                          7}; /* what may stand in front of each kind */
+        JNode *n = NULL;
+        int kind = argument_kind(p);
+        if (seen & ~before[kind]) return jinja__unexpected(p, "arguments in their order");
+        seen |= 1u << kind;
+        TRY(parse_argument(p, &n, kind));
+        jinja__chain(&args, n);
     }
     *out = args.first;
     return jinja__want_op(p, ")");
@@ -266,9 +280,13 @@ static Status parse_postfix(JParser *p, JNode **node) {
     }
 }
 
+/* A name, or names with dots between them, as they stand in the source. */
 static Status parse_dotted(JParser *p, Slice *name) {
+    const JTok *last = p->t;
     if (p->t->kind != JT_NAME) return jinja__unexpected(p, "a name");
     *name = p->t++->s;
+    for (; jinja__at_op(p, ".") && p->t[1].kind == JT_NAME; p->t += 2) last = &p->t[1];
+    name->n = (size_t)(last->s.p + last->s.n - name->p);
     return OK;
 }
 

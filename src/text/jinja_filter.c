@@ -2,18 +2,21 @@
  *
  * Filters of texts and numbers, and the way from a filter's name to its function.
  */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "text/jinja_internal.h"
+#include "text/ucd.h"
+#include "text/utf8.h"
 
 /* A filter that is a method of str(in). */
 static Status by_method(JRun *r, JVal *out, JVal in, const JArgs *a, const char *name) {
-    JFunc f = {.name = slice_of(name)};
+    JVal self = in;
     Slice s;
     TRY(jinja__text(r, &s, in));
-    f.self = jinja__slice(s);
-    return jinja__method(r, out, &f, a);
+    if (in.kind != JV_STR) self = jinja__slice(s);
+    return jinja__text_method(r, out, self, name, a);
 }
 static Status f_upper(JRun *r, JVal *out, JVal in, const JArgs *a) {
     return by_method(r, out, in, a, "upper");
@@ -24,8 +27,20 @@ static Status f_lower(JRun *r, JVal *out, JVal in, const JArgs *a) {
 static Status f_capitalize(JRun *r, JVal *out, JVal in, const JArgs *a) {
     return by_method(r, out, in, a, "capitalize");
 }
+/* Of the texts of whatever is given. */
 static Status f_replace(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    return by_method(r, out, in, a, "replace");
+    const JVal *old = jinja__arg(a, 0, "old"), *by = jinja__arg(a, 1, "new"),
+               *count = jinja__arg(a, 2, "count");
+    JVal v[3];
+    JArgs three = {.v = v, .n = 3};
+    Slice s;
+    TRY(jinja__text(r, &s, *old));
+    v[0] = jinja__slice(s);
+    TRY(jinja__text(r, &s, *by));
+    v[1] = jinja__slice(s);
+    v[2] = count && count->kind != JV_NONE ? *count : jinja__int(-1);
+    if (in.kind == JV_STR) in.safe = false;
+    return by_method(r, out, in, &three, "replace");
 }
 
 static Status f_trim(JRun *r, JVal *out, JVal in, const JArgs *a) {
@@ -34,143 +49,145 @@ static Status f_trim(JRun *r, JVal *out, JVal in, const JArgs *a) {
     JVal v = chars ? *chars : jinja__none();
     one.v = &v;
     one.n = 1;
+    one.n_kw = 0;
     return by_method(r, out, in, &one, "strip");
 }
 
 static Status f_center(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    JVal width = jinja__int(80);
+    const JVal *given = jinja__arg(a, 0, "width");
+    JVal width = given ? *given : jinja__int(80);
     JArgs one = {.v = &width, .n = 1};
-    return by_method(r, out, in, jinja__arg(a, 0, "width") ? a : &one, "center");
-}
-
-/* Words begin behind white space and opening brackets. */
-static Status f_title(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    StrBuf b = {0};
-    Slice s;
-    (void)a;
-    TRY(jinja__text(r, &s, in));
-    for (size_t i = 0; i < s.n;) {
-        size_t to = i;
-        JVal word;
-        while (to < s.n && !strchr("- \t\n\r\f\v({[<", s.p[to])) to++;
-        Status st = jinja__case(r, &word, (Slice){s.p + i, to - i}, 'c');
-        if (st != OK) sb_deinit(&b);
-        TRY(st);
-        sb_put(&b, word.s.p, word.s.n);
-        if (to < s.n) sb_putc(&b, s.p[to++]);
-        i = to;
-    }
-    return jinja__take(r, out, &b);
+    if (width.kind == JV_NONE) return jinja__fail(r, "center to none");
+    return by_method(r, out, in, &one, "center");
 }
 
 static Status f_string(JRun *r, JVal *out, JVal in, const JArgs *a) {
     Slice s;
     (void)a;
+    *out = in;
+    if (in.kind == JV_STR) return OK;
     TRY(jinja__text(r, &s, in));
     *out = jinja__slice(s);
     return OK;
 }
 
-static Status f_escape(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    static const char from[] = "&<>\"'";
-    static const char *const to[] = {"&amp;", "&lt;", "&gt;", "&#34;", "&#39;"};
-    StrBuf b = {0};
-    Slice s;
-    (void)a;
-    TRY(jinja__text(r, &s, in));
-    for (size_t i = 0; i < s.n; i++) {
-        const char *k = s.p[i] ? strchr(from, s.p[i]) : NULL;
-        if (k) sb_puts(&b, to[k - from]);
-        else sb_putc(&b, s.p[i]);
-    }
-    return jinja__take(r, out, &b);
-}
-
-static Status f_indent(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    const JVal *width = jinja__arg(a, 0, "width");
-    bool first = jinja__arg_bool(a, 1, "first", false),
-         blank = jinja__arg_bool(a, 2, "blank", false);
-    int64_t n = 4;
-    StrBuf b = {0};
-    Slice s, pad = slice_of("                                                                ");
-    TRY(jinja__text(r, &s, in));
-    if (width && width->kind == JV_STR) pad = width->s;
-    else {
-        TRY(jinja__arg_int(r, &n, a, 0, "width"));
-        if (n > (int64_t)pad.n)
-            return jinja__fail(r, "indent: %lld, the limit is 64", (long long)n);
-        pad.n = (size_t)MAX(0, n);
-    }
-    if (first) sb_put(&b, pad.p, pad.n);
-    for (size_t i = 0; i < s.n && b.n <= r->max_mem; i++) {
-        sb_putc(&b, s.p[i]);
-        bool empty = i + 1 == s.n || s.p[i + 1] == '\n';
-        if (s.p[i] == '\n' && (blank || !empty)) sb_put(&b, pad.p, pad.n);
-    }
-    return jinja__take(r, out, &b);
-}
-
 static Status f_format(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    JVal values;
+    JVal values, fmt = in;
     Slice s;
     TRY(jinja__text(r, &s, in));
+    if (in.kind != JV_STR) fmt = jinja__slice(s);
+    if (a->n && a->n_kw) return jinja__fail(r, "format by place and by name");
+    if (a->n_kw) {
+        TRY(jinja__dict(r, &values, JV_DICT));
+        for (size_t i = 0; i < a->n_kw; i++)
+            TRY(jinja__put(r, values.dict, jinja__slice(a->name[i]), a->kw[i]));
+        return jinja__percent(r, out, fmt, values);
+    }
     TRY(jinja__list(r, &values, JL_TUPLE, 0));
     for (size_t i = 0; i < a->n; i++) TRY(jinja__push(r, values.list, a->v[i]));
-    return jinja__percent(r, out, s, values);
+    return jinja__percent(r, out, fmt, values);
 }
 
+/* Runs of letters, digits and underscores. */
 static Status f_wordcount(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    JArgs none = {0};
+    bool inside = false;
+    int64_t n = 0;
+    Slice s;
     (void)a;
-    TRY(by_method(r, out, in, &none, "split"));
-    *out = jinja__int((int64_t)out->list->n);
+    TRY(jinja__text(r, &s, in));
+    TRY(jinja__step(r, s.n / 16));
+    for (size_t i = 0; i < s.n;) {
+        uint32_t cp = 0xfffd;
+        i += (size_t)MAX(1, utf8_decode(&cp, s.p + i, s.n - i));
+        bool word = cp == '_' || (ucd_class(cp) & (UCD_L | UCD_N));
+        n += word && !inside;
+        inside = word;
+    }
+    *out = jinja__int(n);
     return OK;
 }
 
 /* ---- numbers ---- */
 
-/* A text as a C string without white space at its ends; false where it is too long to be a number. */
-static bool number_text(char text[64], JVal v) {
-    Slice s = jinja__strip(v.s, true, true);
+/* A text as a C string as strto... wants it: white space at its ends gone, underscores between digits too. False where
+ * it is no number or too long to be one. */
+static bool number_text(char text[64], Slice s) {
     size_t n = 0;
-    if (s.n >= 64) return false;
-    for (size_t i = 0; i < s.n; i++)
+    s = jinja__strip(s, true, true);
+    if (s.n >= 64 || s.n == 0 || memchr(s.p, 0, s.n)) return false;
+    for (size_t i = 0; i < s.n; i++) {
+        bool between = s.p[i] == '_' && i > 0 && i + 1 < s.n && s.p[i - 1] != '_';
+        if (s.p[i] == '_' && !between) return false;
         if (s.p[i] != '_') text[n++] = s.p[i];
+    }
     text[n] = 0;
-    return n > 0;
+    return strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-.") == n;
+}
+
+/* int(text, base) of Python; 0 it is no number, -1 it has more than 64 bits. */
+static int read_int(int64_t *out, Slice s, int base) {
+    char text[64], *end;
+    if (!number_text(text, s)) return 0;
+    char *p = text + (text[0] == '+' || text[0] == '-');
+    char mark = p[0] == '0' ? (char)(p[1] | 0x20) : 0;
+    int of = mark == 'x' ? 16 : mark == 'o' ? 8 : mark == 'b' ? 2 : 0;
+    if (of && (base == of || base == 0)) {
+        memmove(p, p + 2, strlen(p + 2) + 1);
+        base = of;
+    }
+    if (!((*p >= '0' && *p <= '9') || (*p | 0x20) >= 'a')) return 0;
+    if (base == 0) base = 10;
+    errno = 0;
+    *out = strtoll(text, &end, base);
+    return *end || end == text ? 0 : errno ? -1 : 1;
+}
+
+static bool read_real(double *out, Slice s) {
+    char text[64], *end;
+    if (!number_text(text, s)) return false;
+    const char *p = text + (text[0] == '+' || text[0] == '-');
+    char lower[16] = {0};
+    for (size_t i = 0; i < 15 && p[i]; i++) lower[i] = (char)(p[i] | 0x20);
+    bool word =
+        strcmp(lower, "inf") == 0 || strcmp(lower, "infinity") == 0 || strcmp(lower, "nan") == 0;
+    if (!word && (strspn(p, "0123456789.eE+-") != strlen(p))) return false;
+    *out = strtod(text, &end);
+    return !*end && end != text;
+}
+
+static Status from_real(JRun *r, JVal *out, double d) {
+    if (!isfinite(d)) return jinja__fail(r, "int of a number without end");
+    if (!(d > -9.2e18 && d < 9.2e18)) return jinja__fail(r, "an integer over 64 bits");
+    *out = jinja__int((int64_t)d);
+    return OK;
 }
 
 static Status f_int(JRun *r, JVal *out, JVal in, const JArgs *a) {
     const JVal *usual = jinja__arg(a, 0, "default");
-    char text[64], *end;
-    int64_t base = 10, i;
-    double d;
+    int64_t base = 10, i = 0;
+    double d = 0;
     TRY(jinja__arg_int(r, &base, a, 1, "base"));
     *out = usual ? *usual : jinja__int(0);
+    if (in.kind == JV_UNDEF)
+        return jinja__fail(r, "'%.*s' is undefined", (int)MIN(in.s.n, 80), in.s.p);
     if (in.kind == JV_INT || in.kind == JV_BOOL) *out = jinja__int(in.kind == JV_INT ? in.i : in.b);
-    bool real = in.kind == JV_REAL;
-    d = real ? in.d : 0;
-    if (in.kind == JV_STR && number_text(text, in)) {
-        if (base == 10 && str_to_i64(&i, text[0] == '+' ? text + 1 : text)) *out = jinja__int(i);
-        else if (base == 10) real = str_to_f64(&d, text);
-        else if (base >= 2 && base <= 36) {
-            i = strtoll(text, &end, (int)base);
-            if (!*end) *out = jinja__int(i);
-        }
-    }
-    if (real && d > -9.2e18 && d < 9.2e18) *out = jinja__int((int64_t)d);
+    if (in.kind == JV_REAL && !isnan(in.d)) return from_real(r, out, in.d);
+    if (in.kind != JV_STR) return OK;
+    int got = base == 0 || (base >= 2 && base <= 36) ? read_int(&i, in.s, (int)base) : 0;
+    if (got > 0) *out = jinja__int(i);
+    if (got < 0) return jinja__fail(r, "an integer over 64 bits");
+    if (got == 0 && read_real(&d, in.s) && !isnan(d)) return from_real(r, out, d);
     return OK;
 }
 
 static Status f_float(JRun *r, JVal *out, JVal in, const JArgs *a) {
     const JVal *usual = jinja__arg(a, 0, "default");
-    char text[64];
     double d;
-    (void)r;
     *out = usual ? *usual : jinja__real(0);
+    if (in.kind == JV_UNDEF)
+        return jinja__fail(r, "'%.*s' is undefined", (int)MIN(in.s.n, 80), in.s.p);
     if (jinja__is_num(in)) *out = jinja__real(jinja__num(in));
-    else if (in.kind == JV_STR && number_text(text, in) && str_to_f64(&d, text))
-        *out = jinja__real(d);
+    else if (in.kind == JV_STR && read_real(&d, in.s)) *out = jinja__real(d);
     return OK;
 }
 
@@ -197,6 +214,19 @@ static double round_common(double d, int64_t digits) {
     return v;
 }
 
+/* An integer to tens, hundreds ..., to the even one on ties. */
+static Status round_int(JRun *r, JVal *out, int64_t v, int64_t digits) {
+    uint64_t unit = 1, size = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    for (; digits < 0 && unit <= UINT64_MAX / 10 / 10; digits++) unit *= 10;
+    if (digits < 0) size = 0;
+    uint64_t down = size / unit, rest = size % unit, half = unit / 2;
+    if (unit > 1 && (rest > half || (rest == half && (down & 1)))) down++;
+    if (down * unit > INT64_MAX) return jinja__fail(r, "an integer over 64 bits");
+    int64_t size_now = (int64_t)(down * unit);
+    *out = jinja__int(v < 0 ? -size_now : size_now);
+    return OK;
+}
+
 static Status f_round(JRun *r, JVal *out, JVal in, const JArgs *a) {
     int64_t digits = 0;
     Slice how = slice_of("common");
@@ -207,8 +237,9 @@ static Status f_round(JRun *r, JVal *out, JVal in, const JArgs *a) {
         return jinja__fail(r, "round to %lld digits", (long long)digits);
     double d = jinja__num(in), p = pow(10, (double)digits);
     bool common = slice_eq_str(how, "common");
-    if (common && in.kind != JV_REAL && digits >= 0) *out = in;
-    else if (common) *out = jinja__real(isfinite(d) ? round_common(d, digits) : d);
+    int64_t i = in.kind == JV_BOOL ? in.b : in.i;
+    if (common && in.kind != JV_REAL) return round_int(r, out, i, MIN(digits, 0));
+    if (common) *out = jinja__real(isfinite(d) ? round_common(d, digits) : d);
     else if (slice_eq_str(how, "ceil")) *out = jinja__real(ceil(d * p) / p);
     else if (slice_eq_str(how, "floor")) *out = jinja__real(floor(d * p) / p);
     else return jinja__fail(r, "round: method must be common, ceil or floor");
@@ -244,46 +275,44 @@ static Status f_attr(JRun *r, JVal *out, JVal in, const JArgs *a) {
     return jinja__attr(r, out, in, name);
 }
 
-const JFilterRow jinja__text_filters[] = {{"trim", f_trim},
-                                          {"tojson", jinja__tojson},
-                                          {"upper", f_upper},
-                                          {"lower", f_lower},
-                                          {"title", f_title},
-                                          {"capitalize", f_capitalize},
-                                          {"replace", f_replace},
-                                          {"center", f_center},
-                                          {"string", f_string},
-                                          {"safe", f_string},
-                                          {"escape", f_escape},
-                                          {"e", f_escape},
-                                          {"forceescape", f_escape},
-                                          {"indent", f_indent},
-                                          {"format", f_format},
-                                          {"wordcount", f_wordcount},
-                                          {"int", f_int},
-                                          {"float", f_float},
-                                          {"abs", f_abs},
-                                          {"round", f_round},
-                                          {"default", f_default},
-                                          {"d", f_default},
-                                          {"length", f_length},
-                                          {"count", f_length},
-                                          {"attr", f_attr},
-                                          {NULL, NULL}};
+const JCallRow jinja__text_filters[] = {{"trim", f_trim, "chars", 0},
+                                        {"tojson", jinja__tojson,
+                                         "ensure_ascii indent separators sort_keys", 0},
+                                        {"upper", f_upper, "", 0},
+                                        {"lower", f_lower, "", 0},
+                                        {"capitalize", f_capitalize, "", 0},
+                                        {"replace", f_replace, "old new count", 2},
+                                        {"center", f_center, "width", 0},
+                                        {"string", f_string, "", 0},
+                                        {"format", f_format, "*", 0},
+                                        {"wordcount", f_wordcount, "", 0},
+                                        {"int", f_int, "default base", 0},
+                                        {"float", f_float, "default", 0},
+                                        {"abs", f_abs, "", 0},
+                                        {"round", f_round, "precision method", 0},
+                                        {"default", f_default, "default_value boolean", 0},
+                                        {"d", f_default, "default_value boolean", 0},
+                                        {"length", f_length, "", 0},
+                                        {"count", f_length, "", 0},
+                                        {"attr", f_attr, "name", 1},
+                                        {NULL, NULL, NULL, 0}};
 
-static JFilterFn find_filter(Slice name) {
-    const JFilterRow *tables[] = {jinja__text_filters, jinja__list_filters};
+static const JCallRow *find_filter(Slice name) {
+    const JCallRow *tables[] = {jinja__text_filters, jinja__list_filters, jinja__markup_filters};
     for (size_t k = 0; k < COUNT_OF(tables); k++)
-        for (const JFilterRow *f = tables[k]; f->name; f++)
-            if (slice_eq_str(name, f->name)) return f->fn;
+        for (const JCallRow *f = tables[k]; f->name; f++)
+            if (slice_eq_str(name, f->name)) return f;
     return NULL;
 }
 
+bool jinja__has_filter(Slice name) { return find_filter(name) != NULL; }
+
 Status jinja__filter(JRun *r, JVal *out, Slice name, JVal in, const JArgs *a) {
-    JFilterFn fn = find_filter(name);
+    const JCallRow *f = find_filter(name);
     JVal v = {0};
-    if (!fn) return jinja__fail(r, "no filter named '%.*s'", (int)MIN(name.n, 40), name.p);
-    TRY(fn(r, &v, in, a));
+    if (!f) return jinja__fail(r, "no filter named '%.*s'", (int)MIN(name.n, 40), name.p);
+    TRY(jinja__check_args(r, f->name, f->params, f->need, a));
+    TRY(f->fn(r, &v, in, a));
     *out = v;
     return OK;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Between the parts of the template engine: tokens (jinja_lex.c), tree (jinja_parse.c, jinja_expr.c), values
- * (jinja_value.c, jinja_repr.c), evaluation (jinja_eval.c, jinja_exec.c, jinja_call.c), and the tables of filters,
- * tests and methods. Everything of a render lives in one arena and goes with it. */
+ * (jinja_value.c, jinja_repr.c), evaluation (jinja_eval.c, jinja_exec.c, jinja_macro.c, jinja_call.c), and the tables
+ * of filters, tests and methods. Everything of a render lives in one arena and goes with it. */
 #ifndef INGOT_TEXT_JINJA_INTERNAL_H
 #define INGOT_TEXT_JINJA_INTERNAL_H
 
@@ -57,8 +57,8 @@ typedef enum JNodeKind {
     JN_FOR,      /* a: target, b: list, c: body, d: else, f: condition; op: recursive */
     JN_SET,      /* a: target, b: value */
     JN_SETBLOCK, /* a: target, b: filters or NULL, c: body */
-    JN_MACRO,    /* s: name, a: parameters (names, their default in a), c: body */
-    JN_CALLER,   /* a: call, b: parameters, c: body */
+    JN_MACRO,  /* s: name, a: parameters (names, their default in a), c: body; i: JINJA_SEES_... */
+    JN_CALLER, /* a: call, b: parameters, c: body; i: as above */
     JN_FILTERED, /* b: filters, c: body */
     JN_WITH,     /* a: targets and values in turn, c: body */
     JN_SPANNED,  /* c: body of generation */
@@ -78,6 +78,7 @@ typedef enum JNodeKind {
     JN_SLICE,   /* a: start, b: stop, c: step, each may be NULL */
     JN_CALL,    /* a: callee, b: arguments */
     JN_KWARG,   /* s, a */
+    JN_SPREAD,  /* a; op: * for a list of arguments, p (**) for named ones */
     JN_FILTER,  /* s, a: operand (NULL: the text of the block), b: arguments */
     JN_TEST,    /* s, a, b: arguments; op: negated */
     JN_NEG,     /* a */
@@ -90,6 +91,9 @@ typedef enum JNodeKind {
     JN_CMP,     /* a: right side; op: = ! < > l(<=) g(>=) i(in) n(not in) */
     JN_COND     /* a: condition, b: then, c: else or NULL */
 } JNodeKind;
+
+/* Names that make a macro take what it has no parameter for. */
+enum { JINJA_SEES_VARARGS = 1, JINJA_SEES_KWARGS = 2, JINJA_SEES_CALLER = 4 };
 
 typedef struct JNode JNode;
 struct JNode {
@@ -107,6 +111,7 @@ typedef struct JParser {
     const JTok *t; /* the current token */
     Arena *mem;
     int nest, loops;
+    int sees; /* JINJA_SEES_... of the names so far */
     Err *e;
 } JParser;
 
@@ -157,8 +162,17 @@ typedef enum JKind {
     JV_LOOP
 } JKind;
 
-/* What a list is to Python. */
-typedef enum JListKind { JL_LIST, JL_TUPLE, JL_RANGE, JL_VIEW, JL_LAZY } JListKind;
+/* What a list is to Python. Up to ranges they have elements by number; a lazy one gives each element once. */
+typedef enum JListKind {
+    JL_LIST,
+    JL_TUPLE,
+    JL_GROUP, /* a tuple of groupby: grouper, list */
+    JL_RANGE,
+    JL_KEYS,
+    JL_VALUES,
+    JL_ITEMS,
+    JL_LAZY
+} JListKind;
 
 typedef struct JVal JVal;
 typedef struct JList JList;
@@ -167,6 +181,7 @@ typedef struct JFunc JFunc;
 typedef struct JLoop JLoop;
 struct JVal {
     JKind kind;
+    bool safe; /* of a text: Markup, what joins it is escaped */
     union {
         bool b;
         int64_t i;
@@ -182,6 +197,8 @@ struct JList {
     JVal *v;
     size_t n, cap;
     JListKind kind;
+    size_t n_taken;   /* of a lazy one */
+    int64_t range[3]; /* start, stop, step of a range */
 };
 struct JDict {
     JVal *key, *val;
@@ -236,7 +253,8 @@ typedef struct JRun {
     const JNode *at; /* for messages */
     JScope *scope;
     StrBuf *out, *main_out;
-    JVal piped; /* the text of a filter block */
+    size_t main_seen, main_cp; /* bytes of main_out whose code points were counted */
+    JVal piped;                /* the text of a filter block */
     JinjaSpans *spans;
     Err *e;
 } JRun;
@@ -263,6 +281,10 @@ JVal jinja__real(double d);
 JVal jinja__undef(Slice name);
 /* Borrowed bytes as a value. */
 JVal jinja__slice(Slice s);
+/* & < > " ' as HTML has them; what is safe stays. The result is safe. */
+MUST_CHECK Status jinja__escape(JRun *r, JVal *out, JVal v);
+/* Whether a list is a tuple of either kind. */
+bool jinja__is_tuple(JVal v);
 MUST_CHECK Status jinja__copy(JRun *r, JVal *out, Slice s);
 /* The bytes of b, which is emptied and freed in every case. */
 MUST_CHECK Status jinja__take(JRun *r, JVal *out, StrBuf *b);
@@ -284,7 +306,7 @@ MUST_CHECK Status jinja__equal(JRun *r, bool *out, JVal a, JVal b);
 /* -1, 0, 1; what Python does not order is an error. op is for the message. */
 MUST_CHECK Status jinja__order(JRun *r, int *out, JVal a, JVal b, const char *op);
 MUST_CHECK Status jinja__in(JRun *r, bool *out, JVal item, JVal box);
-/* The elements of anything one can walk over. */
+/* The elements of anything one can walk over; a lazy list is empty afterwards. */
 MUST_CHECK Status jinja__iter(JRun *r, JList **out, JVal v);
 /* len() of Python; an error for what has none. */
 MUST_CHECK Status jinja__len(JRun *r, int64_t *out, JVal v);
@@ -295,6 +317,7 @@ MUST_CHECK Status jinja__put_repr(JRun *r, StrBuf *b, JVal v, int depth);
 void jinja__put_real(StrBuf *b, double d);
 /* str(v) as a slice. */
 MUST_CHECK Status jinja__text(JRun *r, Slice *out, JVal v);
+MUST_CHECK Status jinja__wordwrap(JRun *r, JVal *out, JVal in, const JArgs *a);
 MUST_CHECK Status jinja__tojson(JRun *r, JVal *out, JVal in, const JArgs *a);
 
 /* ---- code points ---- */
@@ -303,6 +326,8 @@ size_t jinja__n_cp(Slice s);
 /* Byte at which code point i begins; s.n past the end. */
 size_t jinja__cp_at(Slice s, size_t i);
 bool jinja__is_space(uint32_t cp);
+/* Whether repr() shows it as it is. */
+bool jinja__printable(uint32_t cp);
 Slice jinja__strip(Slice s, bool left, bool right);
 /* Of the code points in `set`. */
 Slice jinja__strip_set(Slice s, Slice set, bool left, bool right);
@@ -321,17 +346,27 @@ MUST_CHECK Status jinja__args(JRun *r, JArgs *out, const JNode *list);
 MUST_CHECK Status jinja__call(JRun *r, JVal *out, JVal f, const JArgs *a);
 MUST_CHECK Status jinja__call_macro(JRun *r, JVal *out, const JFunc *f, const JArgs *a);
 MUST_CHECK Status jinja__loop(JRun *r, const JNode *n, JVal over, int depth);
+MUST_CHECK Status jinja__push_scope(JRun *r, JScope *up);
+/* What body writes, as a text. */
+MUST_CHECK Status jinja__capture(JRun *r, JVal *out, const JNode *body);
+MUST_CHECK Status jinja__exec_macro(JRun *r, const JNode *n);
+MUST_CHECK Status jinja__exec_caller(JRun *r, const JNode *n);
 MUST_CHECK Status jinja__loop_call(JRun *r, JVal *out, const JLoop *l, const JArgs *a);
 MUST_CHECK Status jinja__set(JRun *r, JScope *s, Slice name, JVal v);
 MUST_CHECK Status jinja__method(JRun *r, JVal *out, const JFunc *f, const JArgs *a);
+/* The method `name` of a text. */
+MUST_CHECK Status jinja__text_method(JRun *r, JVal *out, JVal self, const char *name,
+                                     const JArgs *a);
 /* Whether a value of this kind has the method. */
 bool jinja__has_method(JVal v, Slice name);
 bool jinja__is_global(Slice name);
 MUST_CHECK Status jinja__global(JRun *r, JVal *out, const JFunc *f, const JArgs *a);
 MUST_CHECK Status jinja__write(JRun *r, Slice s);
 /* % of a string: printf in Python's manner. */
-MUST_CHECK Status jinja__percent(JRun *r, JVal *out, Slice fmt, JVal args);
+MUST_CHECK Status jinja__percent(JRun *r, JVal *out, JVal fmt, JVal args);
 MUST_CHECK Status jinja__format(JRun *r, JVal *out, Slice fmt, const JArgs *a);
+/* Lines of a text without their ends (or with them), cut where Python cuts. */
+MUST_CHECK Status jinja__lines(JRun *r, JVal *out, Slice s, bool keep);
 
 /* Argument i, or that of this name; NULL if neither is given. */
 const JVal *jinja__arg(const JArgs *a, size_t i, const char *name);
@@ -339,13 +374,23 @@ MUST_CHECK Status jinja__arg_int(JRun *r, int64_t *out, const JArgs *a, size_t i
 MUST_CHECK Status jinja__arg_str(JRun *r, Slice *out, const JArgs *a, size_t i, const char *name);
 bool jinja__arg_bool(const JArgs *a, size_t i, const char *name, bool usual);
 
-typedef Status (*JFilterFn)(JRun *r, JVal *out, JVal in, const JArgs *a);
-typedef struct JFilterRow {
+/* A filter or a method: its parameters' names in order, a "/" in front where they go by place only, "*" for any
+ * number; the first `need` have to be given. */
+typedef Status (*JCallFn)(JRun *r, JVal *out, JVal in, const JArgs *a);
+typedef struct JCallRow {
     const char *name;
-    JFilterFn fn;
-} JFilterRow;
+    JCallFn fn;
+    const char *params;
+    int need;
+} JCallRow;
+/* ERR_FORMAT for arguments that the row does not take. */
+MUST_CHECK Status jinja__check_args(JRun *r, const char *name, const char *params, int need,
+                                    const JArgs *a);
 /* Tables, ended by a row without name. */
-extern const JFilterRow jinja__text_filters[], jinja__list_filters[];
+extern const JCallRow jinja__text_filters[], jinja__markup_filters[], jinja__list_filters[],
+    jinja__text_methods[], jinja__case_methods[];
+bool jinja__has_filter(Slice name);
+bool jinja__has_test(Slice name);
 MUST_CHECK Status jinja__filter(JRun *r, JVal *out, Slice name, JVal in, const JArgs *a);
 MUST_CHECK Status jinja__test(JRun *r, bool *out, Slice name, JVal in, const JArgs *a);
 /* An attribute as filters name it: "a.b.0". */

@@ -79,6 +79,7 @@ static Status parse_set(JParser *p, JNode **out) {
 /* (a, b=1), the current token being the bracket. */
 static Status parse_params(JParser *p, JNode **out) {
     JChain params = {0};
+    bool usual = false; /* a default stood before */
     TRY(jinja__want_op(p, "("));
     while (!jinja__at_op(p, ")")) {
         if (params.first) TRY(jinja__want_op(p, ","));
@@ -87,6 +88,8 @@ static Status parse_params(JParser *p, JNode **out) {
         NEW(n, JN_NAME);
         n->s = p->t++->s;
         if (jinja__skip_op(p, "=")) TRY(jinja__parse_expr(p, &n->a, true));
+        else if (params.last && usual) return jinja__unexpected(p, "a default, as before");
+        usual = n->a != NULL;
         jinja__chain(&params, n);
     }
     *out = params.first;
@@ -102,13 +105,23 @@ static Status parse_own(JParser *p, JNode **out, const char *end) {
     return OK;
 }
 
+/* The body of a macro, and which names it makes use of. */
+static Status parse_macro_body(JParser *p, JNode *n, const char *end) {
+    int outer = p->sees;
+    p->sees = 0;
+    TRY(parse_own(p, &n->c, end));
+    n->i = p->sees;
+    p->sees |= outer;
+    return OK;
+}
+
 static Status parse_macro(JParser *p, JNode **out) {
     NEW(n, JN_MACRO);
     *out = n;
     if (p->t->kind != JT_NAME) return jinja__unexpected(p, "the name of a macro");
     n->s = p->t++->s;
     TRY(parse_params(p, &n->a));
-    return parse_own(p, &n->c, "endmacro");
+    return parse_macro_body(p, n, "endmacro");
 }
 
 static Status parse_caller(JParser *p, JNode **out) {
@@ -117,7 +130,7 @@ static Status parse_caller(JParser *p, JNode **out) {
     if (jinja__at_op(p, "(")) TRY(parse_params(p, &n->b));
     TRY(jinja__parse_expr(p, &n->a, true));
     if (n->a->kind != JN_CALL) return jinja__unexpected(p, "a call");
-    return parse_own(p, &n->c, "endcall");
+    return parse_macro_body(p, n, "endcall");
 }
 
 static Status parse_filtered(JParser *p, JNode **out) {

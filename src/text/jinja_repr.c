@@ -49,10 +49,10 @@ void jinja__put_real(StrBuf *b, double d) {
     }
 }
 
-static bool printable(uint32_t cp) {
-    const UcdSet other = 0x1f << 26 | UCD_Z; /* Cc Cf Cs Co Cn */
+bool jinja__printable(uint32_t cp) {
+    const UcdSet other = 0xf << 26 | UCD_Z | 1; /* Cc Cf Cs Co, white space, Cn */
     if (cp < 0x7f) return cp >= ' ';
-    return !(ucd_class(cp) & (other & ~(UcdSet)UCD_SPACE)) && cp > 0xa0;
+    return !(ucd_class(cp) & other);
 }
 
 static void put_quoted(StrBuf *b, Slice s) {
@@ -64,7 +64,7 @@ static void put_quoted(StrBuf *b, Slice s) {
         if (cp == (uint32_t)q || cp == '\\') sb_printf(b, "\\%c", (char)cp);
         else if (cp == '\n' || cp == '\r' || cp == '\t')
             sb_puts(b, cp == '\n' ? "\\n" : cp == '\r' ? "\\r" : "\\t");
-        else if (printable(cp)) sb_put(b, s.p + i, (size_t)n);
+        else if (jinja__printable(cp)) sb_put(b, s.p + i, (size_t)n);
         else sb_printf(b, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
         i += (size_t)n;
     }
@@ -74,12 +74,26 @@ static void put_quoted(StrBuf *b, Slice s) {
 /* Text being written counts as memory of the render. */
 static Status check_size(JRun *r, const StrBuf *b) {
     if (b->n <= r->max_mem) return OK;
-    return err_set(r->e, ERR_FULL, "a text of more than %zu bytes", r->max_mem);
+    return err_set(r->e, ERR_FULL, "line %u, column %u: a text of more than %zu bytes",
+                   r->at ? r->at->line : 1, r->at ? r->at->col : 1, r->max_mem);
 }
 
-static Status put_list(JRun *r, StrBuf *b, const JList *l, int depth) {
-    bool tuple = l->kind == JL_TUPLE;
-    if (l->kind == JL_VIEW) sb_puts(b, "dict_items(");
+static Status put_range(StrBuf *b, const int64_t range[3]) {
+    sb_printf(b, "range(%lld, %lld", (long long)range[0], (long long)range[1]);
+    if (range[2] != 1) sb_printf(b, ", %lld", (long long)range[2]);
+    sb_putc(b, ')');
+    return OK;
+}
+
+static Status put_list(JRun *r, StrBuf *b, JList *l, int depth) {
+    bool tuple = l->kind == JL_TUPLE || l->kind == JL_GROUP;
+    bool named = l->kind >= JL_KEYS;
+    if (l->kind == JL_RANGE) return put_range(b, l->range);
+    if (l->kind == JL_LAZY) {
+        sb_puts(b, "<generator object>");
+        return OK;
+    }
+    if (named) sb_printf(b, "%s(", jinja__type((JVal){.kind = JV_LIST, .list = l}));
     sb_putc(b, tuple ? '(' : '[');
     for (size_t i = 0; i < l->n; i++) {
         if (i) sb_puts(b, ", ");
@@ -87,7 +101,7 @@ static Status put_list(JRun *r, StrBuf *b, const JList *l, int depth) {
     }
     if (tuple && l->n == 1) sb_putc(b, ',');
     sb_putc(b, tuple ? ')' : ']');
-    if (l->kind == JL_VIEW) sb_putc(b, ')');
+    if (named) sb_putc(b, ')');
     return OK;
 }
 
@@ -113,7 +127,11 @@ Status jinja__put_repr(JRun *r, StrBuf *b, JVal v, int depth) {
     case JV_BOOL: sb_puts(b, v.b ? "True" : "False"); break;
     case JV_INT: sb_printf(b, "%lld", (long long)v.i); break;
     case JV_REAL: jinja__put_real(b, v.d); break;
-    case JV_STR: put_quoted(b, v.s); break;
+    case JV_STR:
+        if (v.safe) sb_puts(b, "Markup(");
+        put_quoted(b, v.s);
+        if (v.safe) sb_putc(b, ')');
+        break;
     case JV_LIST: return put_list(r, b, v.list, depth);
     case JV_DICT: return put_dict(r, b, v.dict, depth);
     case JV_SPACE:
@@ -261,7 +279,7 @@ static Status dump(Dump *d, JVal v, int depth) {
     case JV_REAL: dump_real(d->b, v.d); return OK;
     case JV_STR: dump_text(d, v.s); return jinja__step(d->r, v.s.n / 64);
     case JV_LIST:
-        if (v.list->kind == JL_LIST || v.list->kind == JL_TUPLE) return dump_list(d, v.list, depth);
+        if (v.list->kind == JL_LIST || jinja__is_tuple(v)) return dump_list(d, v.list, depth);
         break;
     case JV_DICT: return dump_dict(d, v.dict, depth);
     default: break;

@@ -50,12 +50,28 @@ static Status merge(JRun *r, Keyed *v, Keyed *tmp, size_t n, bool down) {
     return OK;
 }
 
+/* Several attributes, "a,b.c": the list of their keys. */
+static Status keys_of(JRun *r, JVal *out, JVal v, const JVal *path, bool fold) {
+    bool many = path && path->kind == JV_STR && path->s.n && memchr(path->s.p, ',', path->s.n);
+    if (!many) return key_of(r, out, v, path, fold);
+    TRY(jinja__list(r, out, JL_LIST, 0));
+    for (Slice left = path->s;;) {
+        const char *comma = left.n ? memchr(left.p, ',', left.n) : NULL;
+        size_t n = comma ? (size_t)(comma - left.p) : left.n;
+        JVal one = jinja__slice((Slice){left.p, n}), key;
+        TRY(key_of(r, &key, v, &one, fold));
+        TRY(jinja__push(r, out->list, key));
+        if (!comma) return OK;
+        left = (Slice){comma + 1, left.n - n - 1};
+    }
+}
+
 static Status sort(JRun *r, JVal *out, const JList *l, const JVal *path, bool fold, bool down) {
     Keyed *v = NULL;
     TRY(jinja__alloc(r, &v, 2 * l->n + 1, sizeof *v));
     for (size_t i = 0; i < l->n; i++) {
         v[i].v = l->v[i];
-        TRY(key_of(r, &v[i].key, l->v[i], path, fold));
+        TRY(keys_of(r, &v[i].key, l->v[i], path, fold));
     }
     TRY(merge(r, v, v + l->n, l->n, down));
     TRY(jinja__list(r, out, JL_LIST, l->n));
@@ -92,9 +108,11 @@ static Status f_dictsort(JRun *r, JVal *out, JVal in, const JArgs *a) {
     Slice by = slice_of("key");
     JVal all;
     TRY(jinja__arg_str(r, &by, a, 1, "by"));
+    if (!slice_eq_str(by, "key") && !slice_eq_str(by, "value"))
+        return jinja__fail(r, "dictsort by '%.*s', wanted key or value", (int)MIN(by.n, 40), by.p);
+    if (in.kind != JV_DICT) return jinja__fail(r, "dictsort of %s", jinja__type(in));
     TRY(pairs(r, &all, in, JL_LIST));
     JVal at = jinja__int(slice_eq_str(by, "value"));
-    for (size_t i = 0; i < all.list->n; i++) all.list->v[i].list->kind = JL_TUPLE;
     return sort(r, out, all.list, &at, !jinja__arg_bool(a, 0, "case_sensitive", false),
                 jinja__arg_bool(a, 2, "reverse", false));
 }
@@ -110,6 +128,8 @@ static Status f_unique(JRun *r, JVal *out, JVal in, const JArgs *a) {
         JVal key;
         bool had;
         TRY(key_of(r, &key, l->v[i], jinja__arg(a, 1, "attribute"), fold));
+        if (key.kind == JV_DICT || (key.kind == JV_LIST && key.list->kind == JL_LIST))
+            return jinja__fail(r, "unique of a %s, which cannot be looked up", jinja__type(key));
         TRY(jinja__in(r, &had, key, seen));
         if (had) continue;
         TRY(jinja__push(r, seen.list, key));
@@ -146,6 +166,7 @@ static Status f_sum(JRun *r, JVal *out, JVal in, const JArgs *a) {
     const JVal *path = jinja__arg(a, 0, "attribute"), *start = jinja__arg(a, 1, "start");
     JVal sum = start ? *start : jinja__int(0);
     JList *l;
+    if (sum.kind == JV_STR) return jinja__fail(r, "sum of str: join does that");
     TRY(jinja__iter(r, &l, in));
     for (size_t i = 0; i < l->n; i++) {
         JVal v;
@@ -161,12 +182,16 @@ static Status f_first(JRun *r, JVal *out, JVal in, const JArgs *a) {
     (void)a;
     TRY(jinja__iter(r, &l, in));
     *out = l->n ? l->v[0] : jinja__undef(slice_of("first"));
+    bool lazy = in.kind == JV_LIST && in.list->kind == JL_LAZY;
+    if (lazy && l->n) in.list->n_taken -= l->n - 1;
     return OK;
 }
 
 static Status f_last(JRun *r, JVal *out, JVal in, const JArgs *a) {
     JList *l;
     (void)a;
+    if (in.kind == JV_LIST && in.list->kind == JL_LAZY)
+        return jinja__fail(r, "last of a generator, which has no end to begin at");
     TRY(jinja__iter(r, &l, in));
     *out = l->n ? l->v[l->n - 1] : jinja__undef(slice_of("last"));
     return OK;
@@ -186,8 +211,9 @@ static Status f_reverse(JRun *r, JVal *out, JVal in, const JArgs *a) {
     JList *l;
     (void)a;
     if (in.kind == JV_STR) return jinja__slice_of(r, out, in, bound);
+    bool lazy = in.kind == JV_LIST && in.list->kind == JL_LAZY;
     TRY(jinja__iter(r, &l, in));
-    TRY(jinja__list(r, out, JL_LAZY, l->n));
+    TRY(jinja__list(r, out, lazy ? JL_LIST : JL_LAZY, l->n));
     for (size_t i = l->n; i-- > 0;) TRY(jinja__push(r, out->list, l->v[i]));
     return OK;
 }
@@ -305,48 +331,82 @@ static Status f_batch(JRun *r, JVal *out, JVal in, const JArgs *a) {
     return OK;
 }
 
-static Status f_groupby(JRun *r, JVal *out, JVal in, const JArgs *a) {
-    const JVal *path = jinja__arg(a, 0, "attribute");
-    bool fold = !jinja__arg_bool(a, 2, "case_sensitive", false);
-    JVal sorted, group = {0}, last = {0};
+static Status f_slice(JRun *r, JVal *out, JVal in, const JArgs *a) {
+    const JVal *fill = jinja__arg(a, 1, "fill_with");
+    int64_t slices = 0;
+    size_t at = 0;
     JList *l;
+    TRY(jinja__arg_int(r, &slices, a, 0, "slices"));
+    if (slices < 1) return jinja__fail(r, "slice into %lld", (long long)slices);
     TRY(jinja__iter(r, &l, in));
-    TRY(sort(r, &sorted, l, path, fold, false));
-    TRY(jinja__list(r, out, JL_LIST, 0));
-    for (size_t i = 0; i < sorted.list->n; i++) {
-        JVal key, shown, pair;
-        bool same = false;
-        TRY(key_of(r, &key, sorted.list->v[i], path, fold));
-        if (i) TRY(jinja__equal(r, &same, key, last));
-        if (!same) {
-            TRY(key_of(r, &shown, sorted.list->v[i], path, false));
-            TRY(jinja__list(r, &group, JL_LIST, 0));
-            TRY(jinja__pair(r, &pair, shown, group));
-            TRY(jinja__push(r, out->list, pair));
-        }
-        TRY(jinja__push(r, group.list, sorted.list->v[i]));
-        last = key;
+    TRY(jinja__list(r, out, JL_LAZY, 0));
+    size_t n = (size_t)slices, each = l->n / n, larger = l->n % n;
+    for (size_t i = 0; i < n; i++) {
+        JVal part;
+        TRY(jinja__list(r, &part, JL_LIST, 0));
+        for (size_t k = 0; k < each + (i < larger); k++) TRY(jinja__push(r, part.list, l->v[at++]));
+        if (i >= larger && fill && fill->kind != JV_NONE) TRY(jinja__push(r, part.list, *fill));
+        TRY(jinja__push(r, out->list, part));
     }
     return OK;
 }
 
-const JFilterRow jinja__list_filters[] = {{"join", f_join},
-                                          {"first", f_first},
-                                          {"last", f_last},
-                                          {"list", f_list},
-                                          {"map", f_map},
-                                          {"select", f_select},
-                                          {"reject", f_reject},
-                                          {"selectattr", f_selectattr},
-                                          {"rejectattr", f_rejectattr},
-                                          {"items", f_items},
-                                          {"dictsort", f_dictsort},
-                                          {"sort", f_sort},
-                                          {"unique", f_unique},
-                                          {"reverse", f_reverse},
-                                          {"min", f_min},
-                                          {"max", f_max},
-                                          {"sum", f_sum},
-                                          {"batch", f_batch},
-                                          {"groupby", f_groupby},
-                                          {NULL, NULL}};
+/* The attribute things are grouped by, or what stands for a missing one. */
+static Status group_key(JRun *r, JVal *out, JVal v, const JArgs *a, bool fold) {
+    const JVal *usual = jinja__arg(a, 1, "default");
+    TRY(key_of(r, out, v, jinja__arg(a, 0, "attribute"), false));
+    if (out->kind == JV_UNDEF && usual && usual->kind != JV_NONE) *out = *usual;
+    return fold && out->kind == JV_STR ? jinja__case(r, out, out->s, 'l') : OK;
+}
+
+static Status f_groupby(JRun *r, JVal *out, JVal in, const JArgs *a) {
+    bool fold = !jinja__arg_bool(a, 2, "case_sensitive", false);
+    Keyed *v = NULL;
+    JVal group = {0};
+    JList *l;
+    TRY(jinja__iter(r, &l, in));
+    TRY(jinja__alloc(r, &v, 2 * l->n + 1, sizeof *v));
+    for (size_t i = 0; i < l->n; i++) {
+        v[i].v = l->v[i];
+        TRY(group_key(r, &v[i].key, l->v[i], a, fold));
+    }
+    TRY(merge(r, v, v + l->n, l->n, false));
+    TRY(jinja__list(r, out, JL_LIST, 0));
+    for (size_t i = 0; i < l->n; i++) {
+        JVal shown, pair;
+        bool same = false;
+        if (i) TRY(jinja__equal(r, &same, v[i].key, v[i - 1].key));
+        if (!same) {
+            TRY(group_key(r, &shown, v[i].v, a, false));
+            TRY(jinja__list(r, &group, JL_LIST, 0));
+            TRY(jinja__pair(r, &pair, shown, group));
+            pair.list->kind = JL_GROUP;
+            TRY(jinja__push(r, out->list, pair));
+        }
+        TRY(jinja__push(r, group.list, v[i].v));
+    }
+    return OK;
+}
+
+const JCallRow jinja__list_filters[] = {{"join", f_join, "d attribute", 0},
+                                        {"first", f_first, "", 0},
+                                        {"last", f_last, "", 0},
+                                        {"list", f_list, "", 0},
+                                        {"map", f_map, "*", 0},
+                                        {"select", f_select, "*", 0},
+                                        {"reject", f_reject, "*", 0},
+                                        {"selectattr", f_selectattr, "*", 0},
+                                        {"rejectattr", f_rejectattr, "*", 0},
+                                        {"items", f_items, "", 0},
+                                        {"dictsort", f_dictsort, "case_sensitive by reverse", 0},
+                                        {"sort", f_sort, "reverse case_sensitive attribute", 0},
+                                        {"unique", f_unique, "case_sensitive attribute", 0},
+                                        {"reverse", f_reverse, "", 0},
+                                        {"min", f_min, "case_sensitive attribute", 0},
+                                        {"max", f_max, "case_sensitive attribute", 0},
+                                        {"sum", f_sum, "attribute start", 0},
+                                        {"batch", f_batch, "linecount fill_with", 1},
+                                        {"slice", f_slice, "slices fill_with", 1},
+                                        {"groupby", f_groupby, "attribute default case_sensitive",
+                                         1},
+                                        {NULL, NULL, NULL, 0}};

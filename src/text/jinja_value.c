@@ -51,6 +51,9 @@ JVal jinja__int(int64_t i) { return (JVal){.kind = JV_INT, .i = i}; }
 JVal jinja__real(double d) { return (JVal){.kind = JV_REAL, .d = d}; }
 JVal jinja__undef(Slice name) { return (JVal){.kind = JV_UNDEF, .s = name}; }
 JVal jinja__slice(Slice s) { return (JVal){.kind = JV_STR, .s = s}; }
+bool jinja__is_tuple(JVal v) {
+    return v.kind == JV_LIST && (v.list->kind == JL_TUPLE || v.list->kind == JL_GROUP);
+}
 
 Status jinja__copy(JRun *r, JVal *out, Slice s) {
     char *p = NULL;
@@ -218,11 +221,10 @@ const char *jinja__type(JVal v) {
         [JV_UNDEF] = "undefined", [JV_NONE] = "none",     [JV_BOOL] = "bool", [JV_INT] = "int",
         [JV_REAL] = "float",      [JV_STR] = "str",       [JV_LIST] = "list", [JV_DICT] = "dict",
         [JV_SPACE] = "namespace", [JV_FUNC] = "function", [JV_LOOP] = "loop"};
-    static const char *const lists[] = {[JL_LIST] = "list",
-                                        [JL_TUPLE] = "tuple",
-                                        [JL_RANGE] = "range",
-                                        [JL_VIEW] = "dict view",
-                                        [JL_LAZY] = "generator"};
+    static const char *const lists[] = {
+        [JL_LIST] = "list",        [JL_TUPLE] = "tuple",    [JL_GROUP] = "tuple",
+        [JL_RANGE] = "range",      [JL_KEYS] = "dict_keys", [JL_VALUES] = "dict_values",
+        [JL_ITEMS] = "dict_items", [JL_LAZY] = "generator"};
     return v.kind == JV_LIST ? lists[v.list->kind] : names[v.kind];
 }
 
@@ -235,9 +237,34 @@ static int compare_numbers(JVal a, JVal b) {
 
 static Status equal(JRun *r, bool *out, JVal a, JVal b, int depth);
 
+/* What may be equal: lists, tuples and ranges among themselves, keys and pairs of dicts as sets. */
+static int family(JListKind k) {
+    switch (k) {
+    case JL_LIST: return 0;
+    case JL_TUPLE:
+    case JL_GROUP: return 1;
+    case JL_RANGE: return 2;
+    case JL_KEYS:
+    case JL_ITEMS: return 3;
+    default: return -1;
+    }
+}
+
+static Status equal_sets(JRun *r, bool *out, const JList *a, const JList *b, int depth) {
+    for (size_t i = 0; *out && i < a->n; i++) {
+        bool found = false;
+        for (size_t k = 0; !found && k < b->n; k++)
+            TRY(equal(r, &found, a->v[i], b->v[k], depth + 1));
+        *out = found;
+    }
+    return OK;
+}
+
 static Status equal_lists(JRun *r, bool *out, const JList *a, const JList *b, int depth) {
-    *out = a == b || (a->n == b->n && a->kind == b->kind);
+    int what = family(a->kind);
+    *out = a == b || (a->n == b->n && what >= 0 && what == family(b->kind));
     if (a == b) return OK;
+    if (what == 3) return equal_sets(r, out, a, b, depth);
     for (size_t i = 0; *out && i < a->n; i++) TRY(equal(r, out, a->v[i], b->v[i], depth + 1));
     return OK;
 }
@@ -293,7 +320,9 @@ static Status order(JRun *r, int *out, JVal a, JVal b, const char *op, int depth
         *out = order_text(a.s, b.s);
         return jinja__step(r, MIN(a.s.n, b.s.n) / 128);
     }
-    if (a.kind != JV_LIST || b.kind != JV_LIST || a.list->kind != b.list->kind)
+    bool lists = a.kind == JV_LIST && b.kind == JV_LIST && family(a.list->kind) >= 0 &&
+                 family(a.list->kind) < 2 && family(a.list->kind) == family(b.list->kind);
+    if (!lists)
         return jinja__fail(r, "%s cannot be used between %s and %s", op, jinja__type(a),
                            jinja__type(b));
     *out = 0;
@@ -326,7 +355,9 @@ Status jinja__in(JRun *r, bool *out, JVal item, JVal box) {
         return OK;
     }
     TRY(jinja__iter(r, &l, box));
-    for (size_t i = 0; i < l->n && !*out; i++) TRY(jinja__equal(r, out, l->v[i], item));
+    size_t i = 0;
+    for (; i < l->n && !*out; i++) TRY(jinja__equal(r, out, l->v[i], item));
+    if (box.kind == JV_LIST && box.list->kind == JL_LAZY) box.list->n_taken -= l->n - i;
     return OK;
 }
 
@@ -341,8 +372,23 @@ static Status iter_text(JRun *r, JVal *list, Slice s) {
     return OK;
 }
 
+/* What a lazy list has left, which it has given then. */
+static Status take_rest(JRun *r, JVal *out, JList *l) {
+    TRY(jinja__list(r, out, JL_LIST, 0));
+    out->list->n = l->n - l->n_taken;
+    out->list->v = l->v ? l->v + l->n_taken : NULL;
+    out->list->cap = out->list->n;
+    l->n_taken = l->n;
+    return OK;
+}
+
 Status jinja__iter(JRun *r, JList **out, JVal v) {
     JVal list = v;
+    if (v.kind == JV_LIST && v.list->kind == JL_LAZY) {
+        TRY(take_rest(r, &list, v.list));
+        *out = list.list;
+        return OK;
+    }
     if (v.kind == JV_STR) TRY(iter_text(r, &list, v.s));
     else if (v.kind == JV_DICT || v.kind == JV_UNDEF) {
         TRY(jinja__list(r, &list, JL_LIST, 0));

@@ -2,8 +2,7 @@
  *
  * Which template a model has, and the variables it sees: those that Transformers gives, and the caller's own.
  */
-#include "token/chat.h"
-
+#include "token/chat_internal.h"
 #include "token/internal.h"
 
 #define TEMPLATE_KEY "tokenizer.chat_template"
@@ -14,34 +13,52 @@ static const char chatml[] =
 static const char plain[] = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ '\n' }}"
                             "{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
 
-struct Chat {
-    ChatKind kind;
-    Jinja *usual, *tool_use; /* owned; tool_use NULL: the usual one */
-    Json *words;             /* owned: [true, false, null] */
-    char *bos, *eos;         /* owned */
+/* The special tokens that templates see, where a model has them. */
+static const struct {
+    const char *name, *key;
+    bool always; /* empty where a model has none */
+} specials[CHAT_N_SPECIALS] = {
+    {"bos_token", TOK_KEY("bos_token_id"), true},
+    {"eos_token", TOK_KEY("eos_token_id"), true},
+    {"unk_token", TOK_KEY("unknown_token_id"), false},
+    {"pad_token", TOK_KEY("padding_token_id"), false},
+    {"sep_token", TOK_KEY("seperator_token_id"), false},
+    {"cls_token", TOK_KEY("cls_token_id"), false},
+    {"mask_token", TOK_KEY("mask_token_id"), false},
 };
+enum { SPECIAL_BOS };
 
 enum { WORD_TRUE, WORD_FALSE, WORD_NULL };
 
-/* The text of the token that a key of the metadata names; empty if there is none. */
-static char *token_text(const Tokenizer *t, const char *key) {
+/* The id that a key of the metadata gives, or -1. */
+static int64_t token_id(const Tokenizer *t, const char *key) {
     const GgufKv *kv = t ? tok__own_kv(t, key) : NULL;
-    Slice s = {"", 0};
-    if (kv && (kv->type == GGUF_U32 || kv->type == GGUF_U64) && kv->v.u < (uint64_t)t->n_vocab)
-        s = tok_text(t, (int32_t)kv->v.u);
-    if (kv && (kv->type == GGUF_I32 || kv->type == GGUF_I64) && kv->v.i >= 0 &&
-        kv->v.i < t->n_vocab)
-        s = tok_text(t, (int32_t)kv->v.i);
-    return mem_dup(s.p, s.n);
+    int64_t id = -1;
+    if (kv && (kv->type == GGUF_U32 || kv->type == GGUF_U64))
+        id = kv->v.u <= INT32_MAX ? (int64_t)kv->v.u : -1;
+    if (kv && (kv->type == GGUF_I32 || kv->type == GGUF_I64)) id = kv->v.i;
+    return id < (t ? t->n_vocab : 0) ? id : -1;
+}
+
+static Status read_specials(Chat *c, const Tokenizer *tok, Err *e) {
+    for (int i = 0; i < CHAT_N_SPECIALS; i++) {
+        int64_t id = token_id(tok, specials[i].key);
+        Slice s = id >= 0 ? tok_text(tok, (int32_t)id) : (Slice){"", 0};
+        if (id < 0 && !specials[i].always) continue;
+        c->special[i] = mem_dup(s.p, s.n);
+        if (!c->special[i]) return err_set(e, ERR_NOMEM, "chat template");
+    }
+    return OK;
 }
 
 static Status fill(Chat *c, Slice source, Slice tool_use, const Tokenizer *tok, Err *e) {
-    c->bos = token_text(tok, TOK_KEY("bos_token_id"));
-    c->eos = token_text(tok, TOK_KEY("eos_token_id"));
-    if (!c->bos || !c->eos) return err_set(e, ERR_NOMEM, "chat template");
+    TRY(read_specials(c, tok, e));
     TRY(json_parse(&c->words, slice_of("[true,false,null]"), e));
     TRY(jinja_parse(&c->usual, source, e));
-    return tool_use.n ? jinja_parse(&c->tool_use, tool_use, e) : OK;
+    if (tool_use.n) TRY(jinja_parse(&c->tool_use, tool_use, e));
+    c->marks = tok__chat_marks(source, tok);
+    TRY(tok__chat_probe(&c->caps, c, e));
+    return tok ? tok__chat_probe_end(&c->end_id, c, tok, e) : OK;
 }
 
 static Status make(Chat **out, ChatKind kind, Slice source, Slice tool_use, const Tokenizer *tok,
@@ -49,6 +66,7 @@ static Status make(Chat **out, ChatKind kind, Slice source, Slice tool_use, cons
     Chat *c = mem_new(Chat);
     if (!c) return err_set(e, ERR_NOMEM, "chat template");
     c->kind = kind;
+    c->end_id = -1;
     Status st = fill(c, source, tool_use, tok, e);
     if (st == OK) *out = c;
     else chat_free(c);
@@ -78,12 +96,13 @@ void chat_free(Chat *c) {
     jinja_free(c->usual);
     jinja_free(c->tool_use);
     json_free(c->words);
-    mem_free(c->bos);
-    mem_free(c->eos);
+    for (int i = 0; i < CHAT_N_SPECIALS; i++) mem_free(c->special[i]);
     mem_free(c);
 }
 
 ChatKind chat_kind(const Chat *c) { return c->kind; }
+const ChatCaps *chat_caps(const Chat *c) { return &c->caps; }
+int32_t chat_end_id(const Chat *c) { return c->end_id; }
 
 const char *chat_describe(const Chat *c) {
     static const char *const words[] = {
@@ -99,19 +118,24 @@ static Status check(const ChatReq *q, Err *e) {
         if (!json_is_object(json_at(q->messages, i)))
             return err_set(e, ERR_ARG, "message %zu is not an object", i);
     if (q->tools && !json_is_array(q->tools)) return err_set(e, ERR_ARG, "tools are not an array");
+    if (q->documents && !json_is_array(q->documents))
+        return err_set(e, ERR_ARG, "documents are not an array");
     if (q->vars && !json_is_object(q->vars))
         return err_set(e, ERR_ARG, "variables are not an object");
     return OK;
 }
 
-/* The caller's variables as rows behind the n that are there; names are copied into the arena. */
-static Status add_vars(JinjaVar **v, int *n, Arena *mem, const Json *vars, Err *e) {
+/* The special tokens and the caller's variables as rows behind the n that are there; names are copied into the arena. */
+static Status add_vars(JinjaVar **v, int *n, Arena *mem, const Chat *c, const Json *vars, Err *e) {
     Slice key = {0};
     const Json *value = NULL;
-    JinjaVar *all = arena_new_n(mem, JinjaVar, (size_t)*n + json_len(vars));
+    JinjaVar *all = arena_new_n(mem, JinjaVar, (size_t)*n + CHAT_N_SPECIALS + json_len(vars));
     if (!all) return err_set(e, ERR_NOMEM, "chat template");
     memcpy(all, *v, (size_t)*n * sizeof *all);
     *v = all;
+    for (int i = 0; i < CHAT_N_SPECIALS; i++)
+        if (c->special[i])
+            all[(*n)++] = (JinjaVar){.name = specials[i].name, .text = slice_of(c->special[i])};
     for (void *it = json_next(vars, NULL, &key, &value); it;
          it = json_next(vars, it, &key, &value)) {
         char *name = arena_dup(mem, key.p, key.n);
@@ -121,38 +145,85 @@ static Status add_vars(JinjaVar **v, int *n, Arena *mem, const Json *vars, Err *
     return OK;
 }
 
-Status chat_render(StrBuf *out, JinjaSpans *spans, const Chat *c, const ChatReq *q, Err *e) {
+static Status render(StrBuf *out, JinjaSpans *spans, const Chat *c, const ChatReq *q, Err *e) {
     const Json *null = json_at(c->words, WORD_NULL);
     JinjaVar fixed[] = {
         {.name = "messages", .json = q->messages},
         {.name = "tools", .json = q->tools ? q->tools : null},
-        {.name = "documents", .json = null},
+        {.name = "documents", .json = q->documents ? q->documents : null},
         {.name = "add_generation_prompt",
          .json = json_at(c->words, q->add_prompt ? WORD_TRUE : WORD_FALSE)},
-        {.name = "bos_token", .text = slice_of(c->bos)},
-        {.name = "eos_token", .text = slice_of(c->eos)},
     };
     JinjaVar *vars = fixed;
     int n = (int)COUNT_OF(fixed);
-    JinjaOpts o = {.now_s = q->now_s};
     Arena mem;
-    TRY(check(q, e));
     arena_init(&mem, 4096);
-    Status st = add_vars(&vars, &n, &mem, q->vars, e);
+    Status st = add_vars(&vars, &n, &mem, c, q->vars, e);
     const Jinja *t = q->tools && c->tool_use ? c->tool_use : c->usual;
-    if (st == OK) st = jinja_render(out, spans, t, vars, n, &o, e);
+    if (st == OK) st = jinja_render(out, spans, t, vars, n, &q->opts, e);
     arena_deinit(&mem);
     return st;
+}
+
+/* ---- the last message goes on ---- */
+
+/* The text of the last message: its content, or the last part of it that is a text. */
+static Slice last_text(const Json *messages) {
+    size_t n = json_len(messages);
+    const Json *content = n ? json_get(json_at(messages, n - 1), "content") : NULL;
+    for (size_t i = json_len(content); json_is_array(content) && i-- > 0;) {
+        const Json *text = json_get(json_at(content, i), "text");
+        if (json_is_str(text)) return json_str(text);
+    }
+    return json_str(content);
+}
+
+static Slice strip(Slice s) {
+    while (s.n && strchr(" \t\n\r\f\v", s.p[0]) && s.p[0]) s = (Slice){s.p + 1, s.n - 1};
+    while (s.n && strchr(" \t\n\r\f\v", s.p[s.n - 1]) && s.p[s.n - 1]) s.n--;
+    return s;
+}
+
+/* Take off what the template wrote behind the last message, white space at its end included where the template
+ * dropped it. */
+static Status cut_behind(StrBuf *out, size_t from, Slice text, Err *e) {
+    Slice bare = strip(text);
+    if (bare.n == 0) return err_set(e, ERR_ARG, "the last message has no text to go on from");
+    for (size_t at = out->n; at >= from + bare.n; at--) {
+        if (memcmp(out->p + at - bare.n, bare.p, bare.n) != 0) continue;
+        size_t tail = (size_t)(text.p + text.n - (bare.p + bare.n));
+        bool kept = text.p == bare.p && tail <= out->n - at &&
+                    memcmp(out->p + at, bare.p + bare.n, tail) == 0;
+        out->n = at + (kept ? tail : 0);
+        return OK;
+    }
+    return err_set(e, ERR_ARG, "the template does not write the last message, which is to go on");
+}
+
+Status chat_render(StrBuf *out, JinjaSpans *spans, const Chat *c, const ChatReq *q, Err *e) {
+    size_t from = out->n;
+    if (q->continue_last && q->add_prompt)
+        return err_set(e, ERR_ARG, "an answer cannot both begin and go on");
+    TRY(check(q, e));
+    TRY(render(out, spans, c, q, e));
+    Status st = q->continue_last ? cut_behind(out, from, last_text(q->messages), e) : OK;
+    if (st != OK) out->n = from;
+    if (out->p) out->p[out->n] = 0;
+    return st;
+}
+
+Status chat_encode_text(TokBuf *out, const Chat *c, const Tokenizer *tok, Slice text, Err *e) {
+    const char *word = c->special[SPECIAL_BOS];
+    size_t n = strlen(word);
+    bool has = n > 0 && text.n >= n && memcmp(text.p, word, n) == 0;
+    if (tok_bos(tok) >= 0 && !has) tokbuf_push(out, tok_bos(tok));
+    return tok_encode(tok, text, true, out, e);
 }
 
 Status chat_encode(TokBuf *out, const Chat *c, const Tokenizer *tok, const ChatReq *req, Err *e) {
     StrBuf text = {0};
     Status st = chat_render(&text, NULL, c, req, e);
-    int32_t bos = tok_bos(tok);
-    size_t n = strlen(c->bos);
-    bool has = n > 0 && text.n >= n && memcmp(text.p, c->bos, n) == 0;
-    if (st == OK && bos >= 0 && !has) tokbuf_push(out, bos);
-    if (st == OK) st = tok_encode(tok, (Slice){sb_str(&text), text.n}, true, out, e);
+    if (st == OK) st = chat_encode_text(out, c, tok, (Slice){sb_str(&text), text.n}, e);
     sb_deinit(&text);
     return st;
 }
