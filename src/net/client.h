@@ -51,10 +51,10 @@ typedef enum NetFault {
     NET_OTHER
 } NetFault;
 
-typedef struct
-    NetRequest {        /* strings are copied; body and ctx are borrowed until the call is gone */
-    const char *method; /* [GET] */
-    const char *url;    /* http or https, no credentials in it */
+/* Strings are copied; body and ctx are borrowed until the call is gone. */
+typedef struct NetRequest {
+    const char *method;         /* [GET] */
+    const char *url;            /* http or https, no credentials in it */
     const char *const *headers; /* "Name: value" */
     int n_headers;
     const char *const *secrets; /* the same, but never sent to another origin than that of url */
@@ -73,8 +73,8 @@ typedef struct
     bool once;          /* net_ask does not try again */
     Status (*on_hop)(void *ctx, NetCall *c, Err *e);  /* head of a redirect */
     Status (*on_head)(void *ctx, NetCall *c, Err *e); /* head of the answer */
-    Status (*on_body)(void *ctx, NetCall *c, Slice part,
-                      Err *e); /* NULL: collected, see net_body */
+    /* NULL: collected, see net_body. */
+    Status (*on_body)(void *ctx, NetCall *c, Slice part, Err *e);
     /* st: whether a whole answer came, of any status. */
     void (*on_done)(void *ctx, NetCall *c, Status st, const Err *err);
     void *ctx;
