@@ -272,7 +272,7 @@ static void request_failed(Fetch *x, const Slot *s, Get *g, NetCall *c, const Er
         return;
     }
     bool short_body = err->code == OK && (net_status(c) == 200 || net_status(c) == 206);
-    bool again = (net_may_retry(c) || short_body) && !(net_fault(c) == NET_RESOLVE && x->got == 0);
+    bool again = net_may_retry(c) || short_body || (net_fault(c) == NET_RESOLVE && x->got > 0);
     int ms = net_backoff_ms(++g->n_fails, asked, clock_now_ns());
     Err e = {0};
     describe(x, s, g, c, err, &e);
@@ -301,8 +301,8 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     int status = net_status(c);
     /* a range that is all there is good, whatever the connection did then */
     bool whole = s->at == s->end || s->end == HUB_UNKNOWN;
-    bool good = (st == OK && status == 200 && whole) ||
-                (status == 206 && g->state == GET_RANGES && s->at == s->end);
+    bool good =
+        (st == OK && status == 200 && whole) || (status == 206 && s->accepted && s->at == s->end);
     if (x->failed) {
         slot_free(s);
         return;
@@ -310,6 +310,7 @@ static void on_done(void *ctx, NetCall *c, Status st, const Err *err) {
     bool restart = g->restart != NULL;
     slot_free(s);
     if (g->f->present) get_present(x, g);
+    else if (g->state >= GET_CHECK) return; /* another one brought the last byte */
     else if (restart) get_restart(x, g);
     else if (good) request_done(x, g, c);
     else request_failed(x, s, g, c, err);
@@ -340,6 +341,7 @@ static Status slot_start(Slot *s, Err *e) {
     s->by_final = g->final_url != NULL;
     sb_clear(&s->words);
     s->refused = 0;
+    s->accepted = false;
     NetRequest rq = {.url = s->by_final ? g->final_url : g->f->url,
                      .headers = headers,
                      .n_headers = n,

@@ -177,6 +177,7 @@ static Status on_partial(Slot *s, NetCall *c, Err *e) {
     }
     g->state = GET_RANGES;
     g->busy[s->piece] = true;
+    s->accepted = true;
     return OK;
 }
 

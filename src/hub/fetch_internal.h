@@ -38,7 +38,8 @@ typedef struct Slot {
     NetCall *call; /* borrowed */
     size_t piece;
     uint64_t at, end; /* next byte, first byte that is not asked for; end HUB_UNKNOWN: to the end */
-    bool ranged, first, by_final;
+    bool ranged, by_final;
+    bool accepted;    /* the head was that of the range asked for */
     StrBuf words;     /* of an answer that is a refusal */
     uint64_t refused; /* bytes of it */
 } Slot;

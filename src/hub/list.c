@@ -18,9 +18,16 @@ static const char *bad_part(Slice s) {
     if (s.n == 0) return "an empty part";
     if (slice_eq_str(s, ".") || slice_eq_str(s, "..")) return "a part that leads elsewhere";
     if (s.n > LIST_MAX_PART) return "a part of over 255 bytes";
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7F) return "a control byte";
     return NULL;
+}
+
+/* A name is shown on terminals as it is. */
+static bool is_printable(Slice s) {
+    StrBuf b = {0};
+    sb_put_quoted(&b, s, SIZE_MAX / 2);
+    bool same = b.failed || slice_eq((Slice){sb_str(&b), b.n}, s);
+    sb_deinit(&b);
+    return same;
 }
 
 static bool ends_with(Slice s, const char *tail) {
@@ -30,6 +37,7 @@ static bool ends_with(Slice s, const char *tail) {
 
 static const char *bad_name(Slice name) {
     if (name.n > HUB_MAX_NAME) return "over 1024 bytes";
+    if (!is_printable(name)) return "bytes that are no printable text";
     if (ends_with(name, ".part") || ends_with(name, ".part.json"))
         return "an ending that marks unfinished files here";
     for (size_t at = 0; at <= name.n;) {
@@ -82,11 +90,15 @@ void hub__list_deinit(HubList *l) {
     *l = (HubList){0};
 }
 
+/* With / before all other bytes, what lies below "a" follows it at once. */
+static int rank(char c) { return c == '/' ? 1 : c == '\0' ? 0 : (unsigned char)c + 2; }
+
 static int by_name(const void *a, const void *b) {
-    return strcmp(((const HubFile *)a)->name, ((const HubFile *)b)->name);
+    const char *x = ((const HubFile *)a)->name, *y = ((const HubFile *)b)->name;
+    for (; *x && *x == *y; x++) y++;
+    return rank(*x) - rank(*y);
 }
 
-/* In order of names "a" stands somewhere before "a/b", not always just before it. */
 static bool is_folder_of(const char *a, const char *b) {
     size_t n = strlen(a);
     return strncmp(a, b, n) == 0 && b[n] == '/';
@@ -147,9 +159,16 @@ static void read_token_file(StrBuf *b, const ConfigNet *env) {
     sb_deinit(&path);
 }
 
+/* This machine by its number or name: nobody listens on the way. "127.example.org" is another one. */
 static bool is_local(const char *url) {
-    return net_same_origin(url, "http://localhost") || str_starts_with(url, "http://localhost:") ||
-           str_starts_with(url, "http://127.") || str_starts_with(url, "http://[::1]");
+    static const char *const HOSTS[] = {"http://localhost", "http://[::1]", "http://127."};
+    for (size_t i = 0; i < COUNT_OF(HOSTS); i++) {
+        if (!str_starts_with(url, HOSTS[i])) continue;
+        const char *rest = url + strlen(HOSTS[i]);
+        if (str_ends_with(HOSTS[i], ".")) rest += strspn(rest, "0123456789.");
+        return *rest == '\0' || *rest == ':' || *rest == '/';
+    }
+    return false;
 }
 
 static Status find_token(HubRun *r, const ConfigNet *env, Err *e) {

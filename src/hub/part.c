@@ -311,7 +311,7 @@ Status hub__part_finish(HubPart *p, uint64_t n, int64_t modified, Err *e) {
 }
 
 void hub__part_close(HubPart *p) {
-    if (p->part) release(p);
+    if (p->path || p->part || p->state) release(p);
 }
 
 void hub__part_discard(HubPart *p) {

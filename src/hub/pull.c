@@ -195,6 +195,7 @@ static Status ask_beside(Pull *p, HubFetch *ft, Err *e) {
                      .no_redirects = ft->s3,
                      .sign = ft->s3 ? hub__s3_sign_call : NULL,
                      .ctx = &b,
+                     .once = true,
                      .max_reply = PULL_MAX_BESIDE};
     Status st = net_ask(&a, p->run.net, &rq, &why);
     if (st == OK && a.status == 200)

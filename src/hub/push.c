@@ -191,7 +191,7 @@ static bool take_state(Push *p, const Json *j, bool any_content) {
                          json_int_or(json_get(j, "part"), 0, INT64_MAX) != (int64_t)p->part))
         return false;
     sb_clear(&p->upload);
-    net_put_escaped(&p->upload, id, "");
+    net_put_escaped(&p->upload, id, "%"); /* it was written escaped */
     return !p->upload.failed;
 }
 

@@ -194,7 +194,8 @@ static void part_failed(Send *x, NetCall *c, const Err *err) {
     } else hub__hint(&p->run, &e, net_fault(c), net_url(c));
     sb_deinit(&why);
     int ms = net_backoff_ms(++x->n_fails, net_retry_after(c), clock_now_ns());
-    if (!net_may_retry(c) || x->n_fails > p->o->retries || ms < 0) {
+    bool again = net_may_retry(c) || (net_fault(c) == NET_RESOLVE && x->n_there > 0);
+    if (!again || x->n_fails > p->o->retries || ms < 0) {
         give_up(x, &e);
         return;
     }

@@ -357,6 +357,14 @@ static void finish(NetCall *c, CURLcode rc) {
     call_free(c);
 }
 
+void net_client_end(NetClient *k) {
+    for (NetCall *c; (c = k->calls) != NULL;) {
+        err_set(&c->err, ERR_CANCELLED, "%.120s: given up", c->host);
+        c->redirect = false;
+        finish(c, CURLE_OK);
+    }
+}
+
 static NetCall *next_done(NetClient *k, CURLcode *rc) {
     int left;
     CURLMsg *m;
@@ -504,7 +512,7 @@ Status net_ask(NetAnswer *out, NetClient *k, const NetRequest *rq, Err *e) {
     for (int n = 1;; n++) {
         TRY(ask_once(&x, k, e));
         int ms = net_backoff_ms(n, x.ask.retry_after, clock_now_ns());
-        if (!x.ask.again || !is_safe(rq) || n > k->cfg.retries || ms < 0) break;
+        if (!x.ask.again || rq->once || !is_safe(rq) || n > k->cfg.retries || ms < 0) break;
         TRY(wait_ms(k, ms, e));
     }
     return x.ask.st == OK ? OK : err_set(e, x.ask.st, "%s", x.ask.err.msg);

@@ -8,11 +8,12 @@
  *       any  -[failure, a callback's error, a time limit]-> DONE
  *       any  -[net_cancel]-> gone, without on_done
  *
- * Whose turn it is: a client and its calls belong to one thread. That thread calls net_poll again and again,
- * alone (pull, push, outbox: it waits inside) or from a loop of its own (time-out 0 whenever it comes by);
- * callbacks run inside net_poll. Other threads may only knock with net_wake. A call is started, cancelled and
- * read on that thread, from on_done too; on_hop, on_head and on_body end their own call by returning an
- * error, and touch no other one. */
+ * Whose turn it is: a client and its calls belong to one thread. That thread calls net_poll again and again and
+ * waits inside it; callbacks run inside net_poll. A server, whose loop waits for its own sockets, gives its calls to
+ * a thread of their own as outbox.c does: it queues what is to be asked under a lock and knocks with net_wake, the
+ * one function for other threads; what comes back is queued the other way and http_wake knocks there. A call is
+ * started, cancelled and read on the client's thread, from on_done too; on_hop, on_head and on_body end their own
+ * call by returning an error, and touch no other one. */
 #ifndef INGOT_NET_CLIENT_H
 #define INGOT_NET_CLIENT_H
 
@@ -23,14 +24,14 @@
 typedef struct NetClient NetClient;
 typedef struct NetCall NetCall;
 
-typedef struct
-    NetConfig { /* zero: the default in brackets; strings are borrowed, longer than the client */
-    const char *http_proxy, *https_proxy,
-        *all_proxy;               /* [no proxy] by the scheme of the URL, else all_proxy */
-    const char *no_proxy;         /* hosts without one, as curl reads the list; "*": all */
-    const char *ca_file, *ca_dir; /* certificates to trust instead of the system's */
-    const char *user_agent;       /* ["ingot"] */
-    int connect_timeout_ms;       /* [15000] name, connection, TLS */
+/* Zero: the default in brackets. Strings are borrowed, longer than the client. */
+typedef struct NetConfig {
+    const char *http_proxy, *https_proxy; /* [no proxy] by the scheme of the URL */
+    const char *all_proxy;                /* where there is none of its own */
+    const char *no_proxy;                 /* hosts without one, as curl reads the list; "*": all */
+    const char *ca_file, *ca_dir;         /* certificates to trust instead of the system's */
+    const char *user_agent;               /* ["ingot"] */
+    int connect_timeout_ms;               /* [15000] name, connection, TLS */
     int stall_timeout_ms;   /* [30000] less than 512 bytes a second for so long; whole seconds */
     int max_redirects;      /* [8] */
     size_t max_head_bytes;  /* [64 KB] of one answer's head */
@@ -50,10 +51,10 @@ typedef enum NetFault {
     NET_OTHER
 } NetFault;
 
-typedef struct
-    NetRequest {        /* strings are copied; body and ctx are borrowed until the call is gone */
-    const char *method; /* [GET] */
-    const char *url;    /* http or https, no credentials in it */
+/* Strings are copied; body and ctx are borrowed until the call is gone. */
+typedef struct NetRequest {
+    const char *method;         /* [GET] */
+    const char *url;            /* http or https, no credentials in it */
     const char *const *headers; /* "Name: value" */
     int n_headers;
     const char *const *secrets; /* the same, but never sent to another origin than that of url */
@@ -69,10 +70,11 @@ typedef struct
     int timeout_ms;     /* [none] for the whole call, each redirect anew */
     bool no_redirects;  /* a redirect is the answer */
     bool retry_post;    /* net_ask may send a POST again */
+    bool once;          /* net_ask does not try again */
     Status (*on_hop)(void *ctx, NetCall *c, Err *e);  /* head of a redirect */
     Status (*on_head)(void *ctx, NetCall *c, Err *e); /* head of the answer */
-    Status (*on_body)(void *ctx, NetCall *c, Slice part,
-                      Err *e); /* NULL: collected, see net_body */
+    /* NULL: collected, see net_body. */
+    Status (*on_body)(void *ctx, NetCall *c, Slice part, Err *e);
     /* st: whether a whole answer came, of any status. */
     void (*on_done)(void *ctx, NetCall *c, Status st, const Err *err);
     void *ctx;
@@ -82,6 +84,8 @@ typedef struct
 MUST_CHECK Status net_client_new(NetClient **out, const NetConfig *c, Err *e);
 /* Calls that still run are cancelled. */
 void net_client_free(NetClient *c);
+/* End all calls now as if they had failed: on_done is called for each, with ERR_CANCELLED. */
+void net_client_end(NetClient *c);
 /* Start a call; *out (unless NULL) is borrowed until on_done. ERR_ARG: the URL or a header is no good. */
 MUST_CHECK Status net_start(NetCall **out, NetClient *c, const NetRequest *rq, Err *e);
 /* Take a call back. NULL is fine. */
@@ -103,7 +107,8 @@ const char *net_url(const NetCall *c);
 /* What was collected of the body. */
 Slice net_body(const NetCall *c);
 NetFault net_fault(const NetCall *c);
-/* The like may go better later: the fault, or the status (408, 425, 429, 500, 502, 503, 504), is of that kind. */
+/* The like may go better later: the fault, or the status (408, 425, 429, 500, 502, 503, 504), is of that kind.
+ * A name that is not known is not: who has talked to that host before may think otherwise. */
 bool net_may_retry(const NetCall *c);
 /* Seconds the server asks to wait; 0 if it does not. */
 int64_t net_retry_after(const NetCall *c);

@@ -64,6 +64,13 @@ Status net__judge(NetCall *c, CURLcode rc) {
         return c->err.code;
     }
     c->fault = fault_of(rc);
+    long proxy = 0;
+    curl_easy_getinfo(c->easy, CURLINFO_HTTP_CONNECTCODE, &proxy);
+    if (c->fault != NET_NONE && proxy >= 400) {
+        c->fault = NET_OTHER;
+        return err_set(&c->err, ERR_IO, "the proxy does not lead to %.80s: it says %ld%s", c->host,
+                       proxy, proxy == 407 ? ", and wants credentials in its URL" : "");
+    }
     if (c->fault != NET_NONE) return say(c, rc, c->detail[0] ? c->detail : curl_easy_strerror(rc));
     if (c->head_done) return OK;
     c->fault = NET_BROKEN;
@@ -72,9 +79,7 @@ Status net__judge(NetCall *c, CURLcode rc) {
 
 bool net_may_retry(const NetCall *c) {
     static const int CODES[] = {408, 425, 429, 500, 502, 503, 504};
-    if (c->fault == NET_RESOLVE || c->fault == NET_CONNECT || c->fault == NET_BROKEN ||
-        c->fault == NET_STALLED)
-        return true;
+    if (c->fault == NET_CONNECT || c->fault == NET_BROKEN || c->fault == NET_STALLED) return true;
     for (size_t i = 0; c->fault == NET_NONE && i < COUNT_OF(CODES); i++)
         if (c->status == CODES[i]) return true;
     return false;
