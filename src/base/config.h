@@ -18,8 +18,8 @@
 enum { CONFIG_N_API_KEYS = 3 };
 
 typedef struct ConfigEnv {
-    const char *cpu;                        /* NULL: not set, here and below */
-    int threads;                            /* 0: not set */
+    const char *cpu; /* NULL: not set, here and below */
+    int threads;     /* 0: not set */
     const char *model_key;
     const char *api_key[CONFIG_N_API_KEYS]; /* in the order above; those that are set come first */
     int n_api_keys;
