@@ -331,6 +331,8 @@ Status io_write(IoWriter *w, const void *p, size_t n, Err *e) {
     if (n > IO_BUF - w->n_buf) TRY(put_buffered(w, e));
     if (n >= IO_BUF) {
         if (sys_write_all(w->fd, p, n) < 0) return writer_fail(w, e);
+        /* the disk begins at once, where the end would wait for all of it */
+        if (w->atomic) sync_file_range(w->fd, (off_t)w->offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
     } else if (n > 0) {
         memcpy(w->buf + w->n_buf, p, n);
         w->n_buf += n;
@@ -427,6 +429,11 @@ Status io_mkdirs(const char *path, Err *e) {
     if (st == OK) st = make_dir(part, e);
     mem_free(part);
     return st;
+}
+
+Status io_replace(const char *from, const char *to, Err *e) {
+    if (faulty() || rename(from, to) < 0) return io_fail(e, to);
+    return sync_parent(to, e);
 }
 
 Status io_remove(const char *path, Err *e) {

@@ -70,6 +70,7 @@ typedef struct HfTensor {
     DType type;
 } HfTensor;
 
+/* Tensor i. */
 HfTensor hf_tensor_at(const HfModel *m, size_t i);
 /* What becomes of it; before hf_write, whose codec has to know the type. Rows are whole blocks. */
 void hf_set_type(HfModel *m, size_t i, DType type);
@@ -77,22 +78,25 @@ typedef int (*HfOrder)(Slice a, Slice b);
 /* Order them by their names. */
 void hf_sort(HfModel *m, HfOrder order);
 
-/* How numbers change their type: kernels of the caller's choice. Called by several threads at once. */
-typedef struct HfCodec {
-    void *ctx;
-    /* n elements, whole blocks. */
-    void (*widen)(void *ctx, DType from, float *y, const void *x, size_t n);
-    /* Index of the first of x[n] that `to` cannot hold; n if y has them all. */
-    size_t (*narrow)(void *ctx, DType to, void *y, const float *x, size_t n);
-    /* Greatest magnitude, for a message. */
-    float (*limit)(DType to);
-    double (*sum_sq)(void *ctx, const float *x, size_t n);
-} HfCodec;
-
 /* What a tensor lost as its type changed: sums of squares of the errors and of the values. */
 typedef struct HfLoss {
     double error, square;
 } HfLoss;
+
+/* How numbers change their type: kernels of the caller's choice. Called by several threads at once; n is at most
+ * HF_STRIP elements, whole blocks. */
+enum { HF_STRIP = 4096 };
+typedef struct HfCodec {
+    void *ctx;
+    void (*widen)(void *ctx, DType from, float *y, const void *x, size_t n);
+    /* Index of the first of x[n] that `to` cannot hold; n if y has them all. */
+    size_t (*narrow)(void *ctx, DType to, void *y, const float *x, size_t n);
+    /* Add what x[n] lost in becoming y to *l. work[n] is scratch. */
+    void (*add_loss)(void *ctx, HfLoss *l, DType to, const void *y, const float *x, float *work,
+                     size_t n);
+    /* Greatest magnitude, for a message. */
+    float (*limit)(DType to);
+} HfCodec;
 
 /* ---- a model without its weights ---- for adapters, whose tensors are named after its modules. Of such an
  * HfModel the functions from here to hf_source_row may be asked, hf_arch, the numbers of layers and heads. */

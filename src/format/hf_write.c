@@ -20,8 +20,7 @@ enum {
     SLAB_TILES = 128,
     TILE = 1 << 17,        /* elements, about */
     TILE_PACKED = 1 << 20, /* of matrices whose outputs lie in columns of words */
-    LANES = 128,           /* outputs of such a tile: what lines of their words hold */
-    STRIP = 4096           /* elements; a multiple of every block */
+    LANES = 128            /* outputs of such a tile: what lines of their words hold */
 };
 
 typedef struct Tile {
@@ -48,7 +47,7 @@ typedef struct Scratch {
     uint8_t *raw;  /* owned: gathered rows in their own type, or unpacked ones */
     float *work;   /* owned: tables of hf__unpack */
     uint32_t *row; /* owned: the folder's rows of a tile */
-    float x[STRIP], back[STRIP];
+    float x[HF_STRIP], work_strip[HF_STRIP];
 } Scratch;
 
 typedef struct Job {
@@ -89,17 +88,20 @@ static size_t plain_narrow(void *ctx, DType to, void *y, const float *x, size_t 
 
 static float plain_limit(DType to) { return to == DT_F16 ? 65504.0f : 0x1.fffffep127f; }
 
-static double plain_sum_sq(void *ctx, const float *x, size_t n) {
-    double sum = 0;
-    (void)ctx;
-    for (size_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sum;
+static void plain_add_loss(void *ctx, HfLoss *l, DType to, const void *y, const float *x,
+                           float *work, size_t n) {
+    plain_widen(ctx, to, work, y, n);
+    for (size_t i = 0; i < n; i++) {
+        double v = (double)x[i], d = (double)work[i] - v;
+        l->error += d * d;
+        l->square += v * v;
+    }
 }
 
 static const HfCodec plain_codec = {.widen = plain_widen,
                                     .narrow = plain_narrow,
-                                    .limit = plain_limit,
-                                    .sum_sq = plain_sum_sq};
+                                    .add_loss = plain_add_loss,
+                                    .limit = plain_limit};
 
 /* ---- rows ---- */
 
@@ -167,16 +169,21 @@ static const uint8_t *rows_at(const Job *j, const HfItem *it, uint8_t *room, uin
 
 static bool is_exact(const HfItem *it) { return it->from == it->to || it->to == DT_F32; }
 
-static void measure(const Job *j, Tile *t, Scratch *s, const float *x, const uint8_t *y, size_t n) {
-    j->codec->widen(j->codec->ctx, t->it->to, s->back, y, n);
-    for (size_t i = 0; i < n; i++) s->back[i] -= x[i];
-    t->loss.error += j->codec->sum_sq(j->codec->ctx, s->back, n);
-    t->loss.square += j->codec->sum_sq(j->codec->ctx, x, n);
-}
-
 static void set_bad(Tile *t, size_t element, float value) {
     t->bad = t->first * t->it->cols + element;
     t->bad_value = value;
+}
+
+/* Numbers before the first that is none. A sum tells of all at once. */
+static size_t n_finite(const float *x, size_t n) {
+    float sum[8] = {0};
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int k = 0; k < 8; k++) sum[k] += x[i + k] * 0.0f;
+    for (int k = 1; k < 8; k++) sum[0] += sum[k];
+    if (!isnan(sum[0]) && i == n) return n;
+    for (i = 0; i < n && isfinite(x[i]);) i++;
+    return i;
 }
 
 /* Elements at..at + n of the tile; false where one cannot be held. */
@@ -186,15 +193,14 @@ static bool convert_strip(const Job *j, Tile *t, Scratch *s, const uint8_t *raw,
     const HfCodec *c = j->codec;
     uint8_t *y = t->out + dtype_bytes(it->to, at);
     c->widen(c->ctx, it->from, s->x, raw + dtype_bytes(it->from, at), n);
-    size_t ok = 0;
-    while (it->packed && ok < n && isfinite(s->x[ok])) ok++;
-    if (!it->packed) ok = n;
+    size_t ok = it->packed ? n_finite(s->x, n) : n;
     if (ok == n) ok = c->narrow(c->ctx, it->to, y, s->x, n);
     if (ok < n) {
         set_bad(t, at + ok, s->x[ok]);
         return false;
     }
-    if (j->o->loss && !is_exact(it)) measure(j, t, s, s->x, y, n);
+    if (j->o->loss && !is_exact(it))
+        c->add_loss(c->ctx, &t->loss, it->to, y, s->x, s->work_strip, n);
     return true;
 }
 
@@ -217,8 +223,8 @@ static void make_tile(const Job *j, Tile *t, Scratch *s) {
         rows_at(j, it, t->out, t->first, t->rows);
         return;
     } else raw = rows_at(j, it, s->raw, t->first, t->rows);
-    for (size_t at = 0; at < n; at += STRIP)
-        if (!convert_strip(j, t, s, raw, at, MIN(n - at, (size_t)STRIP))) return;
+    for (size_t at = 0; at < n; at += HF_STRIP)
+        if (!convert_strip(j, t, s, raw, at, MIN(n - at, (size_t)HF_STRIP))) return;
 }
 
 /* ---- slabs ---- */

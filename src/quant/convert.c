@@ -164,32 +164,41 @@ static void widen(void *ctx, DType from, float *y, const void *x, size_t n) {
     else k->to_f32[from](y, x, n);
 }
 
-/* The plain types take infinities and NaN along, and what is too large for f16 is refused. */
+/* The plain types take infinities and NaN along; what is finite and too large for f16 is refused. */
 static size_t find_too_large(DType to, const float *x, size_t n) {
-    int bad = 0;
-    if (to != DT_F16) return n;
-    for (size_t i = 0; i < n; i++) bad |= fabsf(x[i]) >= 65520.0f && fabsf(x[i]) <= FLT_MAX;
-    for (size_t i = 0; bad && i < n; i++)
+    for (size_t i = 0; to == DT_F16 && i < n; i++)
         if (fabsf(x[i]) >= 65520.0f && fabsf(x[i]) <= FLT_MAX) return i;
     return n;
 }
 
+/* A sum of squares that is small enough tells of all numbers at once. */
+static size_t find_bad(const Kern *k, DType to, const float *x, size_t n) {
+    double limit = (double)quant__limit(to);
+    if (to == DT_F32 || to == DT_BF16 || k->sum_sq(x, n) < limit * limit) return n;
+    return dtype_info(to)->is_quantized ? quant__find_bad(x, n, quant__limit(to))
+                                        : find_too_large(to, x, n);
+}
+
 static size_t narrow(void *ctx, DType to, void *y, const float *x, size_t n) {
     const Kern *k = ctx;
-    bool blocks = dtype_info(to)->is_quantized;
-    size_t ok = blocks ? quant__find_bad(x, n, quant__limit(to)) : find_too_large(to, x, n);
+    size_t ok = find_bad(k, to, x, n);
     if (ok < n) return ok;
     if (to == DT_F32) memcpy(y, x, n * sizeof *x);
     else k->from_f32[to](y, x, n);
     return quant__find_bad_scale(to, y, n);
 }
 
-static float limit(DType to) { return to == DT_F16 ? 65504.0f : quant__limit(to); }
-
-static double sum_sq(void *ctx, const float *x, size_t n) {
+static void add_loss(void *ctx, HfLoss *l, DType to, const void *y, const float *x, float *work,
+                     size_t n) {
     const Kern *k = ctx;
-    return k->sum_sq(x, n);
+    widen(ctx, to, work, y, n);
+    k->scale(work, -1.0f, n);
+    k->add(work, x, n);
+    l->error += k->sum_sq(work, n);
+    l->square += k->sum_sq(x, n);
 }
+
+static float limit(DType to) { return to == DT_F16 ? 65504.0f : quant__limit(to); }
 
 /* ---- types ---- */
 
@@ -215,7 +224,7 @@ static void set_types(Convert *c, const QuantMix *mix) {
 
 static Status write_file(Convert *c, const char *path, const QuantMix *mix, Err *e) {
     HfCodec codec = {
-        .ctx = &c->kern, .widen = widen, .narrow = narrow, .limit = limit, .sum_sq = sum_sq};
+        .ctx = &c->kern, .widen = widen, .narrow = narrow, .add_loss = add_loss, .limit = limit};
     HfWrite o = {.codec = &codec,
                  .file_type = mix ? mix->file_type : -1,
                  .extra = put_tokenizer,

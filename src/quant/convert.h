@@ -40,6 +40,7 @@ typedef struct QuantConverted {
     double relative; /* of all together */
 } QuantConverted;
 
+/* Free what a report owns; one of zeros is fine. */
 void quant_converted_deinit(QuantConverted *st);
 
 /* True for what QuantConvertOpts.type may be. */
