@@ -15,6 +15,7 @@
 #include "cli/serve.h"
 #include "engine/engine.h"
 #include "server/server.h"
+#include "store/store.h"
 
 enum { DEFAULT_CTX = 4096 };
 
@@ -31,6 +32,10 @@ typedef struct Serving {
     GrammarVocab *vocab; /* owned */
     Engine *en;          /* owned */
     Server *server;      /* owned */
+    Keys *keys;          /* owned */
+    Feedback *feedback;  /* owned; NULL: no folder for it */
+    const char **plain;  /* owned; keys given in words or variables, borrowed */
+    char unkept[240];    /* why ratings are not kept */
     Status loaded;       /* of the loading thread */
     Err err;             /* its error */
     CliSpeculate spec;
@@ -45,15 +50,24 @@ static void on_signal(int sig) {
     server_stop(stop_target);
 }
 
+static void on_hangup(int sig) {
+    (void)sig;
+    server_reload(stop_target);
+}
+
 static void catch_signals(Server *s) {
     struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     stop_target = s;
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    a = (struct sigaction){.sa_handler = on_hangup, .sa_flags = (int)SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGHUP, &a, NULL);
 }
 
 static void release_signals(void) {
+    signal(SIGHUP, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
 }
@@ -92,18 +106,23 @@ static void print_adapters(const Serving *s) {
     }
 }
 
+static void format_url(char url[300], const Serving *s, const char *host) {
+    bool v6 = strchr(host, ':') != NULL;
+    snprintf(url, 300, v6 ? "%s://[%s]:%d" : "%s://%s:%d", s->c->tls_cert ? "https" : "http", host,
+             server_port(s->server));
+}
+
 static void print_ready(const Serving *s) {
     const char *host = s->c->host;
-    int port = server_port(s->server);
-    bool v6 = strchr(host, ':') != NULL;
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-    fprintf(stderr, v6 ? "listening on http://[%s]:%d\n" : "listening on http://%s:%d\n", host,
-            port);
-    fprintf(stderr,
-            v6 && !any
-                ? "try: curl -s http://[%s]:%d/complete -d '{\"code\": \"def add(a, b):\"}'\n"
-                : "try: curl -s http://%s:%d/complete -d '{\"code\": \"def add(a, b):\"}'\n",
-            any ? "127.0.0.1" : host, port);
+    char url[300];
+    format_url(url, s, host);
+    if (!keys_required(s->keys))
+        fprintf(stderr, "no keys: everybody who reaches %s is answered\n", host);
+    if (s->unkept[0]) fprintf(stderr, "ratings are not kept: %s\n", s->unkept);
+    fprintf(stderr, "listening on %s\n", url);
+    format_url(url, s, any ? "127.0.0.1" : host);
+    fprintf(stderr, "try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'\n", url);
 }
 
 /* ---- loading, serving ---- */
@@ -217,6 +236,66 @@ static Status load(Serving *s, Err *e) {
     return OK;
 }
 
+/* ---- keys, ratings ---- */
+
+static bool is_loopback(const char *host) {
+    return str_starts_with(host, "127.") || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+/* Path of a file in the state folder. */
+static Status state_path(StrBuf *out, const ServeCmd *c, const char *name, bool make, Err *e) {
+    TRY(config_state_dir(out, &cli_env, c->state_dir, e));
+    if (make) TRY(store_make_dir(sb_str(out), e));
+    sb_printf(out, "/%s", name);
+    return sb_check(out, e);
+}
+
+static Status open_keys(Serving *s, Err *e) {
+    const ServeCmd *c = s->c;
+    StrBuf path = {0};
+    int n = 0;
+    s->plain = mem_new_n(const char *, (size_t)c->api_keys.n + CONFIG_N_API_KEYS + 1);
+    if (!s->plain) return err_set(e, ERR_NOMEM, "keys");
+    for (int i = 0; i < c->api_keys.n; i++) s->plain[n++] = c->api_keys.v[i];
+    for (int i = 0; i < cli_env.n_api_keys; i++) s->plain[n++] = cli_env.api_key[i];
+    KeysConfig kc = {.plain = s->plain, .n_plain = n};
+    if (state_path(&path, c, "keys.db", false, NULL) == OK) kc.path = sb_str(&path);
+    Status st = keys_open(&s->keys, &kc, e);
+    sb_deinit(&path);
+    TRY(st);
+    if (keys_required(s->keys)) return OK;
+    if (!is_loopback(c->host) && !c->no_auth)
+        return err_set(e, ERR_ARG,
+                       "--host %s: others reach this address, and there are no keys; make one with "
+                       "`ingot keys create`, or say --no-auth",
+                       c->host);
+    return OK;
+}
+
+static void wake_server(void *ctx) {
+    Serving *s = ctx;
+    if (s->server) server_wake(s->server);
+}
+
+/* Without a folder to write to there are no ratings, and serving goes on. */
+static void open_feedback(Serving *s) {
+    StrBuf path = {0};
+    Err e = {0};
+    FeedbackConfig fc = {.wake = wake_server, .wake_ctx = s};
+    Status st = state_path(&path, s->c, "feedback.db", true, &e);
+    fc.path = sb_str(&path);
+    if (st == OK) st = feedback_new(&s->feedback, &fc, &e);
+    if (st != OK) snprintf(s->unkept, sizeof s->unkept, "%s", e.msg);
+    sb_deinit(&path);
+}
+
+static void warn_low(void *ctx, const FeedbackDone *d) {
+    (void)ctx;
+    log_warn("a rating of %d for %s %s", d->rating, d->model[0] ? d->model : "an unknown request",
+             d->version);
+}
+
 static void *load_thread(void *ctx) {
     Serving *s = ctx;
     s->loaded = load(s, &s->err);
@@ -228,7 +307,15 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
     pthread_t loader;
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
-                       .limits = {.max_connections = (int)s->c->max_connections},
+                       .limits = {.max_connections = (int)s->c->max_connections,
+                                  .max_per_address = (int)s->c->max_per_address},
+                       .keys = s->keys,
+                       .feedback = s->feedback,
+                       .model_version = s->c->model_version,
+                       .tls_cert = s->c->tls_cert,
+                       .tls_key = s->c->tls_key,
+                       .cors = {.origins = s->c->cors.v, .n_origins = s->c->cors.n},
+                       .on_low_rating = warn_low,
                        .device = "cpu",
                        .version = CLI_VERSION,
                        .title = s->c->title,
@@ -260,7 +347,10 @@ static int serve(const ServeCmd *c, const char *path) {
     LogLevel level = level_of(c->log_level);
     log_set_level(level);
     Status st = list_names(&s, path, &e);
+    if (st == OK) st = open_keys(&s, &e);
+    if (st == OK) open_feedback(&s);
     if (st == OK) st = listen_and_serve(&s, level, &e);
+    if (s.feedback) feedback_free(s.feedback);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
     chat_free(s.chat);
@@ -268,6 +358,8 @@ static int serve(const ServeCmd *c, const char *path) {
     cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     cli_loras_deinit(&s.loras);
+    keys_free(s.keys);
+    mem_free(s.plain);
     mem_free(s.adapters);
     return st == OK ? CLI_OK : cli_fail(&e);
 }

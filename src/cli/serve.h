@@ -17,7 +17,10 @@ typedef struct ServeCmd {
         *generation_config;
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
-    OptList lora;
+    OptList lora, api_keys, cors;
+    const char *state_dir, *tls_cert, *tls_key, *model_version;
+    int64_t max_per_address;
+    bool no_auth;
     const char *speculate;
     int64_t speculate_tokens;
 } ServeCmd;

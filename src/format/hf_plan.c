@@ -386,7 +386,7 @@ static Status tell(const HfConfig *c, const Row *r, const char *prefix, int laye
 }
 
 Status hf__walk_names(const HfConfig *c, HfNameFn fn, void *ctx) {
-    const Names *n = c->arch->family == HF_GPT2 ? &gpt2_names : &llama_names;
+    const Names *n = names_of(c);
     char prefix[32];
     for (size_t i = 0; i < n->n_before; i++) TRY(tell(c, &n->before[i], "", -1, fn, ctx));
     for (int l = 0; l < c->n_layer; l++) {

@@ -55,19 +55,24 @@ static const char *status_of(const Server *s) {
     return s->cfg.engine.submit ? "healthy" : "loading";
 }
 
+static void put_numbers(JsonW *w, const Server *s) {
+    jw_bool(w, "model_loaded", s->cfg.engine.submit != NULL);
+    jw_cstr(w, "device", s->cfg.device);
+    if (s->cfg.model) jw_cstr(w, "model", s->cfg.model);
+    jw_int(w, "memory_usage", s->health.rss_bytes);
+    jw_num(w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
+    jw_num(w, "gpu_memory_used", 0.0);
+    if (s->cfg.engine.metrics) put_engine(w, s->cfg.engine.metrics);
+}
+
+/* Without a key, where one is needed, only how it is. */
 void server__get_health(Server *s, HttpReq *r) {
     StrBuf b = {0};
     JsonW w;
     jw_init(&w, &b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "status", status_of(s));
-    jw_bool(&w, "model_loaded", s->cfg.engine.submit != NULL);
-    jw_cstr(&w, "device", s->cfg.device);
-    if (s->cfg.model) jw_cstr(&w, "model", s->cfg.model);
-    jw_int(&w, "memory_usage", s->health.rss_bytes);
-    jw_num(&w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
-    jw_num(&w, "gpu_memory_used", 0.0);
-    if (s->cfg.engine.metrics) put_engine(&w, s->cfg.engine.metrics);
+    if (server__is_known(s, r)) put_numbers(&w, s);
     jw_end_obj(&w);
     server__reply_json(r, s->cfg.engine.submit ? 200 : 503, &b, NULL);
 }

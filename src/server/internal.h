@@ -16,6 +16,8 @@ typedef struct Health {
     uint64_t busy_ticks, all_ticks; /* of the last sample */
 } Health;
 
+typedef struct Rating Rating; /* ratings.c */
+
 enum { SERVER_MAX_ROUTES = 48 };
 
 /* Counted on the loop's thread, by route where routes differ. */
@@ -23,6 +25,7 @@ typedef struct ServeStats {
     uint64_t n_ok[SERVER_MAX_ROUTES], n_failed[SERVER_MAX_ROUTES]; /* jobs that ended */
     uint64_t n_tokens;
     int n_active;
+    uint64_t by_rating[6]; /* [1..5] */
     Hist request_s, inference_s, completion_s, response_s, response_len;
 } ServeStats;
 
@@ -33,6 +36,9 @@ struct Server {
     Prep *prep;                     /* owned */
     Job *jobs;                      /* those that are not answered yet, newest first; owned */
     _Atomic bool knocked; /* [atomic] another thread has woken the loop, which has not looked yet */
+    Rating *ratings;      /* that wait for the disk */
+    KeyUser user;         /* who sent the request that a handler is called for */
+    _Atomic bool reload_asked; /* [atomic] */
     Health health;
     ServeStats stats;
     int64_t started;          /* [const] seconds since 1970 */
@@ -41,7 +47,7 @@ struct Server {
     StrBuf openapi;           /* [const] /openapi.json */
 };
 
-typedef enum RouteScope { ROUTE_OPEN, ROUTE_INFER, ROUTE_ADMIN } RouteScope;
+typedef enum RouteScope { ROUTE_OPEN, ROUTE_INFER, ROUTE_FEEDBACK, ROUTE_ADMIN } RouteScope;
 
 /* A route answers at once (handle), or is a job: prepared off the loop, then written by its writer. */
 struct Route {
@@ -71,6 +77,7 @@ void server__get_model(Server *s, HttpReq *r);
 void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
+void server__post_feedback(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
 MUST_CHECK Status server__prepare_chat(Job *j, Err *e);
@@ -95,6 +102,18 @@ ApiCalls server__calls(const Job *j);
 Slice server__tool_named(const Job *j);
 /* tools and tool_choice fit together. ERR_ARG. */
 MUST_CHECK Status server__check_tools(const Job *j, Err *e);
+
+/* ---- guard.c ---- */
+/* May this request have this route? If not, it is answered. */
+bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
+/* Whether it brings a key that is known, where keys are needed. */
+bool server__is_known(Server *s, HttpReq *r);
+/* Keep what the model's check needs of the request. ERR_NOMEM. */
+MUST_CHECK Status server__keep_key(Job *j, const HttpReq *r, Err *e);
+/* May the job's key use its model? The preparing thread. */
+MUST_CHECK Status server__check_model(Job *j, Err *e);
+/* Tell the store of ratings that a request ended. */
+void server__note_request(const Job *j);
 
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,

@@ -91,9 +91,11 @@ void server__job_start(Server *s, HttpReq *r, const Route *route) {
     j->route = route;
     j->t_start_ns = clock_now_ns();
     j->created = (int64_t)time(NULL);
+    j->user = s->user;
     arena_init(&j->arena, 4096);
     if (is_id(id)) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
     else server__draw_id(j->request_id, s, "req-");
+    if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
     s->jobs = j;
@@ -198,6 +200,17 @@ static Status make_grammars(AnswerOpts *o, Job *j, Err *e) {
     return OK;
 }
 
+/* Tenants share no prefixes: a key's id is part of it. */
+static Status make_salt(Sha256 *salt, const Job *j, Err *e) {
+    StrBuf b = {0};
+    sb_put(&b, j->user.id, sizeof j->user.id);
+    sb_put(&b, j->q.cache_salt.p, j->q.cache_salt.n);
+    Status st = sb_check(&b, e);
+    if (st == OK) st = sha_256(salt, sb_str(&b), b.n, e);
+    sb_deinit(&b);
+    return st;
+}
+
 Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
     Server *s = j->server;
     Sha256 salt;
@@ -211,10 +224,12 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
     AnswerOpts o = {.n = (int)j->q.n, .wake = server__knock, .wake_ctx = s};
     TRY(read_sampling(&er.sample, j, e));
     TRY(read_stop(&o, j, e));
-    if (j->q.cache_salt.n > 0) {
-        TRY(sha_256(&salt, j->q.cache_salt.p, j->q.cache_salt.n, e));
+    if (j->q.cache_salt.n > 0 || j->user.id[0]) {
+        TRY(make_salt(&salt, j, e));
         er.salt = &salt;
     }
+    if (j->n_answers == 0)
+        TRY(sha_256(&j->prompt_digest, prompt->v, prompt->n * sizeof prompt->v[0], e));
     o.ends_only = !j->q.stream && o.n_stop == 0; /* stop strings are looked for as the text comes */
     TRY(make_grammars(&o, j, e));
     TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
@@ -321,6 +336,7 @@ static void finish(Job *j, const Err *failed) {
     http_on_gone(j->req, NULL, NULL);
     server__stats_note(j->server, j, !failed);
     server__log_ended(j, failed);
+    if (!failed) server__note_request(j);
     if (j->streaming) finish_stream(j, failed);
     else if (failed) {
         ErrDetail d = {j->param, j->code, j->request_id};

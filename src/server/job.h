@@ -40,6 +40,8 @@ struct Job {
     Job *prev, *next;
     const Route *route;            /* [const] */
     char request_id[JOB_ID_BYTES]; /* [const] */
+    KeyUser user;                  /* [const] once prepared: who asks */
+    char *bearer, *api_key;        /* [const] its headers, in the arena; NULL: no keys are needed */
     uint64_t t_start_ns;           /* [const] */
     int64_t created;               /* [const] seconds since 1970 */
     bool streaming;                /* the head of a stream was sent */
@@ -63,9 +65,10 @@ struct Job {
     Answer **answers;         /* [n_answers] owned, the list in the arena */
     int n_answers, n_samples; /* samples of each */
     int64_t n_prompt_tok;
-    ChatSplit split; /* of a chat's answers, at their beginning */
-    Pooled *pooled;  /* embeddings instead of answers; owned */
-    void *state;     /* the writer's, in the arena */
+    Sha256 prompt_digest; /* of the first prompt's tokens */
+    ChatSplit split;      /* of a chat's answers, at their beginning */
+    Pooled *pooled;       /* embeddings instead of answers; owned */
+    void *state;          /* the writer's, in the arena */
 };
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */

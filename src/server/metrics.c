@@ -213,6 +213,14 @@ static void put_stats(PromW *w, const Server *s) {
     put_hist(w, "response_length", "Tokens of an answer.", &t->response_len);
     put_hist(w, "response_time", "Seconds from request to answer.", &t->response_s);
     one(w, PROM_COUNTER, "tokens_generated", "Tokens of answers.", (double)t->n_tokens);
+    prom_family(w, PROM_COUNTER, "feedback_ratings", "Ratings that were stored.");
+    for (int i = 1; i <= 5; i++) {
+        char label[24];
+        snprintf(label, sizeof label, "rating=\"%d\"", i);
+        prom_value(w, label, (double)t->by_rating[i]);
+    }
+    one(w, PROM_COUNTER, "feedback_low_ratings", "Ratings below 3.",
+        (double)(t->by_rating[1] + t->by_rating[2]));
     one(w, PROM_GAUGE, "active_requests", "Requests that are not answered yet.", t->n_active);
     one(w, PROM_GAUGE, "active_connections", "Clients connected.", http_n_connections(s->http));
     one(w, PROM_GAUGE, "model_loaded", "1 once the model is there.", s->cfg.engine.submit != NULL);

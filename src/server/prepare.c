@@ -37,10 +37,14 @@ static Status prepare(Job *j, Err *e) {
     TRY(api_read(&j->q, j->route->schema, j->json, &j->param, e));
     TRY(check_given(j, e));
     TRY(server__read_model(&j->adapter, j->server, j->q.model, e));
+    TRY(server__check_model(j, e));
     return j->route->prepare(j, e);
 }
 
-void server__prepare(Job *j) { j->st = prepare(j, &j->err); }
+void server__prepare(Job *j) {
+    if (j->st != OK) j->st = err_set(&j->err, j->st, "request of %zu bytes", j->body.n);
+    else j->st = prepare(j, &j->err);
+}
 
 Status server__no_room(Job *j, const char *what, int64_t n_prompt, int64_t max_new, Err *e) {
     j->code = "context_length_exceeded";

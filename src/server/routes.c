@@ -38,6 +38,13 @@ const Route server__routes[] = {
          "a text or a conversation as tokens"),
     POST("/detokenize", api_detokenize, server__prepare_detokenize, server__write_made, API_OPENAI,
          NULL, "tokens as text"),
+    {.method = "POST",
+     .path = "/feedback",
+     .handle = server__post_feedback,
+     .schema = &api_feedback,
+     .shape = API_PLAIN,
+     .scope = ROUTE_FEEDBACK,
+     .summary = "a rating of an answer, by its request id; in JSON or in the query"},
     POST("/complete", api_complete, server__prepare_complete, server__write_complete, API_PLAIN,
          "text_completion", "complete code"),
     POST("/generate", api_generate, server__prepare_prompt, server__write_generate, API_PLAIN,
@@ -65,6 +72,7 @@ static bool path_matches(const Route *t, Slice path) {
 
 static void call(Server *s, HttpReq *r, const Route *t) {
     static const char retry[] = "Retry-After: 5\r\n";
+    if (!server__admit(&s->user, s, r, t)) return;
     if (t->handle) t->handle(s, r);
     else if (!s->cfg.engine.submit)
         server__reply_text(r, t->shape, 503, retry, "the model is loading");

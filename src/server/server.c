@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "server/prepare.h"
 
 enum { SAMPLE_MS = 1000, LOGGED_TARGET = 512, N_PREP = 2, MAX_BODY = 8 << 20, STALL_MS = 30000 };
@@ -27,9 +28,36 @@ static void take_model(Server *s) {
     mem_free(c);
 }
 
+static void reload(Server *s) {
+    Err e = {0};
+    if (s->cfg.keys && keys_reload(s->cfg.keys, &e) != OK) log_error("keys: %s", e.msg);
+    e = (Err){0};
+    if (http_reload_tls(s->http, &e) != OK) log_error("certificate: %s", e.msg);
+    log_info("keys and certificates were read again");
+}
+
 static void on_wake(void *ctx) {
-    take_model(ctx);
-    server__jobs_poll(ctx);
+    Server *s = ctx;
+    take_model(s);
+    if (atomic_exchange(&s->reload_asked, false)) reload(s);
+    if (s->cfg.feedback) feedback_poll(s->cfg.feedback);
+    server__jobs_poll(s);
+}
+
+/* What the parser and the limits refuse has no route yet: a body that both kinds of clients read. */
+static void on_refuse(void *ctx, StrBuf *b, int status, const char *why) {
+    JsonW w;
+    (void)ctx;
+    jw_init(&w, b);
+    jw_obj(&w, NULL);
+    jw_obj(&w, "error");
+    jw_cstr(&w, "message", why);
+    jw_cstr(&w, "type", api_error_type(status));
+    jw_null(&w, "param");
+    jw_null(&w, "code");
+    jw_end_obj(&w);
+    jw_cstr(&w, "detail", why);
+    jw_end_obj(&w);
 }
 
 static void on_tick(void *ctx) {
@@ -53,6 +81,11 @@ static Status server_init(Server *s, Err *e) {
     HttpConfig h = {.host = c->host,
                     .port = c->port,
                     .limits = s->cfg.limits,
+                    .tls_cert = c->tls_cert,
+                    .tls_key = c->tls_key,
+                    .hsts_s = c->hsts_s,
+                    .cors = c->cors,
+                    .on_refuse = on_refuse,
                     .on_request = on_request,
                     .on_wake = on_wake,
                     .on_reply = c->on_access ? server__log_reply : NULL,
@@ -107,5 +140,12 @@ Status server_run(Server *s, int grace_ms, Err *e) {
     server__jobs_free(s);
     return st;
 }
+
+void server_reload(Server *s) {
+    atomic_store(&s->reload_asked, true);
+    http_wake(s->http);
+}
+
+void server_wake(Server *s) { http_wake(s->http); }
 
 void server_stop(Server *s) { http_stop(s->http); }

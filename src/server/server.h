@@ -8,6 +8,8 @@
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
 
+#include "api/feedback.h"
+#include "api/keys.h"
 #include "engine/answer.h"
 #include "net/http.h"
 #include "token/chat.h"
@@ -31,9 +33,17 @@ typedef struct ServerConfig {
     int n_embd;                  /* width of pooled states; 0: no embeddings */
     const char *device;          /* shown by /health: "cpu" */
     const char *title, *version; /* shown by / and /openapi.json; NULL: Ingot's */
-    int max_prompt;   /* most tokens of a prompt on /complete, its last ones; default 512 */
-    int max_total;    /* of prompt and answer on the short routes; 0: the context */
-    int n_prep;       /* threads that prepare requests; default 2 */
+    int max_prompt;     /* most tokens of a prompt on /complete, its last ones; default 512 */
+    int max_total;      /* of prompt and answer on the short routes; 0: the context */
+    int n_prep;         /* threads that prepare requests; default 2 */
+    Keys *keys;         /* borrowed; who may ask for what; NULL: everybody */
+    Feedback *feedback; /* borrowed; NULL: /feedback is answered 501. Its wake is server_wake */
+    const char *model_version;      /* kept with ratings; NULL: none */
+    const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
+    int hsts_s;
+    HttpCors cors;
+    /* A rating below 3 was stored. Loop thread. NULL: nothing. */
+    void (*on_low_rating)(void *ctx, const FeedbackDone *d);
     double timeout_s; /* of a request, waiting included, then 504; 0: none */
     bool
         json_log; /* lines are JSON objects, and requests have an event when they come and when they end */
@@ -54,5 +64,10 @@ MUST_CHECK Status server_attach(Server *s, const ServerConfig *c, Err *e);
 MUST_CHECK Status server_run(Server *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */
 void server_stop(Server *s);
+/* Read keys and certificates again soon; what cannot be read leaves the old ones in force. Any thread, also from a
+ * signal handler. */
+void server_reload(Server *s);
+/* Look at what other threads have done soon. Any thread. */
+void server_wake(Server *s);
 
 #endif

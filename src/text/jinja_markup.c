@@ -64,6 +64,8 @@ static Status put_attributes(JRun *r, StrBuf *b, const JDict *d) {
     for (size_t i = 0; i < d->n; i++) {
         JVal key, v;
         if (d->val[i].kind == JV_NONE || d->val[i].kind == JV_UNDEF) continue;
+        if (d->key[i].kind != JV_STR)
+            return jinja__fail(r, "xmlattr: a name that is %s", jinja__type(d->key[i]));
         TRY(jinja__escape(r, &key, d->key[i]));
         TRY(jinja__escape(r, &v, d->val[i]));
         for (size_t k = 0; k < key.s.n; k++)
