@@ -89,12 +89,13 @@ static Entry *table_find(const Table *t, const char *id) {
 static Status table_load(Table *out, const char *path, bool may_lack, Err *e) {
     Table t = {0};
     Store *s = NULL;
-    if (!path || (may_lack && !io_exists(path))) {
+    Err why = {0};
+    Status st = path ? store_open_read(&s, path, &keys__schema, &why) : ERR_NOT_FOUND;
+    if (st == ERR_NOT_FOUND && (!path || may_lack)) {
         *out = t;
         return OK;
     }
-    TRY(store_open_read(&s, path, &keys__schema, e));
-    Status st = keys__read(s, table_add, &t, e);
+    st = st == OK ? keys__read(s, table_add, &t, e) : err_set(e, st, "%s", why.msg);
     store_close(s);
     if (st != OK) {
         table_deinit(&t);

@@ -85,9 +85,10 @@ static Status list_one(void *ctx, const KeyEntry *k, Err *e) {
 Status keys_list(const char *path, void (*fn)(void *ctx, const KeyRow *r), void *ctx, Err *e) {
     Store *s = NULL;
     Listing l = {fn, ctx};
-    if (!io_exists(path)) return OK;
-    TRY(store_open_read(&s, path, &keys__schema, e));
-    Status st = keys__read(s, list_one, &l, e);
+    Err why = {0};
+    Status st = store_open_read(&s, path, &keys__schema, &why);
+    if (st == ERR_NOT_FOUND) return OK;
+    st = st == OK ? keys__read(s, list_one, &l, e) : err_set(e, st, "%s", why.msg);
     store_close(s);
     return st;
 }

@@ -3,6 +3,8 @@
  * ours or empty. */
 #include "store/internal.h"
 
+enum { RETRY_MS = 10 };
+
 Status store__pragma_int(int64_t *out, Store *s, const char *sql, Err *e) {
     StoreStmt *q = NULL;
     bool row = false;
@@ -22,6 +24,8 @@ static Status identify(int64_t *version, Store *s, const StoreSchema *schema, Er
     bool empty = app == 0 && *version == 0 && n_tables == 0;
     if (!empty && (uint32_t)app != schema->app_id)
         return err_set(e, ERR_FORMAT, "%s: not a file of %s", s->name, schema->what);
+    if (empty && s->read_only) /* its maker was killed before the first commit, or is at work now */
+        return err_set(e, ERR_NOT_FOUND, "%s: still empty", s->name);
     if (*version > schema->n_steps)
         return err_set(e, ERR_FORMAT,
                        "%s: version %lld, made by a later program (this one knows %d)", s->name,
@@ -68,15 +72,33 @@ static Status migrate(Store *s, const StoreSchema *schema, Err *e) {
     return st;
 }
 
+/* All in one snapshot: another process may be making the file at this moment. */
+static Status identify_now(int64_t *version, Store *s, const StoreSchema *schema, Err *e) {
+    TRY(store_exec(s, "BEGIN", e));
+    Status st = identify(version, s, schema, e);
+    if (st == OK) return store_commit(s, e);
+    store_rollback(s);
+    return st;
+}
+
+/* The change to write-ahead mode, which happens once per file, wants it alone and does not wait as other writes do. */
+static Status set_modes(Store *s, Err *e) {
+    static const char sql[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
+                              "PRAGMA journal_size_limit = 4194304; PRAGMA foreign_keys = ON";
+    int rc = SQLITE_BUSY;
+    for (int ms = 0; ms < STORE_BUSY_MS && (rc & 0xff) == SQLITE_BUSY; ms += RETRY_MS) {
+        if (ms > 0) sqlite3_sleep(RETRY_MS);
+        rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
+    }
+    return rc == SQLITE_OK ? OK : store__fail(s, rc, e);
+}
+
 Status store__check_schema(Store *s, const StoreSchema *schema, Err *e) {
     int64_t version = 0;
-    TRY(identify(&version, s, schema, e));
+    TRY(identify_now(&version, s, schema, e));
     TRY(store_exec(s, "PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0", e));
     TRY(check_whole(s, e));
     if (s->read_only) return OK;
-    TRY(store_exec(s,
-                   "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                   "PRAGMA journal_size_limit = 4194304; PRAGMA foreign_keys = ON",
-                   e));
+    TRY(set_modes(s, e));
     return version < schema->n_steps ? migrate(s, schema, e) : OK;
 }

@@ -86,21 +86,25 @@ static int harden(sqlite3 *db) {
     return rc;
 }
 
+/* SQLite opens read-only by itself where it must. Reading alone is asked for by query_only and not by how the file is
+ * opened: a connection that cannot write cannot repair what a killed process left either. */
+static Status open_db(Store *s, const char *path, Err *e) {
+    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX;
+    int rc = sqlite3_open_v2(path ? path : ":memory:", &s->db, flags, NULL);
+    if (rc == SQLITE_OK) rc = harden(s->db);
+    if (rc == SQLITE_OK && s->read_only)
+        rc = sqlite3_exec(s->db, "PRAGMA query_only = ON", NULL, NULL, NULL);
+    return rc == SQLITE_OK ? OK : store__fail(s, rc, e);
+}
+
 static Status open_new(Store **out, const char *path, const StoreSchema *schema, bool read_only,
                        Err *e) {
-    int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE;
     Store *s = mem_new(Store);
     if (!s) return err_set(e, ERR_NOMEM, "%s store", schema->what);
     *s = (Store){.what = schema->what, .read_only = read_only};
     const char *name = path ? path : schema->what;
     s->name = mem_dup(name, strlen(name));
-    Status st = s->name ? OK : err_set(e, ERR_NOMEM, "%s store", schema->what);
-    if (st == OK) {
-        int rc =
-            sqlite3_open_v2(path ? path : ":memory:", &s->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
-        if (rc == SQLITE_OK) rc = harden(s->db);
-        if (rc != SQLITE_OK) st = store__fail(s, rc, e);
-    }
+    Status st = s->name ? open_db(s, path, e) : err_set(e, ERR_NOMEM, "%s store", schema->what);
     if (st == OK) st = store__check_schema(s, schema, e);
     if (st != OK) {
         store_close(s);

@@ -38,7 +38,8 @@ typedef struct StoreSchema {
 /* Open the file at path, made if it is absent, and bring it to the last version; NULL is a file in memory. On failure
  * an existing file is as it was. */
 MUST_CHECK Status store_open(Store **out, const char *path, const StoreSchema *s, Err *e);
-/* The same for reading alone: nothing is made or migrated. ERR_NOT_FOUND, ERR_FORMAT an earlier version. */
+/* The same for reading alone: nothing is made or migrated. ERR_NOT_FOUND none or one that is still empty, ERR_FORMAT an earlier
+ * version. */
 MUST_CHECK Status store_open_read(Store **out, const char *path, const StoreSchema *s, Err *e);
 /* NULL is fine. Statements are freed before. An open transaction is taken back. */
 void store_close(Store *s);
