@@ -243,8 +243,10 @@ TEST(hostile_templates_end) {
         "%}{% endfor %}",
         "{{ ('-' * 4000000) | wordwrap(3) | length }}{{ ('a-' * 4000000) | wordwrap(3) | length }}",
         "{% for i in range(9999) %}{{ ('<!--' * 100000) | striptags | length }}{% endfor %}",
-        "{% set a = 'a' * 2000000 %}{% for i in range(99999) %}{{ a.rfind('a' * 1000 ~ 'b') }}{% endfor %}",
-        "{% set a = 'a' * 2000000 %}{% for i in range(99999) %}{{ a.find('a' * 1000 ~ 'b') }}{% endfor %}",
+        "{% set a = 'a' * 2000000 %}{% for i in range(99999) %}{{ a.rfind('a' * 1000 ~ 'b') }}{% "
+        "endfor %}",
+        "{% set a = 'a' * 2000000 %}{% for i in range(99999) %}{{ a.find('a' * 1000 ~ 'b') }}{% "
+        "endfor %}",
         "{% set a = ' ' * 2000000 %}{% for i in range(99999) %}{{ a | int }}{% endfor %}",
         "{% set a = [''] * 100000 %}{% for i in range(99999) %}{{ a | join }}{% endfor %}",
     };
