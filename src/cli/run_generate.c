@@ -250,7 +250,8 @@ static Status start(RunSession *r, Grammar **grammars, const TokBuf *ids, Err *e
 
 static Status submit(RunSession *r, const TokBuf *ids, Err *e) {
     Grammar **grammars = NULL;
-    if (!r->c->has_seed) r->seed = random_seed();
+    uint64_t nth = r->talk.chat ? r->talk.n_answers++ : 0;
+    r->seed = r->c->has_seed ? (uint64_t)r->c->seed + nth : random_seed();
     Status st = make_grammars(&grammars, r, e);
     if (st == OK) st = start(r, grammars, ids, e);
     else

@@ -42,6 +42,7 @@ typedef struct RunTalk {
     StrBuf rendered; /* the present prompt */
     StrBuf lines;    /* a message that is being typed over several lines */
     bool many_lines;
+    uint64_t n_answers; /* so far: with a seed, each has its own */
 } RunTalk;
 
 struct RunSession {

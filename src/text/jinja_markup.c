@@ -251,7 +251,7 @@ static Status f_indent(JRun *r, JVal *out, JVal in, const JArgs *a) {
     sb_putc(&whole, '\n'); /* so that an empty last line is one */
     TRY(jinja__take(r, &text, &whole));
     TRY(jinja__lines(r, &lines, text.s, false));
-    for (size_t i = 0; i < lines.list->n && b.n <= r->max_mem; i++) {
+    for (size_t i = 0; i < lines.list->n && b.n <= jinja__room(r); i++) {
         Slice line = lines.list->v[i].s;
         if (i) sb_putc(&b, '\n');
         if (i == 0 ? first : blank || line.n) sb_put(&b, pad.p, pad.n);

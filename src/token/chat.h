@@ -60,6 +60,7 @@ typedef struct ChatCaps {
     bool null_content, empty_content; /* of a message with tool calls: null is fine, "" is fine */
 } ChatCaps;
 
+/* Borrowed. */
 const ChatCaps *chat_caps(const Chat *c);
 /* The control token that this template writes behind an answer, which ends one even where the file does not say so;
  * -1 if it writes none. */

@@ -223,7 +223,7 @@ def write(env, files):
         kept.append(c)
     kept = kept[::4]
     with open(os.path.join(HERE, "../golden/data/chat/expected.json"), "w") as f:
-        json.dump({"now": NOW, "conversations": CONVERSATIONS, "tools": TOOLS, "vars": VARIABLES, "cases": kept}, f, ensure_ascii=False, separators=(",", ":"))
+        json.dump({"now": NOW, "conversations": CONVERSATIONS, "tools": TOOLS, "one_tool": [TOOL], "vars": VARIABLES, "cases": kept}, f, ensure_ascii=False, separators=(",", ":"))
     print(f"{len(kept)} cases")
 
 
