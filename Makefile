@@ -23,7 +23,7 @@ say = $(if $(VERBOSE),,@echo "  $1 $@")
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wundef -Wdouble-promotion \
             -Wstrict-prototypes -Wmissing-prototypes
 LDLIBS   := -Wl,--as-needed -levent -levent_openssl -levent_pthreads -lhttp_parser -ljansson -lpcre2-8 -lyaml \
-            -lutf8proc -lsqlite3 -lssl -lcrypto -ledit -lz -lzstd -lm
+            -lutf8proc -lsqlite3 -lcurl -lssl -lcrypto -ledit -lz -lzstd -lm
 
 # variant: compiler, optimisation, sanitizer. Sanitizers bring false warnings, so no -Werror there.
 CLANG     := clang-14

@@ -121,3 +121,41 @@ Status config_load_env(ConfigEnv *out, Err *e) {
     *out = c;
     return OK;
 }
+
+static const char *either(const char *a, const char *b) {
+    const char *v = config_get(a);
+    return v ? v : config_get(b);
+}
+
+static bool is_true(const char *v) {
+    static const char *const YES[] = {"1", "true", "yes", "on", "TRUE", "YES", "ON", NULL};
+    return v && find_name(YES, v, strlen(v)) >= 0;
+}
+
+void config_load_net(ConfigNet *out) {
+    *out = (ConfigNet){
+        .http_proxy = config_get("http_proxy"),
+        .https_proxy = either("https_proxy", "HTTPS_PROXY"),
+        .all_proxy = either("all_proxy", "ALL_PROXY"),
+        .no_proxy = either("no_proxy", "NO_PROXY"),
+        .ca_file = either("SSL_CERT_FILE", "CURL_CA_BUNDLE"),
+        .ca_dir = config_get("SSL_CERT_DIR"),
+        .hf_endpoint = config_get("HF_ENDPOINT"),
+        .hf_token = config_get("HF_TOKEN"),
+        .hf_token_path = config_get("HF_TOKEN_PATH"),
+        .hf_home = config_get("HF_HOME"),
+        .home = config_get("HOME"),
+        .hf_offline = is_true(config_get("HF_HUB_OFFLINE")),
+        .aws_key_id = config_get("AWS_ACCESS_KEY_ID"),
+        .aws_secret = config_get("AWS_SECRET_ACCESS_KEY"),
+        .aws_token = config_get("AWS_SESSION_TOKEN"),
+        .aws_region = either("AWS_REGION", "AWS_DEFAULT_REGION"),
+        .aws_endpoint = either("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+        .aws_profile = config_get("AWS_PROFILE"),
+        .aws_credentials = config_get("AWS_SHARED_CREDENTIALS_FILE"),
+        .aws_config = config_get("AWS_CONFIG_FILE"),
+    };
+    /* A web server hands the header "Proxy:" of a request to its CGI programs as HTTP_PROXY. */
+    if (!out->http_proxy && !config_get("REQUEST_METHOD"))
+        out->http_proxy = config_get("HTTP_PROXY");
+}

@@ -431,6 +431,11 @@ Status io_mkdirs(const char *path, Err *e) {
     return st;
 }
 
+Status io_replace(const char *from, const char *to, Err *e) {
+    if (faulty() || rename(from, to) < 0) return io_fail(e, to);
+    return sync_parent(to, e);
+}
+
 Status io_remove(const char *path, Err *e) {
     return faulty() || remove(path) < 0 ? io_fail(e, path) : OK;
 }

@@ -60,6 +60,8 @@ void io_writer_abort(IoWriter *w);
 MUST_CHECK Status io_lock(int *fd, const char *path, Err *e);
 void io_unlock(int fd); /* < 0 is fine */
 
+/* Rename a file over another one and fsync their folder: at any moment `to` is the old file or the new one. */
+MUST_CHECK Status io_replace(const char *from, const char *to, Err *e);
 /* Make a folder and the ones above it; one that exists is fine. */
 MUST_CHECK Status io_mkdirs(const char *path, Err *e);
 /* Remove a file or an empty folder. ERR_NOT_FOUND is a failure too. */

@@ -35,13 +35,7 @@ static const OptSpec opts[] = {
      .metavar = "KEY",
      .help = "a key of config.json or adapter_config.json that is not known here, and that you "
              "know to change nothing"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors; the output is the same for any number"},
+    CLI_SAME_THREADS_OPT(AT(threads)),
     {.key = "losses",
      .type = OPT_BOOL,
      .offset = AT(losses),
@@ -228,6 +222,9 @@ int cmd_convert(int argc, char **argv) {
     if (rc < 0 && !quant_convert_type_ok(c.type))
         rc = cli_usage(&spec, "unknown type \"%s\": choose auto, f32, %s", c.type,
                        quant_mix_names());
+    if (rc < 0 && c.base && !quant_is_adapter(a.pos.v[0]))
+        rc = cli_usage(&spec, "--base is for adapters, and %s has no adapter_config.json",
+                       a.pos.v[0]);
     if (rc < 0) {
         r.dir = a.pos.v[0];
         r.out = a.pos.v[1];

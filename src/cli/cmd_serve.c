@@ -14,10 +14,11 @@
 #include "cli/model.h"
 #include "cli/serve.h"
 #include "engine/engine.h"
+#include "net/outbox.h"
 #include "server/server.h"
 #include "store/store.h"
 
-enum { DEFAULT_CTX = 4096 };
+enum { DEFAULT_CTX = 4096, OUTBOX_GRACE_MS = 2000 };
 
 /* What one run of the command holds. */
 typedef struct Serving {
@@ -36,6 +37,8 @@ typedef struct Serving {
     Feedback *feedback;  /* owned; NULL: no folder for it */
     const char **plain;  /* owned; keys given in words or variables, borrowed */
     char unkept[240];    /* why ratings are not kept */
+    NetOutbox *outbox;   /* owned; NULL: nothing is posted */
+    char traces[512];    /* where spans go */
     Status loaded;       /* of the loading thread */
     Err err;             /* its error */
     CliSpeculate spec;
@@ -290,8 +293,56 @@ static void open_feedback(Serving *s) {
     sb_deinit(&path);
 }
 
+static bool post(Serving *s, const char *url, Slice body) {
+    static const char *const headers[] = {"Content-Type: application/json"};
+    Err e = {0};
+    if (net_outbox_post(s->outbox, url, headers, 1, body, &e) == OK) return true;
+    log_warn("%s: %s", url, e.msg);
+    return false;
+}
+
+static bool post_spans(void *ctx, Slice body) {
+    Serving *s = ctx;
+    return post(s, s->traces, body);
+}
+
+static void post_rating(Serving *s, const FeedbackDone *d) {
+    StrBuf b = {0};
+    JsonW w;
+    jw_init(&w, &b);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "event", "low_rating");
+    jw_int(&w, "rating", d->rating);
+    jw_cstr(&w, "model", d->model);
+    jw_cstr(&w, "model_version", d->version);
+    jw_end_obj(&w);
+    if (!b.failed) post(s, s->c->webhook, (Slice){sb_str(&b), b.n});
+    sb_deinit(&b);
+}
+
+/* The thread that posts, where something is to be posted. */
+static Status open_outbox(Serving *s, Err *e) {
+    static ConfigNet env;
+    const ServeCmd *c = s->c;
+    if (!c->otlp && !c->webhook) return OK;
+    config_load_net(&env);
+    NetOutboxConfig oc = {.net = {.http_proxy = env.http_proxy,
+                                  .https_proxy = env.https_proxy,
+                                  .all_proxy = env.all_proxy,
+                                  .no_proxy = env.no_proxy,
+                                  .ca_file = env.ca_file,
+                                  .ca_dir = env.ca_dir}};
+    if (c->otlp) {
+        size_t n = strlen(c->otlp);
+        while (n > 0 && c->otlp[n - 1] == '/') n--;
+        snprintf(s->traces, sizeof s->traces, "%.*s/v1/traces", (int)MIN(n, 480), c->otlp);
+    }
+    return net_outbox_new(&s->outbox, &oc, e);
+}
+
 static void warn_low(void *ctx, const FeedbackDone *d) {
-    (void)ctx;
+    Serving *s = ctx;
+    if (s->c->webhook) post_rating(s, d);
     log_warn("a rating of %d for %s %s", d->rating, d->model[0] ? d->model : "an unknown request",
              d->version);
 }
@@ -316,6 +367,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .tls_key = s->c->tls_key,
                        .cors = {.origins = s->c->cors.v, .n_origins = s->c->cors.n},
                        .on_low_rating = warn_low,
+                       .on_spans = s->c->otlp ? post_spans : NULL,
                        .device = "cpu",
                        .version = CLI_VERSION,
                        .title = s->c->title,
@@ -348,11 +400,13 @@ static int serve(const ServeCmd *c, const char *path) {
     log_set_level(level);
     Status st = list_names(&s, path, &e);
     if (st == OK) st = open_keys(&s, &e);
+    if (st == OK) st = open_outbox(&s, &e);
     if (st == OK) open_feedback(&s);
     if (st == OK) st = listen_and_serve(&s, level, &e);
     if (s.feedback) feedback_free(s.feedback);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    if (s.outbox) net_outbox_free(s.outbox, OUTBOX_GRACE_MS);
     chat_free(s.chat);
     grammar_vocab_free(s.vocab);
     cli_model_close(&s.spec.draft);

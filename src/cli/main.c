@@ -10,6 +10,8 @@ static const CliCommand commands[] = {
     {"tokenizer", "train a byte-level BPE tokenizer; encode, decode, look into one", cmd_tokenizer},
     {"prepare", "tokenize docs.jsonl into training and validation shards", cmd_prepare},
     {"train", "train a model on prepared shards, from scratch or further", cmd_train},
+    {"pull", "fetch a model from the hub, an https server or an S3 store", cmd_pull},
+    {"push", "send files to an S3 store", cmd_push},
     {"convert", "make a GGUF file of a Hugging Face folder", cmd_convert},
     {"export", "make a Hugging Face folder of a model", cmd_export},
     {"lora", "merge an adapter into a model", cmd_lora},

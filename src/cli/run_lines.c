@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Prompts typed at the terminal, with editing and history through libedit; from a pipe, plain lines. Every
- * line is a prompt of its own. */
+ * Lines typed at the terminal, with editing and history through libedit; from a pipe, plain lines. Every line is a
+ * prompt of its own, or a message of a conversation (run_chat.c). */
 #include <histedit.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -19,16 +19,18 @@ static const char help[] = "Type a text and press Enter: the model continues it.
 static bool handle_line(RunSession *r, const char *line, size_t n, int *rc) {
     while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
     Slice s = {line, n};
+    if (cli_chat_on(r)) return cli_chat_line(r, s, rc) && cli_flush_stdout() == CLI_OK;
     if (slice_eq_str(s, "/quit")) return false;
     if (slice_eq_str(s, "/help")) fputs(help, stdout);
     else if (n > 0) *rc = cli_run_generate(r, s);
     return cli_flush_stdout() == CLI_OK;
 }
 
-static char prompt_text[] = "> ";
 static char *prompt(EditLine *el) {
-    (void)el;
-    return prompt_text;
+    static char first[] = "> ", further[] = "... ";
+    RunSession *r = NULL;
+    el_get(el, EL_CLIENTDATA, &r);
+    return r && cli_chat_more(r) ? further : first;
 }
 
 /* A failed line does not end a session at the terminal. */
@@ -60,13 +62,14 @@ static int run_terminal(RunSession *r) {
         return cli_fail(&e);
     }
     history(h, &ev, H_SETSIZE, HISTORY_LINES);
+    el_set(el, EL_CLIENTDATA, r);
     el_set(el, EL_PROMPT, prompt);
     el_set(el, EL_EDITOR, "emacs");
     /* Ctrl-D typed before the editor took the terminal over arrives as a zero byte. */
     el_set(el, EL_BIND, "^@", "ed-end-of-file", NULL);
     el_set(el, EL_SIGNAL, 1);
     el_set(el, EL_HIST, history, h);
-    fputs(help, stdout);
+    fputs(cli_chat_on(r) ? cli_chat_help() : help, stdout);
     edit_lines(r, el, h);
     history_end(h);
     el_end(el);

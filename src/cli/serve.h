@@ -18,7 +18,7 @@ typedef struct ServeCmd {
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
     OptList lora, api_keys, cors;
-    const char *state_dir, *tls_cert, *tls_key, *model_version;
+    const char *otlp, *webhook, *state_dir, *tls_cert, *tls_key, *model_version;
     int64_t max_per_address;
     bool no_auth;
     const char *speculate;

@@ -63,6 +63,7 @@ typedef struct EngineOpts {
 typedef struct EngineUsage {
     int n_cached;    /* prompt tokens that were there already; written before the first on_token */
     int32_t stop_id; /* the end or stop token that came; written before on_done, else left alone */
+    ReqTimes times;  /* written before on_done; of clock_now_s */
 } EngineUsage;
 
 typedef struct EngineReq {
@@ -128,7 +129,8 @@ typedef struct EngineAdapter {
     char name[ENGINE_ADAPTER_NAME];
     double scale;
     LoraInfo info;
-    int n_requests; /* that wait or run with it */
+    int n_requests;           /* that wait or run with it */
+    int n_running, n_waiting; /* of these, at one moment */
 } EngineAdapter;
 
 /* Load an adapter under a name of 1..127 bytes; its requests get `scale` times alpha / rank. ERR_ARG: the name is
@@ -141,6 +143,8 @@ MUST_CHECK Status engine_adapter_load(Engine *en, const char *name, const char *
 MUST_CHECK Status engine_adapter_unload(Engine *en, const char *name, Err *e);
 /* Up to max of those that are loaded, in the order of loading, into out; returns how many there are. Any thread. */
 int engine_adapter_list(const Engine *en, EngineAdapter *out, int max);
+/* Adapters that may be loaded at one time. */
+int engine_adapter_max(const Engine *en);
 
 /* All numbers the engine keeps of itself: borrowed, valid as long as the engine. Any thread, no lock. */
 const Metrics *engine_metrics(const Engine *en);

@@ -6,7 +6,7 @@
 
 #include "format/hf_internal.h"
 
-enum { JSON_FILE_MAX = 16 << 20, TOKENIZER_MAX = 256 << 20 };
+enum { JSON_FILE_MAX = 16 << 20, TOKENIZER_MAX = 64 << 20 };
 
 void hf__note(HfModel *m, const char *fmt, ...) {
     va_list ap;

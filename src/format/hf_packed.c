@@ -41,11 +41,11 @@ static Status check_word(const Json *j, const char *key, const char *const *know
     const Json *v = json_get(j, key);
     StrBuf all = {0};
     bool good = !v;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         good |= json_kind(v) == JSON_KIND_STR && same_word(json_str(v), known[i]);
-        sb_printf(&all, i ? ", %s" : "%s", known[i]);
-    }
-    Status st = good ? OK : refuse(key, json_str(v), sb_str(&all), e);
+    if (good) return OK;
+    for (size_t i = 0; i < n; i++) sb_printf(&all, i ? ", %s" : "%s", known[i]);
+    Status st = refuse(key, json_str(v), sb_str(&all), e);
     sb_deinit(&all);
     return st;
 }

@@ -19,7 +19,7 @@ enum {
     SLAB_BYTES = 8 << 20,
     SLAB_TILES = 128,
     TILE = 1 << 17,        /* elements, about */
-    TILE_PACKED = 1 << 20, /* of matrices whose outputs lie in columns of words */
+    TILE_PACKED = 1 << 22, /* at most, of matrices whose outputs lie in columns of words */
     LANES = 128            /* outputs of such a tile: what lines of their words hold */
 };
 
@@ -232,7 +232,7 @@ static void make_tile(const Job *j, Tile *t, Scratch *s) {
 static size_t rows_of_tile(const HfItem *it) {
     uint64_t cols = it->cols, n = TILE / cols;
     if (it->packed && it->packed->scheme != HF_BNB)
-        n = MIN(MAX(n, (uint64_t)LANES), MAX((uint64_t)(4 * TILE_PACKED) / cols, (uint64_t)8));
+        n = MIN(MAX(n, (uint64_t)LANES), MAX((uint64_t)TILE_PACKED / cols, (uint64_t)8));
     return (size_t)MIN(MAX(n, (uint64_t)1), it->rows);
 }
 
@@ -259,18 +259,26 @@ static bool add_tile(Job *j, Slab *s) {
     return true;
 }
 
-static const uint8_t *lies_at(const Tile *t) {
-    bool copied = t->it->how == HF_COPY && !t->it->packed;
-    return copied ? (const uint8_t *)t->it->src->data + t->first * row_bytes(t->it) : NULL;
+/* Bytes of the map that a tile is the first (or last) to need; n 0: none, or they are looked for all over. A
+ * packed matrix is needed whole by each of its tiles. */
+static IoMap needs(const Tile *t, bool first) {
+    const HfItem *it = t->it;
+    uint64_t edge = first ? t->first : t->first + t->rows;
+    if (it->packed && edge == (first ? 0 : it->rows))
+        return (IoMap){it->packed->w, (size_t)source_bytes(it, it->rows)};
+    if (it->packed || it->how != HF_COPY) return (IoMap){NULL, 0};
+    return (IoMap){(const uint8_t *)it->src->data + t->first * row_bytes(it),
+                   t->rows * row_bytes(it)};
 }
 
 static void fill(Job *j, Slab *s) {
     s->n = 0;
     s->used = 0;
     while (add_tile(j, s)) {}
-    for (int i = 0; i < s->n; i++)
-        if (lies_at(&s->tile[i]))
-            io_map_prefetch(lies_at(&s->tile[i]), s->tile[i].rows * row_bytes(s->tile[i].it));
+    for (int i = 0; i < s->n; i++) {
+        IoMap part = needs(&s->tile[i], true);
+        if (part.n) io_map_prefetch(part.p, part.n);
+    }
 }
 
 /* Tiles that stand one behind the other go out together. */
@@ -326,7 +334,8 @@ static Status end_step(Job *j, const Slab *made, const Slab *written) {
     }
     for (int i = 0; written && i < written->n; i++) {
         const Tile *t = &written->tile[i];
-        if (lies_at(t)) io_map_release(lies_at(t), t->rows * row_bytes(t->it));
+        IoMap part = needs(t, false);
+        if (part.n) io_map_release(part.p, part.n);
         j->done += source_bytes(t->it, t->rows);
     }
     if (j->o->progress) j->o->progress(j->o->progress_ctx, j->done, j->total);

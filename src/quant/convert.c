@@ -286,12 +286,18 @@ void quant_converted_deinit(QuantConverted *st) {
 
 /* ---- the whole ---- */
 
+Status quant__check_name(const char *out, Err *e) {
+    if (!str_ends_with(out, ".safetensors") && !str_ends_with(out, ".json")) return OK;
+    return err_set(e, ERR_ARG, "%s: a name of the folder's own files, want OUT.gguf", out);
+}
+
 static Status run(Convert *c, QuantConverted *st, const char *dir, const char *out, Err *e) {
     int type = plain_type(c->o->type);
     const QuantMix *mix = type == DT_COUNT ? quant_mix_find(c->o->type) : NULL;
     HfOpts o = {.type = mix ? HF_AS_STORED : type,
                 .ignore = c->o->ignore,
                 .n_ignore = c->o->n_ignore};
+    TRY(quant__check_name(out, e));
     TRY(hf_open(&c->hf, dir, &o, e));
     TRY(load_tokenizer(c, e));
     warn_notes(c);

@@ -16,6 +16,7 @@
 #include "format/safetensors.h"
 #include "model/lora.h"
 #include "quant/convert.h"
+#include "quant/internal.h"
 #include "tensor/half.h"
 #include "text/json.h"
 
@@ -403,6 +404,7 @@ static Status file_alpha(const Adapter *a, float *alpha, Err *e) {
 static Status run(Adapter *a, QuantAdapter *st, const char *dir, const char *base, const char *out,
                   Err *e) {
     float alpha = 0;
+    TRY(quant__check_name(out, e));
     TRY(read_config(a, dir, e));
     TRY(open_base(a, base, e));
     TRY(open_weights(a, dir, e));

@@ -315,14 +315,16 @@ Status quant__export_weights(Export *x, Err *e) {
     return x->n_files > 1 ? write_index(x, e) : OK;
 }
 
+/* The stage is put in place whole, so its files need not be. */
 Status quant__export_text(Export *x, const char *name, const StrBuf *text, Err *e) {
     StrBuf path = {0};
     IoWriter w = {0};
     io_stage_put(&path, &x->stage, name);
     Status st = sb_check(text, e);
     if (st == OK) st = sb_check(&path, e);
-    if (st == OK) st = io_writer_open(&w, path.p, true, e);
+    if (st == OK) st = io_writer_open(&w, path.p, false, e);
     if (st == OK) st = io_write(&w, text->p, text->n, e);
+    if (st == OK) st = io_writer_flush(&w, true, e);
     if (st == OK) st = io_writer_close(&w, e);
     io_writer_abort(&w);
     sb_deinit(&path);

@@ -46,6 +46,8 @@ float quant__limit(DType type);
 size_t quant__find_bad(const float *x, size_t n, float limit);
 /* First element of the first of n elements' blocks whose scale became infinite or NaN; n if none did. */
 size_t quant__find_bad_scale(DType type, const uint8_t *y, size_t n);
+/* ERR_ARG for the name of a file that a folder is made of: the output must not become the input. */
+MUST_CHECK Status quant__check_name(const char *out, Err *e);
 /* Decide on every tensor: items, their importance, total bytes. Reports through o->plan and o->warn. */
 MUST_CHECK Status quant__plan(QuantJob *j, Err *e);
 /* Metadata and tensors to the writer. */

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "api/output.h"
+#include "net/otlp.h"
 #include "server/job.h"
 #include "server/prep.h"
 
@@ -26,6 +27,7 @@ typedef struct ServeStats {
     uint64_t n_tokens;
     int n_active;
     uint64_t by_rating[6]; /* [1..5] */
+    uint64_t n_spans_dropped;
     Hist request_s, inference_s, completion_s, response_s, response_len;
 } ServeStats;
 
@@ -39,6 +41,7 @@ struct Server {
     Rating *ratings;      /* that wait for the disk */
     KeyUser user;         /* who sent the request that a handler is called for */
     _Atomic bool reload_asked; /* [atomic] */
+    OtlpBatch spans;           /* that wait to be sent */
     Health health;
     ServeStats stats;
     int64_t started;          /* [const] seconds since 1970 */
@@ -149,6 +152,14 @@ void server__log_reply(void *ctx, const HttpReq *r, int status);
 /* A job was prepared; has ended, with an error or without. */
 void server__log_received(const Job *j);
 void server__log_ended(const Job *j, const Err *failed);
+
+/* ---- trace.c ---- */
+/* The trace of a request, the client's or a new one. */
+void server__trace_start(Job *j, const HttpReq *r);
+/* Its spans, when it has ended. */
+void server__trace_end(Job *j, const Err *failed);
+/* Hand over what was gathered. */
+void server__trace_flush(Server *s);
 
 /* ---- reply.c ---- */
 /* What an error's body and head say besides its message; each may be NULL. */

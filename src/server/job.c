@@ -55,6 +55,7 @@ static void on_gone(void *ctx) {
         Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
         server__stats_note(j->server, j, false);
         server__log_ended(j, &left);
+        server__trace_end(j, &left);
     }
     Prep *p = j->server->prep; /* NULL: its threads are gone */
     if (j->prepared || !p || prep_cancel(p, j)) job_free(j);
@@ -92,6 +93,7 @@ void server__job_start(Server *s, HttpReq *r, const Route *route) {
     j->t_start_ns = clock_now_ns();
     j->created = (int64_t)time(NULL);
     j->user = s->user;
+    server__trace_start(j, r);
     arena_init(&j->arena, 4096);
     if (is_id(id)) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
     else server__draw_id(j->request_id, s, "req-");
@@ -336,6 +338,7 @@ static void finish(Job *j, const Err *failed) {
     http_on_gone(j->req, NULL, NULL);
     server__stats_note(j->server, j, !failed);
     server__log_ended(j, failed);
+    server__trace_end(j, failed);
     if (!failed) server__note_request(j);
     if (j->streaming) finish_stream(j, failed);
     else if (failed) {

@@ -17,6 +17,7 @@
 
 #include "api/error.h"
 #include "api/request.h"
+#include "api/trace.h"
 #include "base/arena.h"
 #include "server/server.h"
 
@@ -42,6 +43,7 @@ struct Job {
     char request_id[JOB_ID_BYTES]; /* [const] */
     KeyUser user;                  /* [const] once prepared: who asks */
     char *bearer, *api_key;        /* [const] its headers, in the arena; NULL: no keys are needed */
+    ApiTrace trace;                /* [const] */
     uint64_t t_start_ns;           /* [const] */
     int64_t created;               /* [const] seconds since 1970 */
     bool streaming;                /* the head of a stream was sent */

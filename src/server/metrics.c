@@ -221,6 +221,8 @@ static void put_stats(PromW *w, const Server *s) {
     }
     one(w, PROM_COUNTER, "feedback_low_ratings", "Ratings below 3.",
         (double)(t->by_rating[1] + t->by_rating[2]));
+    one(w, PROM_COUNTER, "otlp_spans_dropped", "Spans of traces that found no room.",
+        (double)t->n_spans_dropped);
     one(w, PROM_GAUGE, "active_requests", "Requests that are not answered yet.", t->n_active);
     one(w, PROM_GAUGE, "active_connections", "Clients connected.", http_n_connections(s->http));
     one(w, PROM_GAUGE, "model_loaded", "1 once the model is there.", s->cfg.engine.submit != NULL);

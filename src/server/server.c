@@ -65,6 +65,7 @@ static void on_tick(void *ctx) {
     server__health_sample(&s->health);
     server__jobs_poll(s); /* those whose clients have read on */
     server__jobs_ping(s);
+    server__trace_flush(s);
 }
 
 static Status server_init(Server *s, Err *e) {
@@ -118,6 +119,7 @@ void server_free(Server *s) {
     if (s->http) http_free(s->http); /* closes what is open */
     server__jobs_free(s);
     mem_free(atomic_exchange(&s->coming, NULL));
+    otlp_deinit(&s->spans);
     sb_deinit(&s->openapi);
     mem_free(s);
 }
@@ -138,6 +140,7 @@ Status server_run(Server *s, int grace_ms, Err *e) {
     prep_free(s->prep); /* from here on nobody asks anything of the engine */
     s->prep = NULL;
     server__jobs_free(s);
+    server__trace_flush(s);
     return st;
 }
 

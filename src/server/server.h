@@ -42,6 +42,9 @@ typedef struct ServerConfig {
     const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
     int hsts_s;
     HttpCors cors;
+    /* Spans of requests, as the body of an OTLP POST; true: it will be sent. Must not wait. Loop thread. NULL: there are
+     * no spans. */
+    bool (*on_spans)(void *ctx, Slice body);
     /* A rating below 3 was stored. Loop thread. NULL: nothing. */
     void (*on_low_rating)(void *ctx, const FeedbackDone *d);
     double timeout_s; /* of a request, waiting included, then 504; 0: none */

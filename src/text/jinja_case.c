@@ -184,8 +184,8 @@ static Status m_isalnum(JRun *r, JVal *out, JVal v, const JArgs *a) {
 }
 static Status m_isascii(JRun *r, JVal *out, JVal v, const JArgs *a) {
     bool yes = true;
-    (void)r;
     (void)a;
+    TRY(jinja__step(r, v.s.n / 64));
     for (size_t i = 0; i < v.s.n; i++) yes &= (unsigned char)v.s.p[i] < 0x80;
     *out = jinja__bool(yes);
     return OK;

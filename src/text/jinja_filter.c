@@ -173,6 +173,7 @@ static Status f_int(JRun *r, JVal *out, JVal in, const JArgs *a) {
     if (in.kind == JV_INT || in.kind == JV_BOOL) *out = jinja__int(in.kind == JV_INT ? in.i : in.b);
     if (in.kind == JV_REAL && !isnan(in.d)) return from_real(r, out, in.d);
     if (in.kind != JV_STR) return OK;
+    TRY(jinja__step(r, in.s.n / 4));
     int got = base == 0 || (base >= 2 && base <= 36) ? read_int(&i, in.s, (int)base) : 0;
     if (got > 0) *out = jinja__int(i);
     if (got < 0) return jinja__fail(r, "an integer over 64 bits");
@@ -186,6 +187,7 @@ static Status f_float(JRun *r, JVal *out, JVal in, const JArgs *a) {
     *out = usual ? *usual : jinja__real(0);
     if (in.kind == JV_UNDEF)
         return jinja__fail(r, "'%.*s' is undefined", (int)MIN(in.s.n, 80), in.s.p);
+    if (in.kind == JV_STR) TRY(jinja__step(r, in.s.n / 4));
     if (jinja__is_num(in)) *out = jinja__real(jinja__num(in));
     else if (in.kind == JV_STR && read_real(&d, in.s)) *out = jinja__real(d);
     return OK;

@@ -167,7 +167,7 @@ static Status put_text(JRun *r, StrBuf *b, const Spec *sp, Slice s, char usual) 
 
 /* Text in the making counts as memory of the render. */
 static Status check_room(JRun *r, const StrBuf *b) {
-    return b->n <= r->max_mem ? OK : jinja__fail(r, "a text too long");
+    return b->n <= jinja__room(r) ? OK : jinja__fail(r, "a text too long");
 }
 
 /* ---- % ---- */

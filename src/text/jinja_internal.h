@@ -10,6 +10,7 @@
 
 enum {
     JINJA_MAX_SOURCE = 4 << 20,
+    JINJA_MAX_NAME = 256,
     JINJA_MAX_NEST = 120,    /* expressions in expressions, blocks in blocks */
     JINJA_MAX_DEPTH = 1000,  /* nodes being evaluated, through macros */
     JINJA_MAX_VALUE = 100,   /* lists in lists that are printed or compared */
@@ -269,6 +270,8 @@ typedef struct JArgs {
 
 /* ERR_FORMAT at r->at. */
 Status jinja__fail(JRun *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* What is left for texts and values. */
+size_t jinja__room(const JRun *r);
 /* Count work; ERR_FULL at the limit. */
 MUST_CHECK Status jinja__step(JRun *r, size_t n);
 /* Zeroed memory of the render. */

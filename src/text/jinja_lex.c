@@ -271,6 +271,7 @@ static Status number(Lexer *x) {
 static Status word(Lexer *x) {
     size_t from = x->at;
     while (x->at < x->s.n && (is_word(x->s.p[x->at]) || is_digit(x->s.p[x->at]))) x->at++;
+    if (x->at - from > JINJA_MAX_NAME) return bad(x, from, "a name of more than 256 bytes");
     return put(x, (JTok){.kind = JT_NAME, .s = {x->s.p + from, x->at - from}}, from);
 }
 

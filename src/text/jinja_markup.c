@@ -64,6 +64,8 @@ static Status put_attributes(JRun *r, StrBuf *b, const JDict *d) {
     for (size_t i = 0; i < d->n; i++) {
         JVal key, v;
         if (d->val[i].kind == JV_NONE || d->val[i].kind == JV_UNDEF) continue;
+        if (d->key[i].kind != JV_STR)
+            return jinja__fail(r, "xmlattr: a name that is %s", jinja__type(d->key[i]));
         TRY(jinja__escape(r, &key, d->key[i]));
         TRY(jinja__escape(r, &v, d->val[i]));
         for (size_t k = 0; k < key.s.n; k++)
@@ -249,7 +251,7 @@ static Status f_indent(JRun *r, JVal *out, JVal in, const JArgs *a) {
     sb_putc(&whole, '\n'); /* so that an empty last line is one */
     TRY(jinja__take(r, &text, &whole));
     TRY(jinja__lines(r, &lines, text.s, false));
-    for (size_t i = 0; i < lines.list->n && b.n <= r->max_mem; i++) {
+    for (size_t i = 0; i < lines.list->n && b.n <= jinja__room(r); i++) {
         Slice line = lines.list->v[i].s;
         if (i) sb_putc(&b, '\n');
         if (i == 0 ? first : blank || line.n) sb_put(&b, pad.p, pad.n);

@@ -73,7 +73,7 @@ static void put_quoted(StrBuf *b, Slice s) {
 
 /* Text being written counts as memory of the render. */
 static Status check_size(JRun *r, const StrBuf *b) {
-    if (b->n <= r->max_mem) return OK;
+    if (b->n <= jinja__room(r)) return OK;
     return err_set(r->e, ERR_FULL, "line %u, column %u: a text of more than %zu bytes",
                    r->at ? r->at->line : 1, r->at ? r->at->col : 1, r->max_mem);
 }

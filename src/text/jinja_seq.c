@@ -224,7 +224,7 @@ static Status put_joined(JRun *r, StrBuf *b, const JList *l, Slice sep, const JV
         if (i) sb_put(b, sep.p, sep.n);
         TRY(key_of(r, &v, l->v[i], path, false));
         TRY(jinja__put_str(r, b, v));
-        if (b->n > r->max_mem) return jinja__fail(r, "a text too long");
+        if (b->n > jinja__room(r)) return jinja__fail(r, "a text too long");
     }
     return OK;
 }

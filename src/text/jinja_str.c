@@ -11,7 +11,7 @@
 static Status strip(JRun *r, JVal *out, JVal v, const JArgs *a, bool left, bool right) {
     const JVal *set = jinja__arg(a, 0, NULL);
     Slice chars = {0};
-    TRY(jinja__step(r, v.s.n / 64));
+    TRY(jinja__step(r, v.s.n / 8));
     TRY(jinja__arg_str(r, &chars, a, 0, NULL));
     TRY(jinja__step(r, chars.n ? v.s.n / 64 * chars.n : 0));
     bool given = set && set->kind == JV_STR;
@@ -96,6 +96,11 @@ static Status m_removesuffix(JRun *r, JVal *out, JVal v, const JArgs *a) {
 }
 
 /* ---- parts ---- */
+
+/* What searching from the end may cost. */
+static Status charge_back(JRun *r, Slice s, Slice needle) {
+    return jinja__step(r, (s.n / 64 + 1) * (needle.n / 8 + 1));
+}
 
 static Status push_text(JRun *r, JList *l, Slice s, size_t from, size_t to) {
     return jinja__push(r, l, jinja__slice((Slice){s.p + from, to - from}));
@@ -188,6 +193,7 @@ static Status m_rsplit(JRun *r, JVal *out, JVal v, const JArgs *a) {
         return rsplit_words(r, out->list, s, max < 0 ? INT64_MAX : max);
     if (by.n == 0) return jinja__fail(r, "rsplit() by an empty str");
     for (; max != 0; max--) {
+        TRY(charge_back(r, s, by));
         size_t at = search_back(s, by);
         if (at == SIZE_MAX) break;
         TRY(push_text(r, out->list, s, at + by.n, s.n));
@@ -203,6 +209,7 @@ static Status partition(JRun *r, JVal *out, JVal v, const JArgs *a, bool back) {
     TRY(jinja__step(r, s.n / 16));
     TRY(jinja__arg_str(r, &by, a, 0, NULL));
     if (by.n == 0) return jinja__fail(r, "partition() by an empty str");
+    if (back) TRY(charge_back(r, s, by));
     size_t at = back ? search_back(s, by) : jinja__search(s, by, 0);
     bool found = at != SIZE_MAX;
     if (!found) at = back ? 0 : s.n;
@@ -253,7 +260,7 @@ static Status put_replaced(JRun *r, StrBuf *b, Slice s, Slice old, Slice by, int
         size_t at = jinja__search(s, old, from);
         if (at == SIZE_MAX) break;
         TRY(jinja__step(r, 1 + by.n / 64));
-        if (b->n > r->max_mem) return jinja__fail(r, "a text too long");
+        if (b->n > jinja__room(r)) return jinja__fail(r, "a text too long");
         if (old.n == 0) { /* in front of each character, and at the end */
             sb_put(b, by.p, by.n);
             if (from == s.n) return OK;
@@ -290,6 +297,7 @@ static Status find(JRun *r, JVal *out, JVal v, const JArgs *a, bool back) {
     if (!jinja__arg(a, 0, NULL) || a->v[0].kind != JV_STR) return jinja__fail(r, "a str is wanted");
     TRY(jinja__arg_str(r, &part, a, 0, NULL));
     TRY(window(r, &s, &first, v.s, a));
+    if (back) TRY(charge_back(r, s, part));
     size_t at = back ? search_back(s, part) : jinja__search(s, part, 0);
     bool none = at == SIZE_MAX || first == SIZE_MAX;
     *out = jinja__int(none ? -1 : (int64_t)(first + jinja__n_cp((Slice){s.p, at})));
@@ -332,7 +340,7 @@ static Status m_join(JRun *r, JVal *out, JVal v, const JArgs *a) {
     if (!list) return jinja__fail(r, "join() wants a list");
     TRY(jinja__iter(r, &l, *list));
     for (size_t i = 0; i < l->n; i++) {
-        if (l->v[i].kind != JV_STR || b.n > r->max_mem) {
+        if (l->v[i].kind != JV_STR || b.n > jinja__room(r)) {
             sb_deinit(&b);
             return jinja__fail(r, "join(): %s in the list", jinja__type(l->v[i]));
         }
@@ -389,7 +397,7 @@ static Status m_expandtabs(JRun *r, JVal *out, JVal v, const JArgs *a) {
     TRY(jinja__arg_int(r, &size, a, 0, "tabsize"));
     if (size > 1000) return jinja__fail(r, "a tab of %lld, the limit is 1000", (long long)size);
     TRY(jinja__step(r, v.s.n));
-    for (size_t i = 0; i < v.s.n && b.n <= r->max_mem; i++) {
+    for (size_t i = 0; i < v.s.n && b.n <= jinja__room(r); i++) {
         char c = v.s.p[i];
         int64_t n = c == '\t' && size > 0 ? size - column % size : 0;
         for (int64_t k = 0; k < n; k++) sb_putc(&b, ' ');

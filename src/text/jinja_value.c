@@ -28,6 +28,8 @@ static Status full(JRun *r, const char *what, unsigned long long limit) {
                    r->at ? r->at->line : 1, r->at ? r->at->col : 1, limit, what);
 }
 
+size_t jinja__room(const JRun *r) { return r->max_mem - r->mem_used; }
+
 Status jinja__step(JRun *r, size_t n) {
     r->steps += n;
     return r->steps <= r->max_steps ? OK : full(r, "steps", r->max_steps);
@@ -132,6 +134,7 @@ Status jinja__find(JRun *r, JVal **out, const JDict *d, JVal key) {
     if (key.kind == JV_DICT || (key.kind == JV_LIST && key.list->kind == JL_LIST))
         return jinja__fail(r, "a %s cannot be a key", jinja__type(key));
     TRY(jinja__step(r, d->n / 8));
+    if (key.kind == JV_STR && key.s.n > 256) TRY(jinja__step(r, key.s.n / 64 * d->n));
     if (key.kind == JV_STR) {
         *out = jinja__find_str(d, key.s);
         return OK;
@@ -398,7 +401,7 @@ Status jinja__iter(JRun *r, JList **out, JVal v) {
         return jinja__fail(r, "%s is not iterable", jinja__type(v));
     }
     *out = list.list;
-    return OK;
+    return jinja__step(r, list.list->n / 2);
 }
 
 Status jinja__len(JRun *r, int64_t *out, JVal v) {
@@ -476,12 +479,7 @@ Slice jinja__strip_set(Slice s, Slice set, bool left, bool right) {
 }
 
 size_t jinja__search(Slice s, Slice needle, size_t from) {
-    if (needle.n == 0) return from <= s.n ? from : SIZE_MAX;
-    while (from + needle.n <= s.n) {
-        const char *p = memchr(s.p + from, needle.p[0], s.n - needle.n - from + 1);
-        if (!p) break;
-        if (memcmp(p, needle.p, needle.n) == 0) return (size_t)(p - s.p);
-        from = (size_t)(p - s.p) + 1;
-    }
-    return SIZE_MAX;
+    if (needle.n == 0 || from > s.n) return from <= s.n ? from : SIZE_MAX;
+    const char *p = s.n ? memmem(s.p + from, s.n - from, needle.p, needle.n) : NULL;
+    return p ? (size_t)(p - s.p) : SIZE_MAX;
 }

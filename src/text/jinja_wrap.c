@@ -36,8 +36,9 @@ static bool is_word_end(uint32_t cp) {
 /* Bytes of a dash of two hyphens or more between words; 0 if there is none at i. */
 static size_t dash(Slice s, size_t i) {
     size_t n = 0;
+    if (!is_word_end(cp_before(s, i))) return 0;
     while (i + n < s.n && s.p[i + n] == '-') n++;
-    return n >= 2 && is_word_end(cp_before(s, i)) && is_word(cp_from(s, i + n)) ? n : 0;
+    return n >= 2 && is_word(cp_from(s, i + n)) ? n : 0;
 }
 
 /* Whether a word may be cut behind the hyphen at i: letters around it, as in well-known. */
@@ -71,7 +72,7 @@ static size_t chunk_end(Slice s, size_t i, bool hyphens) {
 }
 
 static Status cut(JRun *r, JVal *out, Slice s, bool hyphens) {
-    TRY(jinja__step(r, s.n / 8));
+    TRY(jinja__step(r, s.n / 2));
     TRY(jinja__list(r, out, JL_LIST, 0));
     for (size_t i = 0; i < s.n;) {
         size_t end = chunk_end(s, i, hyphens);
@@ -92,6 +93,13 @@ typedef struct Wrap {
 
 static bool is_space(Slice s) { return jinja__strip(s, true, true).n == 0; }
 
+/* Code points of a chunk, as far as they matter: `most` and one more are enough. */
+static size_t width_of(Slice s, size_t most) {
+    size_t n = 0;
+    for (size_t i = 0; i < s.n && n <= most; i++) n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
+    return n;
+}
+
 /* The part of a chunk that still goes into a line with so much room. */
 static size_t broken(const Wrap *w, Slice chunk, size_t room) {
     size_t end = jinja__cp_at(chunk, room), at = SIZE_MAX;
@@ -107,12 +115,15 @@ static Slice take_line(const Wrap *w, JList *l, size_t *k, bool first) {
     size_t len = 0, from;
     if (!first && is_space(l->v[*k].s)) ++*k;
     from = *k;
-    while (*k < l->n && len + jinja__n_cp(l->v[*k].s) <= w->width)
-        len += jinja__n_cp(l->v[(*k)++].s);
+    for (; *k < l->n; ++*k) {
+        size_t n = width_of(l->v[*k].s, w->width);
+        if (n > w->width - len) break;
+        len += n;
+    }
     if (*k == l->n && from == *k) return (Slice){"", 0};
     Slice line = {l->v[from].s.p, 0};
     for (size_t i = from; i < *k; i++) line.n += l->v[i].s.n;
-    bool too_long = *k < l->n && jinja__n_cp(l->v[*k].s) > w->width;
+    bool too_long = *k < l->n && width_of(l->v[*k].s, w->width) > w->width;
     size_t last = *k > from ? l->v[*k - 1].s.n : 0;
     if (too_long && w->break_words) {
         Slice *chunk = &l->v[*k].s;
@@ -137,7 +148,7 @@ static Status wrap_line(JRun *r, const Wrap *w, Slice s) {
         if (line.n == 0) continue;
         if (!first) sb_put(w->b, w->by.p, w->by.n);
         sb_put(w->b, line.p, line.n);
-        if (w->b->n > r->max_mem) return jinja__fail(r, "a text too long");
+        if (w->b->n > jinja__room(r)) return jinja__fail(r, "a text too long");
         first = false;
     }
     return OK;

@@ -57,7 +57,8 @@ static Status fill(Chat *c, Slice source, Slice tool_use, const Tokenizer *tok, 
     TRY(jinja_parse(&c->usual, source, e));
     if (tool_use.n) TRY(jinja_parse(&c->tool_use, tool_use, e));
     c->marks = tok__chat_marks(source, tok);
-    return tok__chat_probe(&c->caps, c, e);
+    TRY(tok__chat_probe(&c->caps, c, e));
+    return tok ? tok__chat_probe_end(&c->end_id, c, tok, e) : OK;
 }
 
 static Status make(Chat **out, ChatKind kind, Slice source, Slice tool_use, const Tokenizer *tok,
@@ -65,6 +66,7 @@ static Status make(Chat **out, ChatKind kind, Slice source, Slice tool_use, cons
     Chat *c = mem_new(Chat);
     if (!c) return err_set(e, ERR_NOMEM, "chat template");
     c->kind = kind;
+    c->end_id = -1;
     Status st = fill(c, source, tool_use, tok, e);
     if (st == OK) *out = c;
     else chat_free(c);
@@ -100,6 +102,7 @@ void chat_free(Chat *c) {
 
 ChatKind chat_kind(const Chat *c) { return c->kind; }
 const ChatCaps *chat_caps(const Chat *c) { return &c->caps; }
+int32_t chat_end_id(const Chat *c) { return c->end_id; }
 
 const char *chat_describe(const Chat *c) {
     static const char *const words[] = {

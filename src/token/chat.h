@@ -60,7 +60,11 @@ typedef struct ChatCaps {
     bool null_content, empty_content; /* of a message with tool calls: null is fine, "" is fine */
 } ChatCaps;
 
+/* Borrowed. */
 const ChatCaps *chat_caps(const Chat *c);
+/* The control token that this template writes behind an answer, which ends one even where the file does not say so;
+ * -1 if it writes none. */
+int32_t chat_end_id(const Chat *c);
 /* A copy of messages as this template wants them, where it makes a difference: parts of text as one text, arguments of
  * tool calls as object or text, null or missing content of calls as "" or null. All else stays as it is. Free with
  * json_free. ERR_ARG for messages of the wrong shape, or a part that is no text; ERR_NOMEM. */

@@ -81,3 +81,21 @@ Status tok__chat_probe(ChatCaps *out, const Chat *c, Err *e) {
     sb_deinit(&b);
     return st;
 }
+
+/* Where answers have channels, what is written behind one also stands between its parts. */
+Status tok__chat_probe_end(int32_t *out, const Chat *c, const Tokenizer *tok, Err *e) {
+    static const char answer[] = "probe_answer";
+    StrBuf b = {0};
+    TokBuf ids = {0};
+    *out = -1;
+    if (c->marks && c->marks->channels) return OK;
+    Status st =
+        probe(&b, c, "[" USER ",{\"role\":\"assistant\",\"content\":\"probe_answer\"}]", NULL, e);
+    const char *at = st == OK ? strstr(sb_str(&b), answer) : NULL;
+    for (at = at ? at + strlen(answer) : NULL; at && (*at == ' ' || *at == '\n');) at++;
+    if (at) st = tok_encode(tok, slice_of(at), true, &ids, e);
+    if (st == OK && ids.n && tok_type(tok, ids.v[0]) == TOK_CONTROL) *out = ids.v[0];
+    tokbuf_deinit(&ids);
+    sb_deinit(&b);
+    return st;
+}

@@ -55,6 +55,7 @@ expect_ok "$INGOT" convert "$PACKED/adapter" lora2.gguf --base llama.gguf --json
 out_has '"rank":2'
 cmp -s lora.gguf lora2.gguf || fail "a folder and a file as base give different adapters"
 expect_ok "$INGOT" run llama.gguf -p "the cat in" -n 8 --temp 0 --ids --lora lora.gguf
+expect_fail 2 "base is for adapters" "$INGOT" convert "$HF/llama" no.gguf --base llama.gguf
 expect_fail 1 "is no half of a pair for a matrix of the base" "$INGOT" convert "$PACKED/adapter" no.gguf --base "$HF/gpt2"
 expect_fail 2 "cannot be \"q8_0\"" "$INGOT" convert "$PACKED/adapter" no.gguf --base llama.gguf --type q8_0
 

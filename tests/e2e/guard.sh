@@ -118,4 +118,21 @@ jq -es 'map(select(.event == "request_completed" and .request_id == "r-2" and .o
 jq -es 'map(select(.event == "request_received" and .request_id == "r-2" and .max_tokens == 2)) | length == 1' <(grep '^{' serve.log) >/dev/null ||
     fail "$(cat serve.log)"
 ! grep -q 'secret words' serve.log || fail "a prompt in the log"
+
+# ---- traces, webhook ----
+python3 "$E2E/otlp_sink.py" posts >sink &
+for _ in $(seq 100); do [ -s sink ] && break; sleep 0.05; done
+start --otlp-endpoint "http://127.0.0.1:$(cat sink)/" --feedback-webhook "http://127.0.0.1:$(cat sink)/hook" --api-key plainkey
+trace=4bf92f3577b34da6a3ce929d0e0e4736
+curl -s -H "$key" -H "traceparent: 00-$trace-00f067aa0ba902b7-01" -H 'X-Request-Id: r-3' "$URL/v1/completions" -d "$body" >/dev/null
+curl -s -H "$key" -H "traceparent: 00-$trace-00f067aa0ba902b7-00" "$URL/v1/completions" -d "$body" >/dev/null
+curl -s -H "$key" "$URL/feedback" -d '{"request_id": "r-3", "rating": "dislike"}' >/dev/null
+stop
+grep '^/v1/traces ' posts | cut -d' ' -f2- >spans || fail "no spans came"
+jq -es '[.[].resourceSpans[].scopeSpans[].spans[]] | length == 5 and all(.traceId == "'$trace'") and
+    (map(.name) | sort) == ["POST /v1/completions", "engine.decode", "engine.prefill", "engine.queue", "text_completion model"] and
+    (map(select(.kind == 2 and .parentSpanId == "00f067aa0ba902b7")) | length == 1) and
+    all((.startTimeUnixNano | type) == "string" and (.endTimeUnixNano | tonumber) >= (.startTimeUnixNano | tonumber))' spans >/dev/null ||
+    fail "$(cat spans)"
+grep -q '^/hook {"event":"low_rating","rating":1,"model":"model"' posts || fail "$(cat posts)"
 echo ok

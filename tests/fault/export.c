@@ -44,7 +44,9 @@ static void look(void) {
     QuantConverted st;
     QuantConvertOpts o = {.type = "auto"};
     FALSE_(io_exists(tmp));
-    if (io_exists(out)) OK_(quant_convert(&st, out, again, &o, TERR));
+    if (!io_exists(out)) return;
+    OK_(quant_convert(&st, out, again, &o, TERR));
+    quant_converted_deinit(&st);
 }
 
 static void remove_folder(void) {
@@ -96,6 +98,7 @@ static void make(const char *name) {
     set_paths(name);
     snprintf(dir, sizeof dir, "tests/golden/hf/%s", name);
     OK_(quant_convert(&st, dir, in, &(QuantConvertOpts){.type = "auto"}, TERR));
+    quant_converted_deinit(&st);
 }
 
 TEST(folders_with_faults) {

@@ -2,7 +2,8 @@
  *
  * Any bytes as a vocabulary, GGUF or (where they begin with a brace) tokenizer.json. One that loads must
  * encode any text, every id in range; and where no step changes the text and every byte has a token, it
- * decodes to the same bytes, streaming or not.
+ * decodes to the same bytes, streaming or not. One that came from a tokenizer.json and is written as one again makes
+ * the same ids.
  */
 #include <stdlib.h>
 
@@ -53,6 +54,31 @@ static void ask(const Tokenizer *t) {
     if (tok_eot(t) >= tok_n_vocab(t) || tok_bos(t) >= tok_n_vocab(t)) abort();
 }
 
+static void same_ids(const Tokenizer *a, const Tokenizer *b, Slice text) {
+    TokBuf x = {0}, y = {0};
+    if (tok_encode(a, text, true, &x, NULL) != OK || tok_encode(b, text, true, &y, NULL) != OK)
+        abort();
+    if (x.n != y.n || (x.n && memcmp(x.v, y.v, x.n * sizeof *x.v) != 0)) abort();
+    tokbuf_deinit(&x);
+    tokbuf_deinit(&y);
+}
+
+static void check_written(const Tokenizer *t, Slice text) {
+    StrBuf json = {0}, conf = {0};
+    Tokenizer *u = NULL;
+    Err e = {0};
+    Status st = tok_format_json(&json, t, &e);
+    if (st == OK) st = tok_format_json_config(&conf, t, 1, &e);
+    if (st == OK)
+        st = tok_load_json_for(&u, (Slice){json.p, json.n}, (Slice){conf.p, conf.n}, tok_n_vocab(t),
+                               &e);
+    if (st == OK && t->leftmost) same_ids(t, u, text);
+    if (st != OK && !e.msg[0]) abort();
+    tok_free(u);
+    sb_deinit(&json);
+    sb_deinit(&conf);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static const char text[] =
         "the cat's 123 hats,  and\n\n the \xf0\x9f\x98\x80 <|endoftext|>\xff\xfe <think>"
@@ -76,6 +102,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     check_text(t, (Slice){text, sizeof text - 1}, false);
     check_text(t, (Slice){text, sizeof text - 1}, true);
     check_text(t, (Slice){(const char *)data + size / 2, size - size / 2}, false);
+    check_written(t, (Slice){text, sizeof text - 1});
     tok_free(t);
     return 0;
 }

@@ -19,6 +19,7 @@ static void convert(const char *dir, const char *out, const char *type) {
     QuantConverted st;
     QuantConvertOpts o = {.type = type};
     OK_(quant_convert(&st, dir, out, &o, TERR));
+    quant_converted_deinit(&st);
 }
 
 static QuantExported export_to(const char *in, const char *dir, QuantExportOpts o) {

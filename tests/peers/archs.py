@@ -26,7 +26,7 @@ LIMIT_F32, LIMIT, MARGIN, RATIO = 0.005, 0.02, 0.05, 0.005
 TRAINED = ("gpt2", "llama", "mistral3", "qwen2", "qwen3", "starcoder2")
 KINDS = ("pairs", "bias", "eps", "qknorm", "freqs", "scaling", "base")
 PROMPTS = ["Licensed under the Apache", "def f(x):\n", "1 2 3 4 5 6 7 8 9", "Grüße " * 30]
-EXACT = ["--kv", "f32", "--flash", "off", "--threads", "1"]
+EXACT = ["--kv-cache-type", "f32", "--flash", "off", "--threads", "1"]
 
 
 def peer(verb, model, *args):

@@ -1,10 +1,13 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""tests/peers/export.py [weights|tokens]     exported folders, read by other programs (numpy, node)
+"""tests/peers/export.py [weights|torch|tokens]     exported folders, read by other programs (numpy, torch, node)
 
 INGOT is the program (build/ingot). weights: folders of make_hf.py become files and folders again; the folder is
 read here (struct, json, numpy), and what its config.json and its tensors say is computed in float64: the logits
 are those of the folder it began with, up to DIFF. Converted once more the file has the same bytes.
+
+torch: gpt2 and llama, computed by torch's own operations in single precision from what the folder says, beside
+log-probabilities of ingot with the file it came from (TORCH).
 
 tokens: vocabularies as a tokenizer.json, encoded by the npm package @huggingface/tokenizers (NODE_PATH holds it) and
 by ingot with the GGUF file it came from: the same ids of random texts. INGOT_TEST_DATA/vocab adds published ones."""
@@ -22,7 +25,7 @@ import unicodedata  # noqa: E402
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
-DIFF, N_TEXTS = 1e-7, 1500  # a factor of yarn is single precision in the file
+DIFF, TORCH, N_TEXTS = 1e-7, 1e-4, 1500  # a factor of yarn is single precision in the file
 
 
 def ingot(*args, **kw):
@@ -123,6 +126,121 @@ def weights():
             try:
                 good &= check_weights(make_hf, name, tmp)
             except (RuntimeError, AssertionError) as e:
+                print(f"{name:18s} FAILED  {e}")
+                good = False
+    return good
+
+
+# ---- torch ------------------------------------------------------------------------------------
+
+def rope_frequencies(c, hd):
+    import torch
+    inv = 1.0 / c["rope_theta"] ** (torch.arange(0, hd, 2).float() / hd)
+    s = c["rope_scaling"] or {"rope_type": "default"}
+    if s["rope_type"] == "linear":
+        return inv / s["factor"]
+    if s["rope_type"] != "llama3":
+        return inv
+    old, low, high = s["original_max_position_embeddings"], s["low_freq_factor"], s["high_freq_factor"]
+    wave = 2 * torch.pi / inv
+    smooth = (old / wave - low) / (high - low)
+    middle = (1 - smooth) * inv / s["factor"] + smooth * inv
+    return torch.where(wave > old / low, inv / s["factor"], torch.where(wave < old / high, inv, middle))
+
+
+def attend(q, k, v):
+    """[T, heads, hd], causal"""
+    import torch
+    T = q.shape[0]
+    k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    score = torch.einsum("tnd,snd->nts", q, k) / q.shape[2] ** 0.5
+    score = score.masked_fill(torch.ones(T, T).triu(1).bool(), float("-inf"))
+    return torch.einsum("nts,snd->tnd", score.softmax(-1), v).reshape(T, -1)
+
+
+def torch_gpt2(c, w, ids):
+    import torch.nn.functional as F
+    C, nh, eps, T = c["n_embd"], c["n_head"], c["layer_norm_epsilon"], len(ids)
+
+    def norm(name, x):
+        return F.layer_norm(x, (C,), w[name + ".weight"], w[name + ".bias"], eps)
+
+    def conv1d(name, x):
+        return x @ w[name + ".weight"] + w[name + ".bias"]
+    x = w["transformer.wte.weight"][ids] + w["transformer.wpe.weight"][:T]
+    for i in range(c["n_layer"]):
+        b = f"transformer.h.{i}."
+        q, k, v = (a.reshape(T, nh, -1) for a in conv1d(b + "attn.c_attn", norm(b + "ln_1", x)).split(C, 1))
+        x = x + conv1d(b + "attn.c_proj", attend(q, k, v))
+        x = x + conv1d(b + "mlp.c_proj", F.gelu(conv1d(b + "mlp.c_fc", norm(b + "ln_2", x)), approximate="tanh"))
+    head = w["transformer.wte.weight" if c["tie_word_embeddings"] else "lm_head.weight"]
+    return norm("transformer.ln_f", x) @ head.T
+
+
+def torch_llama(c, w, ids):
+    import torch
+    import torch.nn.functional as F
+    hd, T = c["head_dim"], len(ids)
+    angle = torch.outer(torch.arange(T).float(), rope_frequencies(c, hd))
+    cos, sin = (torch.cat([f(angle)] * 2, -1)[:, None] for f in (torch.cos, torch.sin))
+
+    def norm(name, x):
+        return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + c["rms_norm_eps"]) * w[name + ".weight"]
+
+    def linear(name, x):
+        return F.linear(x, w[name + ".weight"], w.get(name + ".bias"))
+
+    def rotated(x):
+        a, b = x.chunk(2, -1)
+        return x * cos + torch.cat([-b, a], -1) * sin
+    x = w["model.embed_tokens.weight"][ids]
+    for i in range(c["num_hidden_layers"]):
+        b = f"model.layers.{i}."
+        n = norm(b + "input_layernorm", x)
+        q, k, v = (linear(f"{b}self_attn.{p}_proj", n).reshape(T, -1, hd) for p in "qkv")
+        x = x + linear(b + "self_attn.o_proj", attend(rotated(q), rotated(k), v))
+        n = norm(b + "post_attention_layernorm", x)
+        x = x + linear(b + "mlp.down_proj", F.silu(linear(b + "mlp.gate_proj", n)) * linear(b + "mlp.up_proj", n))
+    head = w["model.embed_tokens.weight" if c["tie_word_embeddings"] else "lm_head.weight"]
+    return norm("model.norm", x) @ head.T
+
+
+def check_torch(make_hf, name, tmp):
+    import numpy as np
+    import torch
+    make_hf.make(name, tmp)
+    gguf, out, text, probs = (os.path.join(tmp, n) for n in ("m.gguf", "hf", "text", "probs"))
+    ingot("convert", os.path.join(tmp, name), gguf, "-q")
+    ingot("export", gguf, out, "-q")
+    with open(os.path.join(out, "config.json"), encoding="utf-8") as f:
+        c = json.load(f)
+    w = {k: torch.tensor(v.astype(np.float32)) for k, v in read_folder(out).items()}
+    with open(text, "w", encoding="ascii") as f:
+        f.write("the cat in a hat, there: 1234 and (then) the other = it.")
+    with open(text, "rb") as f:
+        ids = [make_hf.BOS, *map(int, ingot("tokenizer", "encode", gguf, "-", stdin=f).split())]
+    ingot("perplexity", gguf, "-f", text, "-c", str(len(ids)), "--chunks", "1", "--all", "--kv-cache-type", "f32",
+          "--logprobs", probs, "-q", "--threads", "1")
+    with open(probs, encoding="ascii") as f:
+        got = [(int(i), float(p)) for i, p in map(str.split, f)]
+    if [i for i, _ in got] != ids[1:]:
+        raise RuntimeError("other tokens")
+    with torch.no_grad():
+        logits = (torch_gpt2 if c["model_type"] == "gpt2" else torch_llama)(c, w, torch.tensor(ids))
+    want = logits.log_softmax(-1)
+    worst = max(abs(float(want[t, i]) - p) for t, (i, p) in enumerate(got))
+    print(f"{name:18s} {'ok' if worst < TORCH else 'DIFFERENT':9s} {worst:8.1e} over {len(got)} tokens", flush=True)
+    return worst < TORCH
+
+
+def torch_forward():
+    import make_hf
+    good = True
+    for name in ("gpt2", "gpt2_f32", "gpt2_bf16", "llama", "llama_plain", "llama_bias", "llama_head", "mistral"):
+        with tempfile.TemporaryDirectory() as tmp:
+            try:
+                good &= check_torch(make_hf, name, tmp)
+            except RuntimeError as e:
                 print(f"{name:18s} FAILED  {e}")
                 good = False
     return good
@@ -231,6 +349,6 @@ def tokens():
 
 
 if __name__ == "__main__":
-    parts = sys.argv[1:] or ["weights", "tokens"]
-    done = [{"weights": weights, "tokens": tokens}[p]() for p in parts]
+    parts = sys.argv[1:] or ["weights", "torch", "tokens"]
+    done = [{"weights": weights, "torch": torch_forward, "tokens": tokens}[p]() for p in parts]
     sys.exit(0 if all(done) else 1)

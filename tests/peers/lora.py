@@ -6,8 +6,8 @@ INGOT_PEERS names the folder whose node_modules holds node-llama-cpp (bench/peer
 weights are compared. INGOT is the program (build/ingot). Models are those of make_random.py; the adapters are random, too.
 
 Columns: largest difference of a log-probability of forced text between this program with the adapter and llama.cpp with
-it, and this program with W + s B A written to a file by numpy in float64 (f32; LIMIT each); how far the model without the
-adapter is; greedy tokens compared with llama.cpp's. Then adapters spoiled on purpose, which must be far off: the scale,
+it, and this program with W + s B A written to a file by numpy in float64 (f32; LIMIT each); of a weight between that file
+and what ingot lora merge makes (WEIGHT times the size of the matrix); how far the model without the adapter is; greedy tokens compared with llama.cpp's. Then adapters spoiled on purpose, which must be far off: the scale,
 a and b of another seed, one matrix left out."""
 import sys
 
@@ -24,7 +24,7 @@ import archs  # noqa: E402
 import make_random  # noqa: E402
 
 gguf_io = make_random.gguf_io
-LIMIT, FAR = 0.005, 0.05
+LIMIT, FAR, WEIGHT = 0.005, 0.05, 1e-6
 # rank, alpha, scale on the command line, tensors left alone
 CASES = {
     "gpt2": (4, 8.0, 1.0, ("position_embd", "token_embd")),
@@ -62,7 +62,7 @@ def write(path, arch, alpha, pairs):
 
 def ours(model, text, n, tmp, *more):
     out = os.path.join(tmp, "logprobs")
-    archs.ours("perplexity", model, "-f", text, "-c", str(n), "--chunks", "1", "--all", "--kv", "f32", "--logprobs", out,
+    archs.ours("perplexity", model, "-f", text, "-c", str(n), "--chunks", "1", "--all", "--kv-cache-type", "f32", "--logprobs", out,
                "-q", "--threads", "1", *more)
     with open(out, encoding="ascii") as f:
         return np.array([float(line.split()[1]) for line in f])
@@ -72,7 +72,7 @@ def greedy(model, path, scale, prompts):
     compared = 0
     for row in archs.peer("greedy", model, "--prompts", prompts, "--n", "32", "--lora", path, f"--lora-scale={scale}"):
         got = json.loads(archs.ours("run", model, "-p", row["prompt"], "-n", "32", "--temp", "0", "--json", "--ignore-end",
-                                    "--kv", "f32", "--threads", "1", "--lora", f"{path}:{scale}"))
+                                    "--kv-cache-type", "f32", "--threads", "1", "--lora", f"{path}:{scale}"))
         for a, b, margin in zip(got["ids"], row["ids"], row["margins"]):
             compared += 1
             if a != b and margin >= archs.MARGIN:
@@ -80,6 +80,16 @@ def greedy(model, path, scale, prompts):
             if a != b:
                 break
     return compared
+
+
+def merge(model, path, scale, want, tmp):
+    """Largest difference of a weight that ingot lora merge makes, over the largest of its matrix."""
+    out = os.path.join(tmp, "own")
+    archs.ours("lora", "merge", model, path, out, f"--scale={scale}", "-q", "--threads", "2")
+    _, got = gguf_io.read(out)
+    if list(got) != list(want):
+        raise RuntimeError("lora merge: other tensors")
+    return max(abs(got[k] - want[k]).max() / abs(want[k]).max() for k in want)
 
 
 def check(name, tmp):
@@ -91,9 +101,10 @@ def check(name, tmp):
     pairs = adapter(base, rank, alone, 7, 0.5 / abs(scale * (alpha / rank if alpha else 1.0)))
     s = scale * (alpha / rank if alpha else 1.0)
     gguf_io.write(model, meta, base)
-    gguf_io.write(merged, meta, {k: v + s * (pairs[k][1].astype(float) @ pairs[k][0]) if k in pairs else v
-                                 for k, v in base.items()})
+    sums = {k: v + s * (pairs[k][1].astype(float) @ pairs[k][0]) if k in pairs else v for k, v in base.items()}
+    gguf_io.write(merged, meta, sums)
     write(path, m.arch, alpha, pairs)
+    weight = merge(model, path, scale, sums, tmp)
     with open("LICENSE", "rb") as f, open(text, "wb") as g:
         g.write(f.read(480))
     with open(prompts, "w", encoding="utf-8") as f:
@@ -111,8 +122,8 @@ def check(name, tmp):
     spoiled["seed"] = abs(got - ours(model, text, n, tmp, "--lora", f"{path}:{scale}")).max()
     write(path, m.arch, alpha, {k: v for k, v in pairs.items() if k != "blk.1.attn_output.weight"})
     spoiled["out"] = abs(got - ours(model, text, n, tmp, "--lora", f"{path}:{scale}")).max()
-    good = to_merged < LIMIT and (not want or to_peer < LIMIT) and all(x > FAR for x in spoiled.values())
-    print(f"{name:18s} {'ok' if good else 'DIFFERENT':9s} llama.cpp {to_peer:8.1e}  merged {to_merged:8.1e} {tokens:4d}   " +
+    good = weight < WEIGHT and to_merged < LIMIT and (not want or to_peer < LIMIT) and all(x > FAR for x in spoiled.values())
+    print(f"{name:18s} {'ok' if good else 'DIFFERENT':9s} llama.cpp {to_peer:8.1e}  merged {to_merged:8.1e} weight {weight:8.1e} {tokens:4d}   " +
           " ".join(f"{k} {x:.2g}" for k, x in spoiled.items()), flush=True)
     return good
 

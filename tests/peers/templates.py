@@ -3,16 +3,22 @@
 """Chat templates beside Jinja itself, set up as Transformers does.
 
     tests/peers/templates.py [FILE.jinja ...]      INGOT=build/ingot
+    tests/peers/templates.py --write               tests/golden/data/chat/expected.json anew
+    NODE_PATH=... tests/peers/templates.py --js    count what @huggingface/jinja, a second reader, says differently
 
-Without files: those of $INGOT_TEST_DATA/templates. Every template is rendered for every conversation below; where
-Python renders, `ingot template` must print the same bytes, where Python fails, it must fail too. Small templates
-of one expression each are held to Python in the same way.
+Without files: those of tests/golden/data/chat and of $INGOT_TEST_DATA/templates. Every template is rendered for every
+conversation below; where Python renders, `ingot template` must print the same bytes and the same spans of
+{% generation %}, where Python fails, it must fail too. Small templates of one expression each are held to Python in
+the same way.
 """
 import os, sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:] = [p for p in sys.path if p != HERE]  # a neighbour has the name of a module that jinja2's imports need
-import datetime, glob, json, subprocess, tempfile
+import datetime, glob, json, subprocess, tempfile, time
+
+os.environ["TZ"] = "UTC0"
+time.tzset()
 
 import jinja2
 from jinja2.ext import Extension, loopcontrols
@@ -22,15 +28,20 @@ NOW = 1718000000
 
 
 class Generation(Extension):
+    """As Transformers counts: a span begins where the text stood that was yielded so far."""
+
     tags = {"generation"}
+    blocks, spans = [], []
 
     def parse(self, parser):
         line = next(parser.stream).lineno
         body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_as_is"), [], [], body).set_lineno(line)
+        return jinja2.nodes.CallBlock(self.call_method("_count"), [], [], body).set_lineno(line)
 
-    def _as_is(self, caller):
-        return caller()
+    def _count(self, caller):
+        text, begin = caller(), len("".join(Generation.blocks))
+        Generation.spans.append([begin, begin + len(text)])
+        return text
 
 
 def environment():
@@ -56,11 +67,14 @@ def says(text, **more):
 
 
 SYSTEM = {"role": "system", "content": "  Be brief.\n"}
-CALL = {"type": "function", "id": "c1", "function": {"name": "weather", "arguments": {"city": "Köln", "days": 2}}}
+CALL = {"type": "function", "id": "c12345678", "function": {"name": "weather", "arguments": {"city": "Köln", "days": 2}}}
 TEXT_CALL = {"type": "function", "function": {"name": "f", "arguments": '{"a": 1.5}'}}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "The \"weather\" <here> & 'there'",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer",
                        "default": 1e20}}, "required": ["city"], "x": [None, True, 0.1, -3, 1e-7]}}}
+TOOLS = [TOOL, {"type": "function", "function": {"name": "look", "description": "Looks.\nThen tells", "parameters": {
+    "type": "object", "properties": {"what": {"type": ["string", "null"], "description": "thing"}, "how": {"type": "string", "enum": ["a", "b"], "default": "a"},
+    "deep": {"type": "object", "properties": {"x": {"type": "array", "items": {"type": "number"}}}}, "any": {"oneOf": [{"type": "boolean"}, {"type": "string"}]}}}}}]
 CONVERSATIONS = [
     [], [user("Hi")], [SYSTEM, user("Hi")], [user(""), says(""), user("\n x \n")],
     [SYSTEM, user("Grüße, 世界 🙂"), says("Hallo\u00a0!"), user("a\tb\"c'd\\e")],
@@ -130,11 +144,21 @@ y
 """
 
 
+compiled = {}
+
+
 def expected(env, source, variables):
+    """Bytes and spans, or what Python says against it."""
+    Generation.blocks, Generation.spans = [], []
     try:
-        return env.from_string(source).render(**variables).encode()
-    except Exception as e:  # whatever Python says: a failure is a failure
-        return e
+        if source not in compiled:
+            compiled.clear()
+            compiled[source] = env.from_string(source)
+        for block in compiled[source].generate(**variables):
+            Generation.blocks.append(block)
+        return "".join(Generation.blocks).encode(), Generation.spans
+    except Exception as e:  # a failure is a failure
+        return e, []
 
 
 def dump(folder, name, value):
@@ -144,38 +168,97 @@ def dump(folder, name, value):
     return path
 
 
-def ask(ingot, folder, source, messages, tools, prompt):
+def ask(ingot, folder, source, messages, tools, prompt, variables, *more):
     words = [ingot, "template", dump(folder, "t.jinja", source), "--messages", dump(folder, "m.json", messages),
-             "--vars", dump(folder, "v.json", {"bos_token": "<s>", "eos_token": "</s>"}), "--now", str(NOW)]
+             "--vars", dump(folder, "v.json", {"bos_token": "<s>", "eos_token": "</s>", **variables}), "--now", str(NOW)]
     words += ["--tools", dump(folder, "tools.json", tools)] if tools is not None else []
     words += [] if prompt else ["--no-prompt"]
-    return subprocess.run(words, capture_output=True, timeout=60)
+    return subprocess.run(words + list(more), capture_output=True, timeout=60)
 
 
-def check(env, ingot, folder, label, source, messages, tools, prompt):
-    want = expected(env, source, dict(messages=messages, tools=tools, documents=None, bos_token="<s>",
-                                      eos_token="</s>", add_generation_prompt=prompt))
-    got = ask(ingot, folder, source, messages, tools, prompt)
+def want_of(env, source, messages, tools, prompt, variables):
+    return expected(env, source, dict(messages=messages, tools=tools, documents=None, bos_token="<s>", eos_token="</s>",
+                                      add_generation_prompt=prompt) | variables)
+
+
+def check(env, ingot, folder, label, source, *request):
+    want, spans = want_of(env, source, *request)
+    got = ask(ingot, folder, source, *request)
     fails = isinstance(want, Exception)
-    if got.returncode in (0, 1, 2) and (got.returncode != 0) == fails and (fails or got.stdout == want):
-        return True
-    print(f"DIFFERS {label}\n  python: {want!r}\n  ingot:  {got.stdout!r} {got.stderr.decode().strip()}")
-    return False
+    same = got.returncode in (0, 1, 2) and (got.returncode != 0) == fails and (fails or got.stdout == want)
+    if same and "generation " in source and not fails:
+        told = [[int(x) for x in line.split()] for line in ask(ingot, folder, source, *request, "--spans").stdout.decode().splitlines()]
+        same, want, got.stdout = told == spans, spans, told
+    if not same:
+        print(f"DIFFERS {label}\n  python: {want!r}\n  ingot:  {got.stdout!r} {got.stderr.decode().strip()}")
+    return same
+
+
+VARIABLES = [{}, {"enable_thinking": False, "thinking": True, "builtin_tools": ["code_interpreter", "weather"],
+                  "documents": [{"title": "A\nB", "text": "x " * 40}, {"text": 1}], "date_string": "today",
+                  "reasoning_effort": "high"}]
+
+
+def cases_of(files):
+    for f in files:
+        source = open(f).read()
+        for i, c in enumerate(CONVERSATIONS):
+            for t in (None, [TOOL], TOOLS):
+                for p, v in ((True, 0), (False, 1)):
+                    yield f, i, source, (c, t, p, VARIABLES[v])
+
+
+def write(env, files):
+    cases = []
+    for f, i, source, request in cases_of(files):
+        if (i + request[2] + len(request[1] or [])) % 2 or i in (5, 8):
+            continue
+        want, spans = want_of(env, source, *request)
+        cases.append({"template": os.path.basename(f), "conversation": i, "tools": len(request[1] or []), "prompt": request[2],
+                      "vars": VARIABLES.index(request[3]), "text": None if isinstance(want, Exception) else want.decode(), "spans": spans})
+    kept = []
+    for c in cases:  # a failure or two of each template are enough
+        if c["text"] is None and sum(k["template"] == c["template"] and k["text"] is None for k in kept) > 1:
+            continue
+        kept.append(c)
+    kept = kept[::4]
+    with open(os.path.join(HERE, "../golden/data/chat/expected.json"), "w") as f:
+        json.dump({"now": NOW, "conversations": CONVERSATIONS, "tools": TOOLS, "one_tool": [TOOL], "vars": VARIABLES, "cases": kept}, f, ensure_ascii=False, separators=(",", ":"))
+    print(f"{len(kept)} cases")
+
+
+def js(env, files):
+    """How often the JavaScript reader says something else than Python; where they differ Python is right here."""
+    cases = [(label, source, *request) for label, _, source, request in cases_of(files)]
+    asked = [{"source": s, "variables": dict(messages=m, tools=t, documents=None, bos_token="<s>", eos_token="</s>", add_generation_prompt=p) | v,
+              "now": NOW} for _, s, m, t, p, v in cases]
+    done = subprocess.run(["node", os.path.join(HERE, "templates.cjs")], input=json.dumps(asked), capture_output=True, text=True, check=True)
+    bad = 0
+    for (label, *case), got in zip(cases, json.loads(done.stdout)):
+        want, _ = want_of(env, *case)
+        same = isinstance(want, Exception) == (got is None) and (got is None or got.encode() == want)
+        bad += not same
+        if not same:
+            print(f"JS DIFFERS {label}: python {want!r:.200}, js {got!r:.200}")
+    print(f"{len(cases)} renderings, {bad} differ")
 
 
 def main():
-    ingot = os.environ.get("INGOT", "build/ingot")
-    files = sys.argv[1:] or sorted(glob.glob(os.path.join(os.environ.get("INGOT_TEST_DATA", "/nowhere"), "templates/*")))
+    ingot, words = os.environ.get("INGOT", "build/ingot"), sys.argv[1:]
+    own = sorted(glob.glob(os.path.join(HERE, "../golden/data/chat/*.jinja")))
     env, n, bad = environment(), 0, 0
+    if words == ["--write"]:
+        return write(env, own)
+    files = [w for w in words if w != "--js"] or own + sorted(glob.glob(os.path.join(os.environ.get("INGOT_TEST_DATA", "/nowhere"), "templates/*")))
+    if "--js" in words:
+        return js(env, files)
     with tempfile.TemporaryDirectory() as folder:
-        cases = [(f"small: {s}", s, [user("x")], None, True) for s in SMALL.strip("\n").split("\n")]
-        for f in files:
-            source = open(f).read()
-            cases += [(f"{os.path.basename(f)} #{i} tools={bool(t)} prompt={p}", source, c, t, p)
-                      for i, c in enumerate(CONVERSATIONS) for t in (None, [TOOL]) for p in (True, False)]
+        cases = [(f"small: {s}", s, [user("x")], None, True, {}) for s in SMALL.strip("\n").split("\n")]
+        cases += [(f"{os.path.basename(f)} #{i} tools={len(r[1] or [])} prompt={r[2]} vars={bool(r[3])}", source, *r) for f, i, source, r in cases_of(files)]
         for case in cases:
             n += 1
             bad += not check(env, ingot, folder, *case)
+            sys.stdout.flush()
     print(f"{n} renderings of {len(files)} templates and {len(SMALL.strip().splitlines())} lines, {bad} differ")
     sys.exit(bad > 0)
 

@@ -74,7 +74,8 @@ void vocab_build(Blob *b, const VocabSpec *s) {
     uint64_t n_id = count(s->id_key, COUNT_OF(s->id_key));
     blob_head(b, 3, 0,
               (uint64_t)given(s->model) + given(s->pre) + 1 + !s->no_types + !s->no_merges + n_id +
-                  (s->add_bos > 0));
+                  (s->add_bos > 0) + (s->chat != NULL));
+    if (s->chat) blob_kv_str(b, "tokenizer.chat_template", s->chat);
     if (given(s->model)) blob_kv_str(b, "tokenizer.ggml.model", s->model ? s->model : "gpt2");
     if (given(s->pre)) blob_kv_str(b, "tokenizer.ggml.pre", s->pre ? s->pre : "gpt-2");
     put_tokens(b, s, count(s->tokens, COUNT_OF(s->tokens)));

@@ -18,6 +18,7 @@ typedef struct VocabSpec {
     const char *id_key[3];    /* u32 keys ... */
     uint32_t id[3];           /* ... and their values */
     int add_bos;              /* 1: false, 2: true, 0: no key */
+    const char *chat;         /* chat template; NULL: no key */
 } VocabSpec;
 
 void vocab_build(Blob *b, const VocabSpec *s);

@@ -71,7 +71,7 @@ class _Reader:
 
 
 def read(path):
-    """(meta, {name: float64 array}) of a file that `write` made with no lists in its metadata."""
+    """(meta, {name: float64 array}) of a file whose metadata are of types that `write` knows."""
     with open(path, "rb") as f:
         r = _Reader(f.read())
     magic, version, n_tensors, n_kv = r.take("<4sIQQ")
@@ -80,7 +80,11 @@ def read(path):
     meta, infos = {}, []
     for _ in range(n_kv):
         key, kind = r.string(), r.take("<I")
-        meta[key] = r.string() if kind == STRING else r.take(SCALARS[kind])
+        if kind == ARRAY:
+            elem, n = r.take("<IQ")
+            meta[key] = [r.string() if elem == STRING else r.take(SCALARS.get(elem, "<i")) for _ in range(n)]
+        else:
+            meta[key] = r.string() if kind == STRING else r.take(SCALARS[kind])
     for _ in range(n_tensors):
         name, n_dims = r.string(), r.take("<I")
         shape = [r.take("<Q") for _ in range(n_dims)][::-1]

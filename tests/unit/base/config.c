@@ -74,3 +74,37 @@ TEST(bad_values) {
     }
     clean();
 }
+
+static void clean_net(void) {
+    static const char *const NAMES[] = {"http_proxy",  "HTTP_PROXY",        "https_proxy",
+                                        "HTTPS_PROXY", "all_proxy",         "ALL_PROXY",
+                                        "no_proxy",    "NO_PROXY",          "HF_ENDPOINT",
+                                        "HF_TOKEN",    "HF_HUB_OFFLINE",    "REQUEST_METHOD",
+                                        "AWS_REGION",  "AWS_DEFAULT_REGION"};
+    for (size_t i = 0; i < COUNT_OF(NAMES); i++) unsetenv(NAMES[i]);
+}
+
+TEST(what_the_network_is_told) {
+    ConfigNet c;
+    clean_net();
+    config_load_net(&c);
+    TRUE_(!c.http_proxy && !c.https_proxy && !c.hf_token && !c.hf_offline && !c.aws_region);
+    setenv("HTTPS_PROXY", "http://upper", 1);
+    setenv("https_proxy", "http://lower", 1);
+    setenv("HTTP_PROXY", "http://p", 1);
+    setenv("NO_PROXY", "", 1);
+    setenv("AWS_DEFAULT_REGION", "r", 1);
+    setenv("HF_HUB_OFFLINE", "1", 1);
+    config_load_net(&c);
+    EQ_STR(c.https_proxy, "http://lower");
+    EQ_STR(c.http_proxy, "http://p");
+    EQ_STR(c.no_proxy, NULL);
+    EQ_STR(c.aws_region, "r");
+    TRUE_(c.hf_offline);
+    setenv("REQUEST_METHOD", "GET", 1); /* then HTTP_PROXY is a header of somebody's request */
+    setenv("HF_HUB_OFFLINE", "0", 1);
+    config_load_net(&c);
+    EQ_STR(c.http_proxy, NULL);
+    FALSE_(c.hf_offline);
+    clean_net();
+}

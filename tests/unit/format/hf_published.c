@@ -88,6 +88,20 @@ static const Published models[] = {
      "{\"bos_token_id\":52,\"pad_token_id\":52,\"do_sample\":true,\"eos_token_id\":[53,52],"
      "\"repetition_penalty\":1.1,\"temperature\":0.7,\"top_p\":0.8,\"top_k\":20}",
      32768, 2, 1e6, 0},
+    {"Qwen2.5-1.5B-Instruct-AWQ", "../packed/awq",
+     "{\"architectures\":[\"Qwen2ForCausalLM\"],\"attention_dropout\":0.0,\"bos_token_id\":52,"
+     "\"eos_token_id\":53,\"hidden_act\":\"silu\",\"hidden_size\":32,\"initializer_range\":0.02,"
+     "\"intermediate_size\":64,\"max_position_embeddings\":32768,\"max_window_layers\":28,"
+     "\"model_type\":\"qwen2\",\"num_attention_heads\":4,\"num_hidden_layers\":1,"
+     "\"num_key_value_heads\":2,\"quantization_config\":{\"bits\":4,\"group_size\":32,"
+     "\"modules_to_not_convert\":null,\"quant_method\":\"awq\",\"version\":\"gemm\","
+     "\"zero_point\":true},\"rms_norm_eps\":1e-06,\"rope_theta\":1000000.0,\"sliding_window\":"
+     "32768,"
+     "\"tie_word_embeddings\":true,\"torch_dtype\":\"float16\",\"transformers_version\":\"4.41.1\","
+     "\"use_cache\":true,\"use_sliding_window\":false,\"vocab_size\":56}",
+     "{\"bos_token_id\":52,\"pad_token_id\":52,\"do_sample\":true,\"eos_token_id\":[53,52],"
+     "\"repetition_penalty\":1.1,\"temperature\":0.7,\"top_p\":0.8,\"top_k\":20}",
+     32768, 2, 1e6, 0},
     {"Qwen2.5 with yarn", "qwen2",
      QWEN2 "\"bos_token_id\":52,\"eos_token_id\":53,\"max_position_embeddings\":32768,"
            "\"rope_scaling\":{\"factor\":4.0,\"original_max_position_embeddings\":32768,\"type\":"

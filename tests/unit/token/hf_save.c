@@ -62,7 +62,7 @@ static void same_ids(const Tokenizer *a, const Tokenizer *b, Slice text, bool sp
     TokBuf x = {0}, y = {0};
     OK_(tok_encode(a, text, special, &x, TERR));
     OK_(tok_encode(b, text, special, &y, TERR));
-    if (x.n != y.n || memcmp(x.v, y.v, x.n * sizeof *x.v) != 0)
+    if (x.n != y.n || (x.n && memcmp(x.v, y.v, x.n * sizeof *x.v) != 0))
         FAIL("other ids of \"%.*s\"", (int)text.n, text.p);
     tokbuf_deinit(&x);
     tokbuf_deinit(&y);
@@ -72,7 +72,7 @@ static void same_ids(const Tokenizer *a, const Tokenizer *b, Slice text, bool sp
 static void round_trip(const Tokenizer *t, bool special) {
     StrBuf text = {0}, conf = {0}, text2 = {0}, conf2 = {0}, s = {0};
     Tokenizer *u = again(t, &text, &conf), *v = again(u, &text2, &conf2);
-    for (uint64_t i = 0; i < 2000; i++) {
+    for (uint64_t i = 0; i < 600; i++) {
         sb_clear(&s);
         put_random(&s, i);
         same_ids(t, u, (Slice){s.p, s.n}, false);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/io.h"
+#include "support/gguf_build.h"
 #include "test.h"
 
 static SignKey *key, *pub;
@@ -193,6 +194,48 @@ TEST(a_model_beside_its_manifest_or_in_a_signed_folder) {
     OK_(trust_check_file(in_dir("weights"), pub, &opts, TERR));
     make_model(in_dir("m.gguf"), 3);
     FAILS(ERR_FORMAT, check(in_dir("m.gguf")));
+}
+
+static void make_part(const char *path, int no, int n) {
+    Blob b = {0};
+    blob_head(&b, 3, 1, 3);
+    blob_key(&b, "split.no", GGUF_U16);
+    blob_u16(&b, (uint16_t)no);
+    blob_key(&b, "split.count", GGUF_U16);
+    blob_u16(&b, (uint16_t)n);
+    blob_key(&b, "split.tensors.count", GGUF_I32);
+    blob_u32(&b, (uint32_t)n);
+    blob_tensor_1d(&b, no ? "b" : "a", 8, DT_F32, 0);
+    blob_data(&b, 32, 32);
+    FILE *f = fopen(path, "w");
+    TRUE_(f != NULL);
+    fwrite(b.p, 1, b.n, f);
+    fclose(f);
+    blob_free(&b);
+}
+
+/* Whichever part is named, all are signed and all are checked, each against its own bytes. */
+TEST(a_model_in_several_files) {
+    Manifest m;
+    begin("split");
+    make_part(in_dir("m-00001-of-00002.gguf"), 0, 2);
+    make_part(in_dir("m-00002-of-00002.gguf"), 1, 2);
+    OK_(sign_as(in_dir("m-00002-of-00002.gguf"), "m-v1.0.0", "mit", TERR));
+    TRUE_(io_exists(in_dir("m-00001-of-00002.gguf.manifest.json")));
+    OK_(trust_verify(&m, in_dir("m-00002-of-00002.gguf"), pub, &opts, TERR));
+    EQ(m.n_files, 2);
+    trust_manifest_deinit(&m);
+    OK_(check(in_dir("m-00001-of-00002.gguf")));
+    OK_(check(in_dir("m-00002-of-00002.gguf")));
+    StrBuf b = {0};
+    OK_(io_read_file(&b, in_dir("m-00002-of-00002.gguf"), 1 << 20, TERR));
+    b.p[b.n - 1] ^= 1;
+    FILE *f = fopen(in_dir("m-00002-of-00002.gguf"), "w");
+    fwrite(b.p, 1, b.n, f);
+    fclose(f);
+    sb_deinit(&b);
+    FAILS(ERR_FORMAT, check(in_dir("m-00001-of-00002.gguf")));
+    TRUE_(strstr(test_err.msg, "m-00002-of-00002.gguf: not the file that was signed") != NULL);
 }
 
 /* What is mapped is what counts, not what the name leads to by now. */
