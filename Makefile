@@ -22,8 +22,8 @@ say = $(if $(VERBOSE),,@echo "  $1 $@")
 # ---- flags --------------------------------------------------------------------------------------
 WARN     := -Wall -Wextra -Wpedantic -Wshadow -Wvla -Wundef -Wdouble-promotion \
             -Wstrict-prototypes -Wmissing-prototypes
-LDLIBS   := -Wl,--as-needed -levent -levent_pthreads -lhttp_parser -ljansson -lpcre2-8 -lyaml \
-            -lutf8proc -lssl -lcrypto -ledit -lz -lzstd -lm
+LDLIBS   := -Wl,--as-needed -levent -levent_openssl -levent_pthreads -lhttp_parser -ljansson -lpcre2-8 -lyaml \
+            -lutf8proc -lsqlite3 -lcurl -lssl -lcrypto -ledit -lz -lzstd -lm
 
 # variant: compiler, optimisation, sanitizer. Sanitizers bring false warnings, so no -Werror there.
 CLANG     := clang-14

@@ -117,6 +117,7 @@ typedef struct IngotPart {
     size_t n_text;  /* its bytes */
     int token;      /* the token that came; -1: the end, with text that had been held back */
     double logprob; /* its log-probability, if the request asked for it */
+    int sample;     /* of which answer, from 0 */
 } IngotPart;
 
 typedef struct IngotRequest {
@@ -147,6 +148,7 @@ typedef struct IngotRequest {
      * not wanted. It may generate itself. */
     int (*on_part)(void *ctx, const IngotPart *part);
     void *ctx;
+    int samples; /* answers wanted, made together, 1 to 128; 0: 1. The first has the seed, the others drawn ones */
 } IngotRequest;
 
 enum IngotFinish {
@@ -166,8 +168,9 @@ typedef struct IngotResult {
     int stop_token;    /* the token that ended it; -1: none */
 } IngotResult;
 
-/* Answer a request; returns when the answer is complete. result may be NULL. A cancelled answer and one that ran
- * out of time are no failures: see finish. */
+/* Answer a request; returns when all its answers are complete. result may be NULL; with several samples it is an array
+ * of as many, and the size in the first counts for all. A cancelled answer and one that ran out of time are no
+ * failures: see finish. */
 int ingot_generate(IngotModel *m, const IngotRequest *r, IngotResult *result, IngotError *e);
 
 #ifdef __GNUC__

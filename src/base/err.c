@@ -19,6 +19,8 @@ static const char *const ERR_NAMES[STATUS_COUNT] = {
     [ERR_UNSUPPORTED] = "unsupported",
     [ERR_TIMEOUT] = "timed out",
     [ERR_INTERNAL] = "internal error",
+    [ERR_AUTH] = "not authenticated",
+    [ERR_DENIED] = "not allowed",
 };
 
 const char *err_name(Status code) {

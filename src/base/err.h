@@ -21,6 +21,8 @@ typedef enum Status {
     ERR_UNSUPPORTED,
     ERR_TIMEOUT,
     ERR_INTERNAL,
+    ERR_AUTH,   /* nobody we know */
+    ERR_DENIED, /* known, but not allowed this */
     STATUS_COUNT
 } Status;
 

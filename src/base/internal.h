@@ -24,6 +24,8 @@ const OptSpec *opt__spec(const OptSet *o, int i);
 /* ERR_ARG "unknown option ...", with the nearest known key. `dashes` goes before each key. */
 Status opt__unknown(const OptSet *o, const char *dashes, const char *key, Err *e);
 /* Later list items replace what earlier sources (defaults, files, flags) gave, then append. */
+/* The n-th environment variable that stands for a key besides the prefixed one, or NULL. */
+const char *opt__variable(const OptSet *o, const char *key, int n);
 void opt__begin_source(OptSet *o);
 /* Store text as the value of option i; lists append within one source. */
 MUST_CHECK Status opt__put(OptSet *o, int i, const char *text, Err *e);

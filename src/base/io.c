@@ -172,6 +172,11 @@ void io_unmap(IoMap *m) {
     *m = (IoMap){0};
 }
 
+void io_map_prefetch(const void *p, size_t n) {
+    uintptr_t from = (uintptr_t)p / IO_PAGE * IO_PAGE;
+    madvise((void *)from, (uintptr_t)p + n - from, MADV_WILLNEED);
+}
+
 /* Whole pages inside the range only: its first and last bytes may share a page with a neighbour. */
 void io_map_release(const void *p, size_t n) {
     uintptr_t from = ROUND_UP((uintptr_t)p, IO_PAGE), to = ((uintptr_t)p + n) / IO_PAGE * IO_PAGE;
@@ -326,6 +331,8 @@ Status io_write(IoWriter *w, const void *p, size_t n, Err *e) {
     if (n > IO_BUF - w->n_buf) TRY(put_buffered(w, e));
     if (n >= IO_BUF) {
         if (sys_write_all(w->fd, p, n) < 0) return writer_fail(w, e);
+        /* the disk begins at once, where the end would wait for all of it */
+        if (w->atomic) sync_file_range(w->fd, (off_t)w->offset, (off_t)n, SYNC_FILE_RANGE_WRITE);
     } else if (n > 0) {
         memcpy(w->buf + w->n_buf, p, n);
         w->n_buf += n;
@@ -422,6 +429,11 @@ Status io_mkdirs(const char *path, Err *e) {
     if (st == OK) st = make_dir(part, e);
     mem_free(part);
     return st;
+}
+
+Status io_replace(const char *from, const char *to, Err *e) {
+    if (faulty() || rename(from, to) < 0) return io_fail(e, to);
+    return sync_parent(to, e);
 }
 
 Status io_remove(const char *path, Err *e) {

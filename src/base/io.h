@@ -18,6 +18,8 @@ MUST_CHECK Status io_map(IoMap *out, const char *path, Err *e);
  * page. One io_unmap of *whole ends them all. A file that changes its size meanwhile is ERR_IO. */
 MUST_CHECK Status io_map_all(IoMap *whole, IoMap *part, const char *const *paths, size_t n, Err *e);
 void io_unmap(IoMap *m);
+/* Have the kernel begin to read these mapped pages. */
+void io_map_prefetch(const void *p, size_t n);
 /* Tell the kernel that these mapped pages are not needed any more. */
 void io_map_release(const void *p, size_t n);
 
@@ -58,6 +60,8 @@ void io_writer_abort(IoWriter *w);
 MUST_CHECK Status io_lock(int *fd, const char *path, Err *e);
 void io_unlock(int fd); /* < 0 is fine */
 
+/* Rename a file over another one and fsync their folder: at any moment `to` is the old file or the new one. */
+MUST_CHECK Status io_replace(const char *from, const char *to, Err *e);
 /* Make a folder and the ones above it; one that exists is fine. */
 MUST_CHECK Status io_mkdirs(const char *path, Err *e);
 /* Remove a file or an empty folder. ERR_NOT_FOUND is a failure too. */

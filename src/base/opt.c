@@ -24,6 +24,8 @@ typedef struct OptState {
 struct OptSet {
     const OptSpec *specs; /* borrowed */
     int n_specs;
+    const OptAlias *also; /* borrowed */
+    int n_also;
     uint8_t *target; /* borrowed */
     uint32_t source;
     OptState *state; /* owned, one per spec */
@@ -48,10 +50,31 @@ static bool key_eq(const char *spec_key, const char *key, size_t n) {
     return spec_key[n] == '\0';
 }
 
-int opt__find(const OptSet *o, const char *key, size_t n_key) {
+static int find_key(const OptSet *o, const char *key, size_t n_key) {
     for (int i = 0; i < o->n_specs; i++)
         if (key_eq(o->specs[i].key, key, n_key)) return i;
     return -1;
+}
+
+int opt__find(const OptSet *o, const char *key, size_t n_key) {
+    int at = find_key(o, key, n_key);
+    for (int i = 0; at < 0 && i < o->n_also; i++) {
+        const OptAlias *a = &o->also[i];
+        if (!a->env && key_eq(a->name, key, n_key)) at = find_key(o, a->key, strlen(a->key));
+    }
+    return at;
+}
+
+const char *opt__variable(const OptSet *o, const char *key, int n) {
+    for (int i = 0; i < o->n_also; i++) {
+        if (o->also[i].env && strcmp(o->also[i].key, key) == 0 && n-- == 0) return o->also[i].name;
+    }
+    return NULL;
+}
+
+void opt_also(OptSet *o, const OptAlias *names, int n) {
+    o->also = names;
+    o->n_also = n;
 }
 
 /* ---- unknown keys ---- */

@@ -40,18 +40,30 @@ typedef struct OptSpec {
     const char *help;    /* one line */
 } OptSpec;
 
+/* Another name of an option, as another program has it. */
+typedef struct OptAlias {
+    const char *name, *key;
+    bool env; /* name is an environment variable, besides PREFIX_KEY (opt_load_env) */
+} OptAlias;
+
 typedef struct OptSet OptSet;
 
 /* Bind a table to a target struct and store the defaults. specs and target are borrowed, the strings are
  * owned by the set and live until opt_free. ERR_NOMEM, ERR_ARG (a default out of its own range). */
 MUST_CHECK Status opt_new(OptSet **out, const OptSpec *specs, int n_specs, void *target, Err *e);
 void opt_free(OptSet *o);
+/* Further names from now on, for flags and YAML alike; borrowed. */
+void opt_also(OptSet *o, const OptAlias *names, int n);
 /* Parse argv[0..argc): flags are consumed, positionals go to *positional (borrowed from the set). "--"
  * ends flags. ERR_ARG. */
 MUST_CHECK Status opt_parse_args(OptSet *o, int argc, char **argv, OptList *positional, Err *e);
 /* Read a YAML file of options (at most 1 MB, includes 8 deep). ERR_ARG with "path:line:column: ...";
  * values before the bad one may have been set. */
 MUST_CHECK Status opt_load_yaml(OptSet *o, const char *path, Err *e);
+/* Values from environment variables: PREFIX and the key in capitals ("INGOT_" and "port": INGOT_PORT), then the
+ * aliases that are variables; empty ones count as not set. A list is written with commas. ERR_ARG names the
+ * variable. */
+MUST_CHECK Status opt_load_env(OptSet *o, const char *prefix, Err *e);
 /* Set one value from text, as if by flag. A list grows by calls in a row. */
 MUST_CHECK Status opt_set(OptSet *o, const char *key, const char *value, Err *e);
 /* True if the key was given by flag, file or opt_set (not only by default). */

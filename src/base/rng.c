@@ -3,7 +3,12 @@
  * Nothing has state; every value is a function of its arguments. Any thread. */
 #include "base/rng.h"
 
+#include <errno.h>
 #include <math.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/fault.h"
 
 #define PHILOX_M0 0xD2511F53u
 #define PHILOX_M1 0xCD9E8D57u
@@ -93,4 +98,15 @@ uint64_t rng_key(uint64_t seed, const char *purpose) {
     uint32_t w[4];
     rng_philox(w, seed, h, 0x696E676F74u);
     return (uint64_t)w[1] << 32 | w[0];
+}
+
+Status rng_secret(void *p, size_t n, Err *e) {
+    for (size_t done = 0; done < n;) {
+        errno = EIO;
+        ssize_t k = fault_hit(FAULT_IO) ? -1 : getrandom((uint8_t *)p + done, n - done, 0);
+        if (k < 0 && errno == EINTR) continue;
+        if (k <= 0) return err_set(e, ERR_IO, "getrandom: %s", strerror(errno));
+        done += (size_t)k;
+    }
+    return OK;
 }

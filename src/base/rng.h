@@ -5,8 +5,10 @@
 #ifndef INGOT_BASE_RNG_H
 #define INGOT_BASE_RNG_H
 
-#include "base/platform.h"
+#include "base/err.h"
 
+/* Bytes nobody can guess, from the kernel, for keys and seeds of tables. ERR_IO. */
+MUST_CHECK Status rng_secret(void *p, size_t n, Err *e);
 /* out = four random words of (key, counter). */
 void rng_philox(uint32_t out[4], uint64_t key, uint64_t counter_hi, uint64_t counter_lo);
 /* Uniform in [0, 1) with 24 bits. */

@@ -3,8 +3,6 @@
 
 #include "cli/cli.h"
 
-enum { MAX_SEQS = 8 };
-
 Status cli_ask_open(CliAsk *a, const char *path, int64_t threads, Err *e) {
     *a = (CliAsk){0};
     pthread_mutex_init(&a->mu, NULL);
@@ -19,15 +17,16 @@ void cli_ask_close(CliAsk *a) {
     pthread_mutex_destroy(&a->mu);
 }
 
-Status cli_ask_start(CliAsk *a, int n, int longest, Err *e) {
+Status cli_ask_start(CliAsk *a, int n, int longest, int n_blocks, Err *e) {
     const ModelConfig *c = &a->m.m->cfg;
     char need[32], have[32];
     size_t bytes = 0;
     if (longest > c->ctx)
         return err_set(e, ERR_ARG, "a text of %d tokens, the model's context has %d", longest,
                        c->ctx);
-    EngineOpts o = {.max_seqs = MIN(n, MAX_SEQS),
+    EngineOpts o = {.max_seqs = MIN(n, CLI_ASK_SEQS),
                     .max_ctx = MAX(longest, 2),
+                    .n_blocks = n_blocks,
                     .max_queue = n,
                     .max_queue_tok = INT64_MAX,
                     .itl_target_ms = 1000,

@@ -10,7 +10,8 @@
 typedef struct BenchCmd {
     bool kernels, attention, products, train, engine, batch_invariant, no_pack, price, json;
     const char *cpu, *dtype, *arch; /* NULL: not given */
-    const char *kv;
+    const char *kv, *speculate;
+    int64_t speculate_tokens;
     int64_t pp, tg, streams, threads, reps, itl_target;
     int64_t n_layer, n_head, n_embd, vocab, ctx, batch;
 } BenchCmd;
@@ -36,6 +37,7 @@ MUST_CHECK Status cli_bench_read(double *bytes_s, size_t most, const char *cpu, 
 /* Each prints its results and gives the exit code. */
 int cli_bench_model(const BenchCmd *c, const char *path);
 int cli_bench_engine(const BenchCmd *c, const char *path);
+int cli_bench_speculate(const BenchCmd *c, const char *path);
 int cli_bench_train(const BenchCmd *c);
 int cli_bench_products(const BenchCmd *c);
 int cli_bench_kernels(const BenchCmd *c);

@@ -98,12 +98,44 @@ static int print_help(const CliSpec *spec) {
     return cli_flush_stdout();
 }
 
+/* The value of --config among the words, or NULL. */
+static const char *find_config(const CliSpec *spec, int argc, char **argv) {
+    size_t n = strlen(spec->config);
+    for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++) {
+        if (!str_starts_with(argv[i], "--") || strncmp(argv[i] + 2, spec->config, n) != 0) continue;
+        if (argv[i][2 + n] == '=') return argv[i] + 3 + n;
+        if (argv[i][2 + n] == '\0' && i + 1 < argc) return argv[i + 1];
+    }
+    return NULL;
+}
+
+/* What stands behind the words: a file, then the environment. */
+static Status load_behind(CliArgs *a, const CliSpec *spec, int argc, char **argv, Err *e) {
+    if (spec->also) opt_also(a->set, spec->also, spec->n_also);
+    if (!spec->config) return OK;
+    const char *path = find_config(spec, argc, argv);
+    if (path) TRY(opt_load_yaml(a->set, path, e));
+    return opt_load_env(a->set, "INGOT_", e);
+}
+
+/* --model-public-key, of the commands that have it, goes before the environment's. */
+static void take_model_key(const CliSpec *spec, const void *target) {
+    for (int i = 0; i < spec->n_opts; i++) {
+        const char *key = NULL;
+        if (strcmp(spec->opts[i].key, "model_public_key") != 0) continue;
+        memcpy(&key, (const char *)target + spec->opts[i].offset, sizeof key);
+        if (key) cli_env.model_key = key;
+    }
+}
+
 int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv) {
     Err e = {0};
     *a = (CliArgs){0};
     if (wants_help(argc, argv)) return print_help(spec);
     Status st = opt_new(&a->set, spec->opts, spec->n_opts, target, &e);
+    if (st == OK) st = load_behind(a, spec, argc, argv, &e);
     if (st == OK) st = opt_parse_args(a->set, argc, argv, &a->pos, &e);
+    if (st == OK) take_model_key(spec, target);
     if (st == ERR_ARG) return cli_usage(spec, "%s", e.msg);
     if (st != OK) return cli_fail(&e);
     if (a->pos.n < spec->min_pos) return cli_usage(spec, "an argument is missing: %s", spec->usage);

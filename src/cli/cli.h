@@ -22,6 +22,11 @@ typedef struct CliSpec {
     const OptSpec *opts;
     int n_opts;
     int min_pos, max_pos; /* positional arguments; max_pos -1: any number */
+    const OptAlias *also; /* other names of options */
+    int n_also;
+    const char
+        *config; /* the option that names a YAML file; read first, then INGOT_* variables, then
+                         * the words; NULL: words only */
 } CliSpec;
 
 /* A parsed command line. */
@@ -92,6 +97,37 @@ MUST_CHECK Status cli_size(size_t *out, const char *what, const char *text, Err 
 /* The type of KV cache that one of CLI_KV_TYPES names. */
 #define CLI_KV_TYPES "f16|q8_0|f32"
 KvType cli_kv_type(const char *name);
+/* Rows that commands have in common, for a field at this offset. SAME: of commands whose output is a file. */
+#define CLI_THREADS_ROW(at, text)                                                             \
+    {                                                                                         \
+        .key = "threads", .type = OPT_INT, .offset = (at), .def = "0", .min = 0, .max = 4096, \
+        .help = (text)                                                                        \
+    }
+#define CLI_THREADS_OPT(at) CLI_THREADS_ROW(at, "0: all processors")
+#define CLI_SAME_THREADS_OPT(at) \
+    CLI_THREADS_ROW(at, "0: all processors; the output is the same for any number")
+#define CLI_QUIET_OPT(at) \
+    { .key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = (at), .help = "no progress" }
+#define CLI_KV_OPT(at)                                                            \
+    {                                                                             \
+        .key = "kv_cache_type", .type = OPT_CHOICE, .offset = (at), .def = "f16", \
+        .choices = CLI_KV_TYPES, .help = "type of the KV cache"                   \
+    }
+#define CLI_SPECIAL_OPT(at)                                                   \
+    {                                                                         \
+        .key = "special", .type = OPT_BOOL, .offset = (at),                   \
+        .help = "names of special tokens in the texts stand for these tokens" \
+    }
+#define CLI_NO_PACK_OPT(at)                                                             \
+    {                                                                                   \
+        .key = "no_pack", .type = OPT_BOOL, .offset = (at),                             \
+        .help = "use quantized weights where they lie in the file: less memory, slower" \
+    }
+#define CLI_INVARIANT_OPT(at)                                                              \
+    {                                                                                      \
+        .key = "batch_invariant", .type = OPT_BOOL, .offset = (at),                        \
+        .help = "the same bits whatever is computed beside a request; prompts take longer" \
+    }
 /* Flush standard output and report a failed write (a full disk, a closed pipe) as a failure. */
 int cli_flush_stdout(void);
 /* Print a JSON object on a line of its own and flush; an incomplete buffer is a failure. */
@@ -106,8 +142,18 @@ int cmd_tokenizer(int argc, char **argv);
 int cmd_prepare(int argc, char **argv);
 /* token shards -> model */
 int cmd_train(int argc, char **argv);
+/* hub, https, S3 -> files */
+int cmd_pull(int argc, char **argv);
+/* files -> S3 */
+int cmd_push(int argc, char **argv);
 /* Hugging Face folder -> model */
 int cmd_convert(int argc, char **argv);
+/* model -> Hugging Face folder */
+int cmd_export(int argc, char **argv);
+/* model, key -> signature; signature -> verdict */
+int cmd_model(int argc, char **argv);
+/* model, adapter -> model */
+int cmd_lora(int argc, char **argv);
 /* model, text -> importance of its weights' columns */
 int cmd_imatrix(int argc, char **argv);
 /* model -> smaller model */
@@ -126,6 +172,8 @@ int cmd_template(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 /* this machine -> speeds */
 int cmd_bench(int argc, char **argv);
+/* API keys of a server */
+int cmd_keys(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "cli/bench.h"
+#include "engine/engine.h"
 #include "model/model.h"
 
 #define AT(field) offsetof(BenchCmd, field)
@@ -40,6 +41,10 @@ static const OptSpec opts[] = {
      "one class of product for few and many rows"},
     {"itl_target_ms", 0, OPT_INT, AT(itl_target), "100", 1, 3600000, NULL, "N",
      "--engine: longest step while streams are talking"},
+    {"speculate", 0, OPT_STR, AT(speculate), NULL, 0, 0, NULL, "ngram|FILE",
+     "--engine: what guessing ahead brings instead, by the text itself or by a small model"},
+    {"speculate_tokens", 0, OPT_INT, AT(speculate_tokens), "8", 1, ENGINE_MAX_DRAFT, NULL, "N",
+     "--speculate: tokens guessed at a time, at most"},
     {"price", 0, OPT_BOOL, AT(price), "true", 0, 0, NULL, NULL,
      "measure what --batch-invariant costs, too"},
     {"no_pack", 0, OPT_BOOL, AT(no_pack), NULL, 0, 0, NULL, NULL,
@@ -59,6 +64,8 @@ static const CliSpec spec = {
         "  ingot bench MODEL.gguf --engine --streams 8 --pp 4096\n"
         "                            gaps in streams while a long prompt is computed, and how\n"
         "                            soon streams with a common prefix begin\n"
+        "  ingot bench MODEL.gguf --engine --speculate ngram\n"
+        "                            decoding with guesses ahead and without, in pairs\n"
         "  ingot bench --train       tokens a second of training steps of a small model\n"
         "  ingot bench --products    the dense products of such a step, each alone\n"
         "  ingot bench --kernels     every kernel, against what the processor can do\n"
@@ -79,10 +86,12 @@ static int bench(const BenchCmd *c, const OptList *pos) {
                                   : "give a model, --train, --products, --kernels or "
                                     "--attention");
     if (c->engine && pos->n == 0) return cli_usage(&spec, "--engine: give a model");
+    if (c->speculate && !c->engine) return cli_usage(&spec, "--speculate is for --engine");
     if (c->train) return cli_bench_train(c);
     if (c->products) return cli_bench_products(c);
     if (c->attention) return cli_bench_attention(c);
     if (c->kernels) return cli_bench_kernels(c);
+    if (c->speculate) return cli_bench_speculate(c, pos->v[0]);
     return c->engine ? cli_bench_engine(c, pos->v[0]) : cli_bench_model(c, pos->v[0]);
 }
 

@@ -9,10 +9,10 @@
 #include "text/json.h"
 
 typedef struct ConvertCmd {
-    const char *type;
+    const char *type, *base;
     OptList ignore;
     int64_t threads;
-    bool json, quiet;
+    bool losses, json, quiet;
 } ConvertCmd;
 
 #define AT(field) offsetof(ConvertCmd, field)
@@ -24,18 +24,22 @@ static const OptSpec opts[] = {
      .metavar = "TYPE",
      .help = "auto: as the folder has them; f32, f16, bf16, q8_0, q4_K_M or another type of ingot "
              "quantize"},
+    {.key = "base",
+     .type = OPT_STR,
+     .offset = AT(base),
+     .metavar = "PATH",
+     .help = "of an adapter: the folder (config.json is enough) or GGUF file of its model"},
     {.key = "ignore",
      .type = OPT_LIST,
      .offset = AT(ignore),
      .metavar = "KEY",
-     .help = "a key of config.json that is not known here, and that you know to change nothing"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors; the output is the same for any number"},
+     .help = "a key of config.json or adapter_config.json that is not known here, and that you "
+             "know to change nothing"},
+    CLI_SAME_THREADS_OPT(AT(threads)),
+    {.key = "losses",
+     .type = OPT_BOOL,
+     .offset = AT(losses),
+     .help = "print what each tensor lost; with --json it is always there"},
     {.key = "quiet",
      .letter = 'q',
      .type = OPT_BOOL,
@@ -52,10 +56,14 @@ static const CliSpec spec = {
         "safetensors (one file or several with an index), tokenizer.json,\n"
         "tokenizer_config.json with its chat template. A folder with fp16/ and tokenizer/\n"
         "in it works, too. Architectures: GPT2LMHeadModel, LlamaForCausalLM,\n"
-        "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM.\n"
+        "MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM. Weights packed by AWQ (gemm),\n"
+        "GPTQ or bitsandbytes (nf4, fp4) are unpacked, to f16 where no type is said.\n"
         "Weights that keep their type are carried over bit for bit; norms and biases become\n"
         "f32. What is not understood and may change the model is refused by name. OUT appears\n"
-        "whole or not at all; types with blocks need room for OUT.plain beside it meanwhile.\n"
+        "whole or not at all. The last line says what was lost: the sum of squared errors over\n"
+        "the sum of squares, against the folder's (unpacked) values.\n"
+        "A folder with adapter_config.json is a LoRA adapter of PEFT; it becomes a file for\n"
+        "--lora.\n"
         "\n"
         "example:\n"
         "  ingot convert Qwen2.5-0.5B-Instruct qwen.gguf --type q8_0\n"
@@ -71,25 +79,30 @@ typedef struct Run {
     const ConvertCmd *c;
     const char *dir, *out;
     CliBar bar;
-    const char *step; /* that the bar shows; borrowed */
 } Run;
-
-/* Each step has a bar of its own. */
-static void show(void *ctx, const char *step, uint64_t done, uint64_t total) {
-    Run *r = ctx;
-    if (r->step != step) {
-        if (r->step) cli_bar_finish(&r->bar);
-        cli_bar_init(&r->bar, step, "MB", 1e-6, r->c->quiet || r->c->json);
-        r->step = step;
-    }
-    cli_bar_count(&r->bar, done, total);
-}
 
 static void print_warning(void *ctx, const char *line) {
     Run *r = ctx;
     if (r->c->quiet || r->c->json) return;
-    if (r->step) cli_bar_finish(&r->bar);
+    cli_bar_finish(&r->bar);
     fprintf(stderr, "ingot: %s\n", line);
+}
+
+static void put_losses(JsonW *w, const QuantConverted *st) {
+    jw_obj(w, "loss");
+    jw_num(w, "relative_squared_error", st->relative);
+    jw_cstr(w, "worst_tensor", st->relative > 0 ? st->loss[st->worst].name : "");
+    jw_num(w, "worst", st->relative > 0 ? st->loss[st->worst].relative : 0);
+    jw_arr(w, "tensors");
+    for (size_t i = 0; i < st->n_loss; i++) {
+        jw_obj(w, NULL);
+        jw_cstr(w, "name", st->loss[i].name);
+        jw_cstr(w, "type", dtype_name(st->loss[i].type));
+        jw_num(w, "relative_squared_error", st->loss[i].relative);
+        jw_end_obj(w);
+    }
+    jw_end_arr(w);
+    jw_end_obj(w);
 }
 
 static int print_json(const Run *r, const QuantConverted *st, double seconds) {
@@ -102,17 +115,29 @@ static int print_json(const Run *r, const QuantConverted *st, double seconds) {
     jw_cstr(&w, "type", r->c->type);
     jw_cstr(&w, "class", st->class_name);
     jw_cstr(&w, "architecture", st->arch);
+    jw_cstr(&w, "stored", st->stored);
     jw_int(&w, "parameters", (int64_t)st->n_params);
     jw_int(&w, "tensors", (int64_t)st->n_tensors);
     jw_int(&w, "vocabulary", st->n_vocab);
     jw_bool(&w, "chat_template", st->has_template);
     jw_int(&w, "file_bytes_in", (int64_t)st->bytes_in);
     jw_int(&w, "file_bytes_out", (int64_t)st->file_out);
+    put_losses(&w, st);
     jw_num(&w, "seconds", seconds);
     jw_end_obj(&w);
     int rc = cli_print_json(&b);
     sb_deinit(&b);
     return rc;
+}
+
+static void print_losses(const QuantConverted *st, bool each) {
+    for (size_t i = 0; each && i < st->n_loss; i++)
+        printf("%-32s %-5s %.3g\n", st->loss[i].name, dtype_name(st->loss[i].type),
+               st->loss[i].relative);
+    if (!(st->relative > 0)) printf("lost:   nothing\n");
+    else
+        printf("lost:   relative squared error %.3g, most in %s: %.3g\n", st->relative,
+               st->loss[st->worst].name, st->loss[st->worst].relative);
 }
 
 static int print_text(const Run *r, const QuantConverted *st, double seconds) {
@@ -123,6 +148,7 @@ static int print_text(const Run *r, const QuantConverted *st, double seconds) {
     printf("before: %s of %s in %s\n", cli_bytes(a, (double)st->bytes_in), st->stored, r->dir);
     printf("after:  %s is %s, in %s\n", r->out, cli_bytes(a, (double)st->file_out),
            clock_format_span(span, seconds));
+    print_losses(st, r->c->losses);
     return cli_flush_stdout();
 }
 
@@ -138,14 +164,54 @@ static int convert(Run *r) {
                           .cpu = cli_env.cpu,
                           .warn = print_warning,
                           .warn_ctx = r,
-                          .progress = show,
-                          .progress_ctx = r,
+                          .progress = cli_bar_count,
+                          .progress_ctx = &r->bar,
                           .stop = cli_stop_flag()};
+    cli_bar_init(&r->bar, "convert", "MB", 1e-6, c->quiet || c->json);
     Status s = quant_convert(&st, r->dir, r->out, &o, &e);
-    if (r->step) cli_bar_finish(&r->bar);
+    cli_bar_finish(&r->bar);
     if (s != OK) return cli_fail(&e);
     double seconds = clock_now_s() - t0;
-    return c->json ? print_json(r, &st, seconds) : print_text(r, &st, seconds);
+    int rc = c->json ? print_json(r, &st, seconds) : print_text(r, &st, seconds);
+    quant_converted_deinit(&st);
+    return rc;
+}
+
+/* ---- adapters ---- */
+
+static int print_adapter(const Run *r, const QuantAdapter *st) {
+    char a[32], b[32];
+    StrBuf text = {0};
+    JsonW w;
+    if (!r->c->json) {
+        printf("adapter: %d pairs of rank %d for %s, alpha %g, %s parameters\n", st->n_pairs,
+               st->rank, st->arch, (double)st->alpha, cli_commas(a, st->n_params));
+        printf("file:    %s is %s\n", r->out, cli_bytes(b, (double)st->file_out));
+        return cli_flush_stdout();
+    }
+    jw_init(&w, &text);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "input", r->dir);
+    jw_cstr(&w, "output", r->out);
+    jw_cstr(&w, "architecture", st->arch);
+    jw_int(&w, "pairs", st->n_pairs);
+    jw_int(&w, "rank", st->rank);
+    jw_f32(&w, "alpha", st->alpha);
+    jw_int(&w, "parameters", (int64_t)st->n_params);
+    jw_int(&w, "file_bytes_in", (int64_t)st->bytes_in);
+    jw_int(&w, "file_bytes_out", (int64_t)st->file_out);
+    jw_end_obj(&w);
+    int rc = cli_print_json(&text);
+    sb_deinit(&text);
+    return rc;
+}
+
+static int convert_adapter(const Run *r) {
+    Err e = {0};
+    QuantAdapter st;
+    QuantConvertOpts o = {.type = r->c->type, .ignore = r->c->ignore.v, .n_ignore = r->c->ignore.n};
+    if (quant_convert_adapter(&st, r->dir, r->c->base, r->out, &o, &e) != OK) return cli_fail(&e);
+    return print_adapter(r, &st);
 }
 
 int cmd_convert(int argc, char **argv) {
@@ -159,7 +225,7 @@ int cmd_convert(int argc, char **argv) {
     if (rc < 0) {
         r.dir = a.pos.v[0];
         r.out = a.pos.v[1];
-        rc = convert(&r);
+        rc = quant_is_adapter(r.dir) ? convert_adapter(&r) : convert(&r);
     }
     cli_args_deinit(&a);
     return rc;

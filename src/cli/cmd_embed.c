@@ -10,6 +10,7 @@
 enum { MAX_TEXTS = 100000 };
 
 typedef struct EmbedCmd {
+    const char *model_key;
     const char *pool;
     int64_t threads;
     bool raw, special;
@@ -27,17 +28,9 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(raw),
      .help = "vectors as they come, not of length 1"},
-    {.key = "special",
-     .type = OPT_BOOL,
-     .offset = AT(special),
-     .help = "names of special tokens in the texts stand for these tokens"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
+    CLI_SPECIAL_OPT(AT(special)),
+    CLI_THREADS_OPT(AT(threads)),
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 
@@ -129,7 +122,7 @@ static int embed(const EmbedCmd *c, const char *path, const OptList *texts) {
     Status st = cli_ask_open(&a, path, c->threads, &e);
     if (st == OK && !em) st = err_set(&e, ERR_NOMEM, "%d texts", n);
     if (st == OK) st = encode(&a, em, texts, c->special, &longest, &e);
-    if (st == OK) st = cli_ask_start(&a, n, longest, &e);
+    if (st == OK) st = cli_ask_start(&a, n, longest, 0, &e);
     if (st == OK) {
         C = a.m.m->cfg.C;
         x = mem_new_n(float, (size_t)n *(size_t)C);

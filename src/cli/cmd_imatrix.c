@@ -13,6 +13,7 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct ImatrixCmd {
+    const char *model_key;
     const char *file, *output;
     int64_t ctx, chunks, threads;
     bool process_output, json, quiet;
@@ -52,15 +53,10 @@ static const OptSpec opts[] = {
      .type = OPT_BOOL,
      .offset = AT(process_output),
      .help = "collect for the head too (output.weight)"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
-    {.key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = AT(quiet), .help = "no progress"},
+    CLI_THREADS_OPT(AT(threads)),
+    CLI_QUIET_OPT(AT(quiet)),
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

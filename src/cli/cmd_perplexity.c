@@ -15,6 +15,7 @@
 enum { MAX_TEXT = 1 << 30 };
 
 typedef struct PplCmd {
+    const char *model_key;
     const char *file, *kv, *logprobs;
     int64_t ctx, chunks, threads;
     bool all, json, quiet;
@@ -53,26 +54,16 @@ static const OptSpec opts[] = {
      .offset = AT(logprobs),
      .metavar = "FILE",
      .help = "write a line \"id logprob\" for each scored token (one model only)"},
-    {.key = "kv_cache_type",
-     .type = OPT_CHOICE,
-     .offset = AT(kv),
-     .def = "f16",
-     .choices = CLI_KV_TYPES,
-     .help = "type of the KV cache"},
+    CLI_KV_OPT(AT(kv)),
     {.key = "lora",
      .type = OPT_LIST,
      .offset = AT(lora),
      .metavar = "FILE[:SCALE]",
      .help = CLI_LORA_HELP ", of each model"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
-    {.key = "quiet", .letter = 'q', .type = OPT_BOOL, .offset = AT(quiet), .help = "no progress"},
+    CLI_THREADS_OPT(AT(threads)),
+    CLI_QUIET_OPT(AT(quiet)),
     {.key = "json", .type = OPT_BOOL, .offset = AT(json), .help = "print one JSON object a model"},
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 

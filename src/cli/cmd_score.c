@@ -5,9 +5,11 @@
 #include "base/mem.h"
 #include "cli/ask.h"
 #include "cli/cli.h"
+#include "engine/kv.h"
 #include "text/json.h"
 
 typedef struct ScoreCmd {
+    const char *model_key;
     const char *prompt;
     OptList choice;
     int64_t top, threads;
@@ -35,17 +37,9 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = SAMPLE_MAX_TOP,
      .help = "without choices: so many of the likeliest tokens at each place"},
-    {.key = "special",
-     .type = OPT_BOOL,
-     .offset = AT(special),
-     .help = "names of special tokens in the texts stand for these tokens"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
+    CLI_SPECIAL_OPT(AT(special)),
+    CLI_THREADS_OPT(AT(threads)),
+    CLI_MODEL_KEY_OPT(AT(model_key)),
 };
 #undef AT
 
@@ -134,8 +128,9 @@ static void on_choices(void *ctx, const AskScore *x, int n) {
 
 /* ---- the request ---- */
 
-/* Tokens of prompt and choices; the longest text that they make. */
-static Status encode(Scoring *s, int *longest, Err *e) {
+/* Tokens of prompt and choices; the longest text that they make, and the blocks of a KV cache in which as many
+ * choices as fit into a step stand behind one prompt. */
+static Status encode(Scoring *s, int *longest, int *n_blocks, Err *e) {
     const OptList *l = &s->c->choice;
     size_t most = 0;
     TRY(cli_model_encode(&s->prompt, &s->ask->m, slice_of(s->c->prompt), s->c->special, e));
@@ -148,6 +143,8 @@ static Status encode(Scoring *s, int *longest, Err *e) {
     }
     if (s->prompt.n + most > INT32_MAX) return err_set(e, ERR_ARG, "the text is too long");
     *longest = (int)(s->prompt.n + most);
+    *n_blocks = kv_blocks_for(*longest) +
+                MIN(l->n, CLI_ASK_SEQS) * (kv_blocks_for((int)most) + 2 /* its first, a spare */);
     return OK;
 }
 
@@ -180,14 +177,14 @@ static int score(const ScoreCmd *c, const char *path) {
     Err e = {0};
     CliAsk a;
     Scoring s = {.ask = &a, .c = c};
-    int longest = 0;
+    int longest = 0, n_blocks = 0;
     size_t n = (size_t)c->choice.n;
     Status st = cli_ask_open(&a, path, c->threads, &e);
     s.choice = mem_new_n(TokBuf, MAX(n, 1));
     s.choices = mem_new_n(AskChoice, MAX(n, 1));
     if (st == OK && (!s.choice || !s.choices)) st = err_set(&e, ERR_NOMEM, "%zu choices", n);
-    if (st == OK) st = encode(&s, &longest, &e);
-    if (st == OK) st = cli_ask_start(&a, 1, longest, &e);
+    if (st == OK) st = encode(&s, &longest, &n_blocks, &e);
+    if (st == OK) st = cli_ask_start(&a, (int)MAX(n, 1), longest, n_blocks, &e);
     if (st == OK) st = ask(&s, &e);
     int rc = st == OK ? cli_print_json(&s.out) : cli_fail(&e);
     cli_ask_close(&a);

@@ -1,190 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0
- * ingot serve: a model behind HTTP (server/server.h). Here: options, the memory plan, loading, what is
- * printed, and stopping: the first SIGINT or SIGTERM lets running answers finish, the second one kills. */
+ * ingot serve: a model behind HTTP (server/server.h). Here: the memory plan, loading, what is printed, and
+ * stopping: the first SIGINT or SIGTERM lets running answers finish, the second one kills. The options are in
+ * serve_opts.c. */
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <strings.h>
 
 #include "base/clock.h"
+#include "base/io.h"
 #include "base/log.h"
-#include "cli/cli.h"
 #include "cli/lora.h"
 #include "cli/model.h"
+#include "cli/serve.h"
 #include "engine/engine.h"
 #include "server/server.h"
+#include "store/store.h"
 
 enum { DEFAULT_CTX = 4096 };
-
-typedef struct ServeCmd {
-    const char *host, *kv, *kv_memory, *log_level;
-    int64_t port, threads, max_seqs, max_queue, max_connections, ctx, chunk;
-    int64_t itl_target;
-    bool batch_invariant, no_pack;
-    double utilization, timeout, grace;
-    OptList lora;
-    const char *speculate;
-    int64_t speculate_tokens;
-} ServeCmd;
-
-#define AT(field) offsetof(ServeCmd, field)
-static const OptSpec opts[] = {
-    {.key = "host",
-     .type = OPT_STR,
-     .offset = AT(host),
-     .def = "127.0.0.1",
-     .metavar = "ADDR",
-     .help = "address to listen on; 0.0.0.0: every one of this machine"},
-    {.key = "port",
-     .letter = 'p',
-     .type = OPT_INT,
-     .offset = AT(port),
-     .def = "8000",
-     .min = 0,
-     .max = 65535,
-     .help = "0: any free one"},
-    {.key = "max_seqs",
-     .type = OPT_INT,
-     .offset = AT(max_seqs),
-     .def = "8",
-     .min = 1,
-     .max = 4096,
-     .help = "requests generated together in one step"},
-    {.key = "max_queue",
-     .type = OPT_INT,
-     .offset = AT(max_queue),
-     .def = "256",
-     .min = 1,
-     .max = 1 << 20,
-     .help = "requests waiting beyond those; more are answered 429"},
-    {.key = "max_connections",
-     .type = OPT_INT,
-     .offset = AT(max_connections),
-     .def = "512",
-     .min = 1,
-     .max = 65536,
-     .help = "clients connected at one time; more are answered 503"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
-    {.key = "kv_cache_type",
-     .type = OPT_CHOICE,
-     .offset = AT(kv),
-     .def = "f16",
-     .choices = CLI_KV_TYPES,
-     .help = "type of the KV cache"},
-    {.key = "kv_cache_memory",
-     .type = OPT_STR,
-     .offset = AT(kv_memory),
-     .metavar = "SIZE",
-     .help = "memory of the KV cache, such as 4G; without it, room for max_seqs full sequences as "
-             "far as "
-             "memory_utilization allows"},
-    {.key = "memory_utilization",
-     .type = OPT_FLOAT,
-     .offset = AT(utilization),
-     .def = "0.9",
-     .min = 0.05,
-     .max = 1,
-     .help = "share of the memory that weights, KV cache and activations may take together"},
-    {.key = "prefill_chunk",
-     .type = OPT_INT,
-     .offset = AT(chunk),
-     .def = "256",
-     .min = 1,
-     .max = 65536,
-     .help = "prompt tokens computed together"},
-    {.key = "itl_target_ms",
-     .type = OPT_INT,
-     .offset = AT(itl_target),
-     .def = "100",
-     .min = 1,
-     .max = 3600000,
-     .help = "while answers are being written, a step takes prompt tokens for about so long"},
-    {.key = "timeout",
-     .type = OPT_FLOAT,
-     .offset = AT(timeout),
-     .def = "120",
-     .min = 0,
-     .max = 1e6,
-     .metavar = "SECONDS",
-     .help = "a request that takes longer, waiting included, is answered 504; 0: none"},
-    CLI_SPECULATE_OPTS(AT(speculate), AT(speculate_tokens)),
-    {.key = "batch_invariant",
-     .type = OPT_BOOL,
-     .offset = AT(batch_invariant),
-     .help = "the same bits whatever is computed beside a request; prompts take longer"},
-    {.key = "lora",
-     .type = OPT_LIST,
-     .offset = AT(lora),
-     .metavar = "[NAME=]FILE[:SCALE]",
-     .help = CLI_LORA_HELP ", for requests "
-                           "whose \"model\" is NAME; may be given several times"},
-    {.key = "no_pack",
-     .type = OPT_BOOL,
-     .offset = AT(no_pack),
-     .help = "use quantized weights where they lie in the file: less memory, slower"},
-    {.key = "threads",
-     .type = OPT_INT,
-     .offset = AT(threads),
-     .def = "0",
-     .min = 0,
-     .max = 4096,
-     .help = "0: all processors"},
-    {.key = "grace",
-     .type = OPT_FLOAT,
-     .offset = AT(grace),
-     .def = "10",
-     .min = 0,
-     .max = 3600,
-     .metavar = "SECONDS",
-     .help = "time that running answers have to finish after SIGINT or SIGTERM"},
-    {.key = "log_level",
-     .type = OPT_CHOICE,
-     .offset = AT(log_level),
-     .def = "info",
-     .choices = "error|warn|info|debug",
-     .help = "info and debug: a line for every answer"},
-};
-#undef AT
-
-static const CliSpec spec = {
-    .usage = "ingot serve MODEL.gguf [options]",
-    .about =
-        "Answers HTTP requests with a model. Requests of all clients are generated together; one "
-        "that\n"
-        "leaves frees its place at once.\n"
-        "\n"
-        "  POST /complete     {\"code\": text, \"max_tokens\": 50, \"temperature\": 0.8, "
-        "\"top_k\": 200|null,\n"
-        "                      \"top_p\": 1, \"seed\": n, \"stop\": text or list, \"n\": samples,\n"
-        "                      \"model\": name}\n"
-        "                     -> {\"completion\", \"tokens\", \"latency_ms\"}\n"
-        "  GET  /health       status, memory, processor use; also /health/live and /health/ready\n"
-        "  GET  /             all routes\n"
-        "\n"
-        "example:\n"
-        "  ingot serve model.gguf --port 8000\n"
-        "  curl -s http://127.0.0.1:8000/complete -d '{\"code\": \"def add(a, b):\"}'",
-    .opts = opts,
-    .n_opts = (int)COUNT_OF(opts),
-    .min_pos = 1,
-    .max_pos = 1,
-};
 
 /* What one run of the command holds. */
 typedef struct Serving {
     const ServeCmd *c;
+    const char *path;
     CliModel m;
     CliLoras loras;
     const char **adapters; /* owned; names borrowed from loras */
     char name[128];        /* of the model in requests */
     EngineOpts eo;
-    Engine *en;     /* owned */
-    Server *server; /* owned */
+    Chat *chat;          /* owned */
+    GrammarVocab *vocab; /* owned */
+    Engine *en;          /* owned */
+    Server *server;      /* owned */
+    Keys *keys;          /* owned */
+    Feedback *feedback;  /* owned; NULL: no folder for it */
+    const char **plain;  /* owned; keys given in words or variables, borrowed */
+    char unkept[240];    /* why ratings are not kept */
+    Status loaded;       /* of the loading thread */
+    Err err;             /* its error */
     CliSpeculate spec;
 } Serving;
 
@@ -197,15 +50,24 @@ static void on_signal(int sig) {
     server_stop(stop_target);
 }
 
+static void on_hangup(int sig) {
+    (void)sig;
+    server_reload(stop_target);
+}
+
 static void catch_signals(Server *s) {
     struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     stop_target = s;
     sigemptyset(&a.sa_mask);
     sigaction(SIGINT, &a, NULL);
     sigaction(SIGTERM, &a, NULL);
+    a = (struct sigaction){.sa_handler = on_hangup, .sa_flags = (int)SA_RESTART};
+    sigemptyset(&a.sa_mask);
+    sigaction(SIGHUP, &a, NULL);
 }
 
 static void release_signals(void) {
+    signal(SIGHUP, SIG_DFL);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
 }
@@ -215,14 +77,14 @@ static void release_signals(void) {
 static LogLevel level_of(const char *word) {
     static const char *const words[] = {"error", "warn", "info", "debug"};
     for (int i = 0; i < (int)COUNT_OF(words); i++) {
-        if (strcmp(words[i], word) == 0) return (LogLevel)i;
+        if (strncasecmp(words[i], word, strlen(words[i])) == 0) return (LogLevel)i;
     }
     return LOG_INFO;
 }
 
 static void print_access(void *ctx, const char *line) {
-    (void)ctx;
-    fprintf(stderr, "INFO:     %s\n", line);
+    const Serving *s = ctx;
+    fprintf(stderr, strcmp(s->c->log_format, "json") == 0 ? "%s\n" : "INFO:     %s\n", line);
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
@@ -244,18 +106,23 @@ static void print_adapters(const Serving *s) {
     }
 }
 
+static void format_url(char url[300], const Serving *s, const char *host) {
+    bool v6 = strchr(host, ':') != NULL;
+    snprintf(url, 300, v6 ? "%s://[%s]:%d" : "%s://%s:%d", s->c->tls_cert ? "https" : "http", host,
+             server_port(s->server));
+}
+
 static void print_ready(const Serving *s) {
     const char *host = s->c->host;
-    int port = server_port(s->server);
-    bool v6 = strchr(host, ':') != NULL;
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
-    fprintf(stderr, v6 ? "listening on http://[%s]:%d\n" : "listening on http://%s:%d\n", host,
-            port);
-    fprintf(stderr,
-            v6 && !any
-                ? "try: curl -s http://[%s]:%d/complete -d '{\"code\": \"def add(a, b):\"}'\n"
-                : "try: curl -s http://%s:%d/complete -d '{\"code\": \"def add(a, b):\"}'\n",
-            any ? "127.0.0.1" : host, port);
+    char url[300];
+    format_url(url, s, host);
+    if (!keys_required(s->keys))
+        fprintf(stderr, "no keys: everybody who reaches %s is answered\n", host);
+    if (s->unkept[0]) fprintf(stderr, "ratings are not kept: %s\n", s->unkept);
+    fprintf(stderr, "listening on %s\n", url);
+    format_url(url, s, any ? "127.0.0.1" : host);
+    fprintf(stderr, "try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'\n", url);
 }
 
 /* ---- loading, serving ---- */
@@ -284,6 +151,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
                          .kv_type = cli_kv_type(c->kv),
+                         .vocab = s->vocab,
                          .tok = s->m.tok};
     s->spec = (CliSpeculate){.how = c->speculate, .n_tok = c->speculate_tokens};
     TRY(cli_speculate(&s->eo, &s->spec, &s->m, e));
@@ -309,7 +177,8 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
 /* What requests call the model and its adapters. */
 static Status list_names(Serving *s, const char *path, Err *e) {
     TRY(cli_loras_parse(&s->loras, &s->c->lora, e));
-    cli_lora_stem(s->name, sizeof s->name, path);
+    if (s->c->model_name) snprintf(s->name, sizeof s->name, "%s", s->c->model_name);
+    else cli_lora_stem(s->name, sizeof s->name, path);
     s->adapters = mem_new_n(const char *, (size_t)s->loras.n + 1);
     if (!s->adapters) return err_set(e, ERR_NOMEM, "names of adapters");
     for (int i = 0; i < s->loras.n; i++) {
@@ -320,55 +189,177 @@ static Status list_names(Serving *s, const char *path, Err *e) {
     return OK;
 }
 
-static Status load(Serving *s, const char *path, Err *e) {
-    size_t bytes = 0;
-    double t0 = clock_now_s();
+static Status open_template(Serving *s, Err *e) {
+    enum { MAX_TEMPLATE = 1 << 20 };
+    StrBuf text = {0};
+    if (!s->c->chat_template) return chat_new(&s->chat, s->m.tok, e);
+    Status st = io_read_file(&text, s->c->chat_template, MAX_TEMPLATE, e);
+    if (st == OK) st = chat_new_text(&s->chat, (Slice){sb_str(&text), text.n}, s->m.tok, e);
+    if (st != OK) err_in(e, s->c->chat_template);
+    sb_deinit(&text);
+    return st;
+}
+
+static Status open_model(Serving *s, Err *e) {
     DeviceOpts o = {.n_threads = cli_threads(s->c->threads),
                     .batch_invariant = s->c->batch_invariant,
                     .no_pack = s->c->no_pack};
-    TRY(cli_model_open(&s->m, path, o, e));
+    TRY(cli_model_open(&s->m, s->path, o, e));
+    TRY(open_template(s, e));
+    return grammar_vocab_new(&s->vocab, s->m.tok, e);
+}
+
+static ServerConfig model_part(const Serving *s) {
+    return (ServerConfig){.engine = engine_door(s->en),
+                          .tok = s->m.tok,
+                          .chat = s->chat,
+                          .vocab = s->vocab,
+                          .model = s->name,
+                          .adapters = s->adapters,
+                          .n_adapters = s->loras.n,
+                          .n_embd = s->m.m->cfg.C};
+}
+
+static Status load(Serving *s, Err *e) {
+    size_t bytes = 0;
+    double t0 = clock_now_s();
+    TRY(open_model(s, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
     TRY(cli_loras_load(s->en, &s->loras, e));
-    print_loaded(s, path, clock_now_s() - t0, bytes);
+    ServerConfig part = model_part(s);
+    TRY(server_attach(s->server, &part, e));
+    print_loaded(s, s->path, clock_now_s() - t0, bytes);
+    fprintf(stderr, "chat template: %s\n", chat_describe(s->chat));
     print_adapters(s);
+    print_ready(s);
     return OK;
 }
 
+/* ---- keys, ratings ---- */
+
+static bool is_loopback(const char *host) {
+    return str_starts_with(host, "127.") || strcmp(host, "::1") == 0 ||
+           strcmp(host, "localhost") == 0;
+}
+
+/* Path of a file in the state folder. */
+static Status state_path(StrBuf *out, const ServeCmd *c, const char *name, bool make, Err *e) {
+    TRY(config_state_dir(out, &cli_env, c->state_dir, e));
+    if (make) TRY(store_make_dir(sb_str(out), e));
+    sb_printf(out, "/%s", name);
+    return sb_check(out, e);
+}
+
+static Status open_keys(Serving *s, Err *e) {
+    const ServeCmd *c = s->c;
+    StrBuf path = {0};
+    int n = 0;
+    s->plain = mem_new_n(const char *, (size_t)c->api_keys.n + CONFIG_N_API_KEYS + 1);
+    if (!s->plain) return err_set(e, ERR_NOMEM, "keys");
+    for (int i = 0; i < c->api_keys.n; i++) s->plain[n++] = c->api_keys.v[i];
+    for (int i = 0; i < cli_env.n_api_keys; i++) s->plain[n++] = cli_env.api_key[i];
+    KeysConfig kc = {.plain = s->plain, .n_plain = n};
+    if (state_path(&path, c, "keys.db", false, NULL) == OK) kc.path = sb_str(&path);
+    Status st = keys_open(&s->keys, &kc, e);
+    sb_deinit(&path);
+    TRY(st);
+    if (keys_required(s->keys)) return OK;
+    if (!is_loopback(c->host) && !c->no_auth)
+        return err_set(e, ERR_ARG,
+                       "--host %s: others reach this address, and there are no keys; make one with "
+                       "`ingot keys create`, or say --no-auth",
+                       c->host);
+    return OK;
+}
+
+static void wake_server(void *ctx) {
+    Serving *s = ctx;
+    if (s->server) server_wake(s->server);
+}
+
+/* Without a folder to write to there are no ratings, and serving goes on. */
+static void open_feedback(Serving *s) {
+    StrBuf path = {0};
+    Err e = {0};
+    FeedbackConfig fc = {.wake = wake_server, .wake_ctx = s};
+    Status st = state_path(&path, s->c, "feedback.db", true, &e);
+    fc.path = sb_str(&path);
+    if (st == OK) st = feedback_new(&s->feedback, &fc, &e);
+    if (st != OK) snprintf(s->unkept, sizeof s->unkept, "%s", e.msg);
+    sb_deinit(&path);
+}
+
+static void warn_low(void *ctx, const FeedbackDone *d) {
+    (void)ctx;
+    log_warn("a rating of %d for %s %s", d->rating, d->model[0] ? d->model : "an unknown request",
+             d->version);
+}
+
+static void *load_thread(void *ctx) {
+    Serving *s = ctx;
+    s->loaded = load(s, &s->err);
+    if (s->loaded != OK) server_stop(s->server);
+    return NULL;
+}
+
 static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
+    pthread_t loader;
     ServerConfig sc = {.host = s->c->host,
                        .port = (int)s->c->port,
-                       .limits = {.max_connections = (int)s->c->max_connections},
-                       .engine = engine_door(s->en),
-                       .tok = s->m.tok,
-                       .model = s->name,
-                       .adapters = s->adapters,
-                       .n_adapters = s->loras.n,
+                       .limits = {.max_connections = (int)s->c->max_connections,
+                                  .max_per_address = (int)s->c->max_per_address},
+                       .keys = s->keys,
+                       .feedback = s->feedback,
+                       .model_version = s->c->model_version,
+                       .tls_cert = s->c->tls_cert,
+                       .tls_key = s->c->tls_key,
+                       .cors = {.origins = s->c->cors.v, .n_origins = s->c->cors.n},
+                       .on_low_rating = warn_low,
                        .device = "cpu",
+                       .version = CLI_VERSION,
+                       .title = s->c->title,
+                       .max_prompt = (int)s->c->max_prompt,
+                       .max_total = (int)s->c->max_total,
+                       .n_prep = (int)s->c->prep_threads,
+                       .json_log = strcmp(s->c->log_format, "json") == 0,
                        .timeout_s = s->c->timeout,
-                       .on_access = level >= LOG_INFO ? print_access : NULL};
+                       .on_access = level >= LOG_INFO ? print_access : NULL,
+                       .access_ctx = s};
     TRY(server_new(&s->server, &sc, e));
     catch_signals(s->server);
-    print_ready(s);
+    if (pthread_create(&loader, NULL, load_thread, s) != 0)
+        return err_set(e, ERR_IO, "the thread that loads the model cannot be started");
     Status st = server_run(s->server, (int)(s->c->grace * 1000), e);
+    pthread_join(loader, NULL);
     release_signals();
+    if (s->loaded != OK) {
+        *e = s->err;
+        return s->loaded;
+    }
     if (st == OK) fputs("stopped\n", stderr);
     return st;
 }
 
 static int serve(const ServeCmd *c, const char *path) {
     Err e = {0};
-    Serving s = {.c = c};
+    Serving s = {.c = c, .path = path};
     LogLevel level = level_of(c->log_level);
     log_set_level(level);
     Status st = list_names(&s, path, &e);
-    if (st == OK) st = load(&s, path, &e);
+    if (st == OK) st = open_keys(&s, &e);
+    if (st == OK) open_feedback(&s);
     if (st == OK) st = listen_and_serve(&s, level, &e);
+    if (s.feedback) feedback_free(s.feedback);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
+    chat_free(s.chat);
+    grammar_vocab_free(s.vocab);
     cli_model_close(&s.spec.draft);
     cli_model_close(&s.m);
     cli_loras_deinit(&s.loras);
+    keys_free(s.keys);
+    mem_free(s.plain);
     mem_free(s.adapters);
     return st == OK ? CLI_OK : cli_fail(&e);
 }
@@ -376,8 +367,13 @@ static int serve(const ServeCmd *c, const char *path) {
 int cmd_serve(int argc, char **argv) {
     ServeCmd c = {0};
     CliArgs a;
-    int rc = cli_parse(&a, &spec, &c, argc, argv);
-    if (rc < 0) rc = serve(&c, a.pos.v[0]);
+    Err e = {0};
+    int rc = cli_parse(&a, &cli_serve_spec, &c, argc, argv);
+    if (rc < 0 && cli_serve_settle(&c, &a, &e) != OK) rc = cli_fail(&e);
+    if (rc < 0 && c.check_config) rc = cli_serve_print(&a);
+    if (rc < 0 && !c.model)
+        rc = cli_usage(&cli_serve_spec, "an argument is missing: %s", cli_serve_spec.usage);
+    if (rc < 0) rc = serve(&c, c.model);
     cli_args_deinit(&a);
     return rc;
 }

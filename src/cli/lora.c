@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "cli/model.h"
 
 /* ---- words ---- */
 
@@ -83,6 +84,7 @@ static Status plan_one(CliLora *l, const ModelConfig *c, Err *e) {
 
 Status cli_loras_plan(EngineOpts *o, CliLoras *l, const ModelConfig *c, Err *e) {
     for (int i = 0; i < l->n; i++) {
+        TRY(cli_model_check_file(l->v[i].path, e));
         TRY(plan_one(&l->v[i], c, e));
         o->max_loras = l->n;
         o->max_lora_rank = MAX(o->max_lora_rank, l->v[i].info.rank);

@@ -3,9 +3,37 @@
 #include "cli/model.h"
 
 #include "cli/cli.h"
+#include "trust/trust.h"
+
+/* ---- signatures ---- */
+
+/* The bytes that were mapped to be run, or (g NULL) those of the path. */
+static Status check_signed(const Gguf *g, const char *path, Err *e) {
+    SignKey *key = NULL;
+    CliBar bar;
+    if (!cli_env.model_key) return OK;
+    cli_bar_init(&bar, "verify", "MB", 1e-6, false);
+    TrustOpts o = {.n_threads = cli_threads(0), .progress = cli_bar_count, .progress_ctx = &bar};
+    TRY(sign_load_public(&key, cli_env.model_key, e));
+    Status st = g ? trust_check_model(g, path, key, &o, e) : trust_check_file(path, key, &o, e);
+    cli_bar_finish(&bar);
+    sign_key_free(key);
+    return st;
+}
+
+Status cli_model_check_file(const char *path, Err *e) { return check_signed(NULL, path, e); }
+
+/* ---- models ---- */
 
 static Status load(CliModel *out, const char *path, Err *e) {
-    TRY(model_load(&out->m, out->dev, path, e));
+    Gguf *g = NULL;
+    TRY(gguf_open(&g, path, e));
+    Status st = check_signed(g, path, e);
+    if (st != OK) {
+        gguf_close(g);
+        return st;
+    }
+    TRY(model_load_file(&out->m, out->dev, g, e));
     return tok_load(&out->tok, out->m->file, e);
 }
 

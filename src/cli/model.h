@@ -7,6 +7,15 @@
 #include "model/model.h"
 #include "token/token.h"
 
+/* The row of --model-public-key, for a const char * at this offset; cli_parse puts it into cli_env, where
+ * INGOT_MODEL_PUBLIC_KEY is otherwise. With a key, models and adapters that it did not sign are refused. */
+#define CLI_MODEL_KEY_OPT(at)                                                             \
+    {                                                                                     \
+        .key = "model_public_key", .type = OPT_STR, .offset = (at), .metavar = "FILE",    \
+        .help = "run nothing that was not signed with this key (ingot model sign); also " \
+                "INGOT_MODEL_PUBLIC_KEY"                                                  \
+    }
+
 typedef struct CliModel {
     Device *dev; /* owned, but for a model beside another */
     bool is_beside;
@@ -20,6 +29,8 @@ MUST_CHECK Status cli_model_open(CliModel *out, const char *path, DeviceOpts o, 
 void cli_model_close(CliModel *m);
 /* A model beside another, on the other's processor. */
 MUST_CHECK Status cli_model_open_beside(CliModel *out, const CliModel *m, const char *path, Err *e);
+/* Where a key is asked for, whether the file at path was signed with it (adapters). ERR_FORMAT, ERR_NOT_FOUND. */
+MUST_CHECK Status cli_model_check_file(const char *path, Err *e);
 /* Text from -p, or from the file (or "-", standard input) of -f, as tokens after the begin-of-text token
  * where the model has one. ERR_ARG for no text. */
 MUST_CHECK Status cli_model_encode(TokBuf *out, const CliModel *m, Slice text, bool parse_special,

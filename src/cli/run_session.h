@@ -12,6 +12,7 @@
 #include "token/chat.h"
 
 typedef struct RunCmd {
+    const char *model_key;
     const char *prompt, *file, *kv;
     int64_t n, samples, top_k, seed, ctx, threads, chunk;
     OptList stop;

@@ -256,7 +256,10 @@ static int kc_of(const Gemm *g) {
     return ROUND_UP((g->K + n - 1) / n, unit);
 }
 
+/* Without rows or columns there is nothing to write; without steps, which only an added product can have, nothing to
+ * add. */
 static void gemm_run(Gemm *g) {
+    if (g->M == 0 || g->N == 0 || g->K == 0) return;
     if (!g->core) g->core = g->d->core;
     g->kc = kc_of(g);
     if (g->M <= SHARE_A_ROWS) gemm_share_a(g);

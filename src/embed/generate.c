@@ -41,7 +41,20 @@ static Status compile(Grammar **g, const IngotModel *m, const IngotRequest *r, E
         err_in(e, what);
         return st;
     }
-    return grammar_warm(*g, m->vocab, WARM_MS, e);
+    return OK;
+}
+
+/* One for each sample, or none. The caller frees *out, and what it holds where this failed. */
+static Status make_grammars(Grammar ***out, const IngotModel *m, const IngotRequest *r, int n,
+                            Err *e) {
+    if (!r->schema && !r->grammar && !r->regex) return OK;
+    *out = mem_new_n(Grammar *, (size_t)n);
+    if (!*out) return err_set(e, ERR_NOMEM, "%d grammars", n);
+    for (int i = 0; i < n; i++) {
+        TRY(compile(&(*out)[i], m, r, e));
+        TRY(grammar_warm((*out)[i], m->vocab, MAX(1, WARM_MS / n), e));
+    }
+    return OK;
 }
 
 static Status take_stops(Slice stop[SAMPLE_MAX_STOPS], const IngotRequest *r, Err *e) {
@@ -55,6 +68,8 @@ static Status take_stops(Slice stop[SAMPLE_MAX_STOPS], const IngotRequest *r, Er
     }
     return OK;
 }
+
+static int n_samples(const IngotRequest *r) { return MAX(r->samples, 1); }
 
 static EngineReq engine_req(const IngotRequest *r, const TokBuf *ids) {
     SampleOpts s = {.temp = r->temperature,
@@ -75,20 +90,28 @@ static EngineReq engine_req(const IngotRequest *r, const TokBuf *ids) {
 static Status start(Answer **out, int *n_prompt, const IngotModel *m, const IngotRequest *r,
                     Err *e) {
     TokBuf ids = {0};
-    Grammar *g = NULL;
+    Grammar **g = NULL;
     Slice stop[SAMPLE_MAX_STOPS];
+    int n = n_samples(r);
+    if (r->samples < 0 || n > ANSWER_MAX_SAMPLES)
+        return err_set(e, ERR_ARG, "samples %d is out of range: 0 to %d", r->samples,
+                       ANSWER_MAX_SAMPLES);
     Status st = take_stops(stop, r, e);
     if (st == OK) st = make_prompt(&ids, m, r, e);
-    if (st == OK) st = compile(&g, m, r, e);
+    if (st == OK) st = make_grammars(&g, m, r, n, e);
     if (st == OK) {
         EngineReq q = engine_req(r, &ids);
-        AnswerOpts o = {.stop = stop,
+        AnswerOpts o = {.n = n,
+                        .stop = stop,
                         .n_stop = (int)r->n_stop,
                         .include_stop = r->include_stop != 0,
-                        .grammars = &g};
+                        .grammars = g};
         *n_prompt = q.n_prompt;
         st = answer_new(out, &m->door, m->tok, &q, &o, e);
-    } else grammar_free(g);
+    } else {
+        for (int i = 0; g && i < n; i++) grammar_free(g[i]);
+    }
+    mem_free(g);
     tokbuf_deinit(&ids);
     return st;
 }
@@ -100,54 +123,64 @@ static bool wants_more(const IngotRequest *r, const AnswerPart *p) {
     IngotPart part = {.text = p->text.p,
                       .n_text = p->text.n,
                       .token = p->tok ? p->tok->id : -1,
-                      .logprob = p->tok ? p->tok->logprob : 0};
+                      .logprob = p->tok ? p->tok->logprob : 0,
+                      .sample = p->sample};
     return r->on_part(r->ctx, &part) == 0;
 }
 
-/* To the end of the answer; true if on_part was what ended it. */
-static bool follow(Answer *a, const IngotRequest *r) {
+/* To the end of all answers. heard[i]: the caller was told of all of answer i and wanted to go on. */
+static void follow(Answer *a, const IngotRequest *r, bool heard[ANSWER_MAX_SAMPLES]) {
     bool left = false;
     while (!answer_done(a)) {
         AnswerPart p;
         while (answer_next(a, &p)) {
-            if (left || wants_more(r, &p)) continue;
-            left = true;
-            answer_cancel(a);
+            if (left) continue;
+            left = !wants_more(r, &p);
+            heard[p.sample] = p.end && !left;
+            if (left) answer_cancel(a);
         }
         if (!answer_done(a)) answer_wait(a, -1);
     }
-    return left;
 }
 
-static Status conclude(IngotResult *out, const Answer *a, int n_prompt, Err *e) {
-    const AnswerSample *s = answer_sample(a, 0);
-    if (s->why == FINISH_ERROR) {
+static IngotResult result_of(const AnswerSample *s, int n_prompt, bool heard) {
+    IngotResult r = {.size = sizeof r,
+                     .finish = (int)s->why,
+                     .prompt_tokens = n_prompt,
+                     .cached_tokens = s->n_cached,
+                     .tokens = (int)s->ids.n,
+                     .stop_text = s->stop - 1,
+                     .stop_token = s->stop_id};
+    if (heard) return r;
+    r.finish =
+        INGOT_FINISH_CANCELLED; /* also where the engine was done: the caller heard no more */
+    r.stop_text = r.stop_token = -1;
+    return r;
+}
+
+/* out: one for each sample, or NULL. */
+static Status conclude(IngotResult *out, const Answer *a, int n_prompt, const bool *heard, Err *e) {
+    for (int i = 0; i < answer_n(a); i++) {
+        const AnswerSample *s = answer_sample(a, i);
+        if (s->why != FINISH_ERROR) continue;
         *e = s->err;
         return s->err.code != OK ? s->err.code : ERR_INTERNAL;
     }
-    *out = (IngotResult){.size = out->size,
-                         .finish = (int)s->why,
-                         .prompt_tokens = n_prompt,
-                         .cached_tokens = s->n_cached,
-                         .tokens = (int)s->ids.n,
-                         .stop_text = s->stop - 1,
-                         .stop_token = s->stop_id};
+    for (int i = 0; out && i < answer_n(a); i++)
+        out[i] = result_of(answer_sample(a, i), n_prompt, heard[i]);
     return OK;
 }
 
 static Status generate(IngotModel *m, const IngotRequest *r, IngotResult *out, Err *e) {
     Answer *a = NULL;
     int n_prompt = 0;
+    bool heard[ANSWER_MAX_SAMPLES] = {0};
     TRY(start(&a, &n_prompt, m, r, e));
     CancelLink link = {.answer = a};
     ingot__cancel_attach(r->cancel, &link);
-    bool left = follow(a, r);
+    follow(a, r, heard);
     ingot__cancel_detach(r->cancel, &link);
-    Status st = conclude(out, a, n_prompt, e);
-    if (st == OK && left) { /* also where the engine was done before: the caller heard no more */
-        out->finish = INGOT_FINISH_CANCELLED;
-        out->stop_text = out->stop_token = -1;
-    }
+    Status st = conclude(out, a, n_prompt, heard, e);
     answer_free(a);
     return st;
 }
@@ -155,11 +188,11 @@ static Status generate(IngotModel *m, const IngotRequest *r, IngotResult *out, E
 int ingot_generate(IngotModel *m, const IngotRequest *request, IngotResult *result, IngotError *e) {
     Err err = {0};
     IngotRequest r = {0};
-    IngotResult full = {0};
-    Status st = ingot__take_struct(&r, sizeof r, request, "IngotRequest", &err);
+    IngotResult first;
+    Status st = ingot__take_struct(&r, sizeof r, offsetof(IngotRequest, samples), request,
+                                   "IngotRequest", &err);
     if (st == OK && result)
-        st = ingot__take_struct(&full, sizeof full, result, "IngotResult", &err);
-    if (st == OK) st = generate(m, &r, &full, &err);
-    if (st == OK && result) *result = full;
+        st = ingot__take_struct(&first, sizeof first, sizeof first, result, "IngotResult", &err);
+    if (st == OK) st = generate(m, &r, result, &err);
     return ingot__give(st, &err, e);
 }

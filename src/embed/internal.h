@@ -16,10 +16,10 @@ struct IngotModel {
     EngineDoor door;
 };
 
-/* A structure that a caller filled, as this version has it: what an older program does not know is zero. ERR_ARG
- * for a size that cannot be. name: for the message. */
-MUST_CHECK Status ingot__take_struct(void *out, size_t n_out, const void *in, const char *name,
-                                     Err *e);
+/* A structure that a caller filled, as this version has it: what an older program does not know is zero. n_first: its
+ * size in the first version. ERR_ARG for a size that cannot be. name: for the message. */
+MUST_CHECK Status ingot__take_struct(void *out, size_t n_out, size_t n_first, const void *in,
+                                     const char *name, Err *e);
 /* st as the caller gets it, with its words in *e unless that is NULL. */
 int ingot__give(Status st, const Err *err, IngotError *e);
 

@@ -13,11 +13,12 @@ _Static_assert(sizeof((IngotError){0}.text) >= sizeof((Err){0}.msg), "a message 
 
 const char *ingot_version(void) { return INGOT_VERSION; }
 
-Status ingot__take_struct(void *out, size_t n_out, const void *in, const char *name, Err *e) {
+Status ingot__take_struct(void *out, size_t n_out, size_t n_first, const void *in, const char *name,
+                          Err *e) {
     size_t n;
     if (!in) return err_set(e, ERR_ARG, "%s: it is NULL", name);
     memcpy(&n, in, sizeof n);
-    if (n != n_out) /* there is one version so far; a smaller size that was one is accepted here */
+    if (n != n_out && n != n_first)
         return err_set(e, ERR_ARG, "%s: its size is %zu, not %zu: set it to sizeof(%s)", name, n,
                        n_out, name);
     memcpy(out, in, n);
@@ -83,7 +84,7 @@ static Status open_parts(IngotModel *m, const char *path, const IngotOptions *o,
 static Status load(IngotModel **out, const char *path, const IngotOptions *options, Err *e) {
     IngotOptions o = {0};
     if (!path) return err_set(e, ERR_ARG, "path is NULL");
-    if (options) TRY(ingot__take_struct(&o, sizeof o, options, "IngotOptions", e));
+    if (options) TRY(ingot__take_struct(&o, sizeof o, sizeof o, options, "IngotOptions", e));
     TRY(check_options(&o, e));
     IngotModel *m = mem_new(IngotModel);
     if (!m) return err_set(e, ERR_NOMEM, "model");

@@ -33,14 +33,14 @@ size_t engine__adapters_bytes(const EngineOpts *r) {
     if (r->max_loras == 0) return 0;
     return r->lora_bytes + lora_work_bytes(engine__max_rows(r), r->max_lora_rank) +
            (size_t)r->max_loras * (sizeof(Adapter) + sizeof(Adapter *)) +
-           (size_t)r->max_seqs * sizeof(LoraUse);
+           (size_t)engine__max_tables(r) * sizeof(LoraUse);
 }
 
 Status engine__adapters_init(Engine *en, Err *e) {
     const EngineOpts *o = &en->o;
     if (o->max_loras == 0) return OK;
     en->adapters = mem_new_n(Adapter *, (size_t)o->max_loras);
-    en->uses = mem_new_n(LoraUse, (size_t)o->max_seqs);
+    en->uses = mem_new_n(LoraUse, (size_t)engine__max_tables(o));
     if (!en->adapters || !en->uses)
         return err_set(e, ERR_NOMEM, "places for %d adapters", o->max_loras);
     return en->model ? lora_reserve(en->model, engine__max_rows(o), o->max_lora_rank, e) : OK;
@@ -144,11 +144,13 @@ Status engine_adapter_unload(Engine *en, const char *name, Err *e) {
     return st;
 }
 
-static EngineAdapter describe(const Adapter *a) {
+static EngineAdapter describe(const Engine *en, const Adapter *a) {
     EngineAdapter d = {.scale = a->scale,
                        .info = *lora_info(a->lora),
                        .n_requests = atomic_load_explicit(&a->n_held, memory_order_relaxed)};
     memcpy(d.name, a->name, sizeof d.name);
+    for (int i = 0; i < en->n_run; i++) d.n_running += en->run[i]->adapter == a;
+    for (const Req *r = en->waiting.head; r; r = r->next) d.n_waiting += r->adapter == a;
     return d;
 }
 
@@ -166,10 +168,12 @@ int engine_adapter_list(const Engine *en, EngineAdapter *out, int max) {
     int n = 0;
     pthread_mutex_lock(lock_of(en));
     for (const Adapter *a = next_loaded(en, 0); a; a = next_loaded(en, a->i_load + 1), n++)
-        if (n < max) out[n] = describe(a);
+        if (n < max) out[n] = describe(en, a);
     pthread_mutex_unlock(lock_of(en));
     return n;
 }
+
+int engine_adapter_max(const Engine *en) { return en->o.max_loras; }
 
 /* ---- requests ---- */
 

@@ -42,6 +42,7 @@ struct Answer {
     EngineDoor door;    /* [const] */
     AnswerOpts o;       /* [const] lists taken out, defaults filled in */
     bool logprobs;      /* [const] */
+    int64_t min_tok;    /* [const] a stop string counts when it ends behind so many tokens */
     _Atomic int n_refs; /* [atomic] the reader and the requests that run */
     Ring ring;
     int n_open;     /* [reader] samples that have not ended */
@@ -206,6 +207,7 @@ static Status start(Answer **out, const EngineDoor *door, const Tokenizer *tok, 
     a->o.stop = NULL;
     a->o.grammars = NULL;
     a->logprobs = r->sample.logprobs;
+    a->min_tok = r->sample.min_tokens;
     a->n_lines = a->n_open = n;
     atomic_store_explicit(&a->n_refs, 1, memory_order_relaxed);
     Status st = prepare(a, tok, r, o, e);
@@ -245,6 +247,7 @@ static void cancel_line(Line *l) {
 static bool pass(Line *l) {
     StrBuf *piece = &l->a->piece;
     if (piece->failed) l->s.text.failed = true;
+    l->stop.muted = (int64_t)l->s.ids.n <= l->a->min_tok;
     bool hit = sample_stop_push(&l->stop, (Slice){sb_str(piece), piece->n}, &l->s.text);
     sb_clear(piece);
     return hit;

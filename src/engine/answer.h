@@ -31,7 +31,8 @@ typedef struct EngineDoor {
 /* Zero is the default of every field. */
 typedef struct AnswerOpts {
     int n;             /* samples, up to ANSWER_MAX_SAMPLES; default 1 */
-    const Slice *stop; /* stop strings, copied; limits in engine/stop.h */
+    const Slice *stop; /* stop strings, copied; limits in engine/stop.h. Those that end within the
+                        * first sample.min_tokens tokens do not count */
     int n_stop;
     bool include_stop;  /* a stop string is part of the text */
     Grammar **grammars; /* [n], one a sample. Taken, also by an answer_new that fails. NULL: none */

@@ -6,10 +6,12 @@
  * at a time as there is room for logits, and n_told moves on. A preempted request computes rows again, but none
  * before n_told is looked at twice, and as n_told and the sums stay, it goes on where it was.
  *
- * Choices follow the prompt one after another in the same KV places: when one is read, the next takes its place
- * behind the prompt (n_kv goes back to the prompt's end), so blocks behind it never become findable. The last
- * prompt row's logits score the first token of every choice, and the last token of a choice is never read: choices
- * of one token cost no rows at all. Engine thread, but for what engine_submit calls. */
+ * A choice stands behind the prompt in the same KV places: when it is read, the next one takes its place (n_kv goes
+ * back to the prompt's end), so blocks behind the prompt never become findable. Where there is room, those that come
+ * after it are read in the same step, each in a sequence that shares the prompt's blocks and lasts for this step (a
+ * branch), so that many choices cost few passes. The last prompt row's logits score the first token of every choice,
+ * and the last token of a choice is never read: choices of one token cost no rows at all. Engine thread, but for what
+ * engine_submit calls. */
 #include "engine/ask.h"
 
 #include <math.h>
@@ -193,6 +195,60 @@ int engine__ask_n_logits(const Req *r) {
     return n;
 }
 
+/* ---- branches ---- */
+
+const int32_t *engine__ask_choice(const Req *r, int i) { return r->ask->in.choices[i].tok; }
+
+/* Whether this step reads the rest of a choice of r, whose prompt is behind it. */
+static bool ends_choice(const Req *r) {
+    return engine__ask_is_pending(r) && r->ask->in.n_choices > 0 && r->n_rows > 0 &&
+           r->n_kv >= r->in.n_prompt && r->n_kv + r->n_rows == r->n_tok;
+}
+
+/* n rows of a choice in a sequence of its own, in blocks that leave one free for each sequence that runs. What the
+ * prompt's last block holds is copied before this step writes behind it. */
+static bool open_branch(Engine *en, Req *r, int i_choice, int n) {
+    int from = r->in.n_prompt, need = kv_blocks_for(from + n) - from / KV_BLOCK_TOK;
+    int32_t src = -1, dst = -1;
+    if (en->n_branch == engine__max_branches(&en->o) || need + en->n_run > kv_n_free(en->pool))
+        return false;
+    int kv = kv_seq_open(en->pool, NULL);
+    if (kv < 0) return false; /* never: there are as many as places */
+    kv_seq_share(en->pool, kv, r->kv, from);
+    if (kv_seq_grow(en->pool, kv, from + n, NULL) != OK ||
+        kv_seq_own(en->pool, kv, from, &src, &dst, NULL) != OK) { /* never: they were counted */
+        kv_seq_release(en->pool, kv);
+        return false;
+    }
+    if (src >= 0 && en->back.kv_copy) en->back.kv_copy(en->back.ctx, dst, src);
+    en->branch[en->n_branch++] = (Branch){.r = r, .kv = kv, .i_choice = i_choice, .n_rows = n};
+    return true;
+}
+
+int engine__ask_branch(Engine *en, Req *r, int left) {
+    int used = 0;
+    if (!ends_choice(r)) return 0;
+    const EngineAsk *a = &r->ask->in;
+    for (int i = r->ask->i_choice + 1; i < a->n_choices; i++) {
+        int n = a->choices[i].n - 1;
+        if (n == 0) continue; /* the prompt's last row was about it */
+        if (n > left - used || !open_branch(en, r, i, n)) break;
+        used += n;
+    }
+    return used;
+}
+
+void engine__ask_drop_branches(Engine *en, const Req *r) {
+    for (int i = 0; i < en->n_branch; i++) {
+        Branch *b = &en->branch[i];
+        if (!b->r || (r && b->r != r)) continue;
+        kv_seq_release(en->pool, b->kv);
+        if (en->uses) en->uses[b->i_seq] = (LoraUse){0};
+        b->r = NULL;
+    }
+    if (!r) en->n_branch = 0;
+}
+
 /* ---- results of a row ---- */
 
 static bool is_cancelled(const Req *r) {
@@ -216,13 +272,11 @@ static Status log_norm(double *norm, const Engine *en, const float *logits, Err 
     return OK;
 }
 
-/* The last prompt row is about the first token of each choice, a later one about the next of its own. */
-static Status score_choices(Engine *en, Req *r, int p, const float *logits, Err *e) {
-    Ask *a = r->ask;
+/* Token k of choices from .. to - 1, which a row is about. */
+static Status score_choices(Engine *en, Ask *a, int from, int to, int k, const float *logits,
+                            Err *e) {
     double norm = 0.0;
     TRY(log_norm(&norm, en, logits, e));
-    int k = p + 1 - r->in.n_prompt, from = k ? a->i_choice : 0;
-    int to = k ? a->i_choice + 1 : a->in.n_choices;
     for (int i = from; i < to; i++) {
         double *lp = a->logprob + (a->score[i].tok_logprob - a->logprob);
         lp[k] = (double)logits[a->in.choices[i].tok[k]] - norm;
@@ -230,8 +284,13 @@ static Status score_choices(Engine *en, Req *r, int p, const float *logits, Err 
     return OK;
 }
 
+/* The last prompt row is about the first token of each choice, a later one about the next of its own. */
 static Status use_logits(Engine *en, Req *r, int p, const float *x, Err *e) {
-    return p < r->in.n_prompt - 1 ? tell_prompt(en, r, p, x, e) : score_choices(en, r, p, x, e);
+    Ask *a = r->ask;
+    int k = p + 1 - r->in.n_prompt;
+    if (k < 0) return tell_prompt(en, r, p, x, e);
+    if (k == 0) return score_choices(en, a, 0, a->in.n_choices, 0, x, e);
+    return score_choices(en, a, a->i_choice, a->i_choice + 1, k, x, e);
 }
 
 /* Rows come in the order of their positions, whatever the chunks: the sum has one order of additions. */
@@ -264,6 +323,36 @@ static AskEnd take(Engine *en, Req *r, const Source *s, int p, Err *e) {
         for (int i = 0; i < b.n_out; i++)
             if (s->use(en, r, en->out[i] - base, x + (size_t)i * (size_t)s->width, e) != OK)
                 return ASK_FAILED;
+    }
+    return ASK_GOES_ON;
+}
+
+/* Row k of branch b is about token k of its choice, from 1 on. */
+typedef struct BranchRow {
+    int b, k;
+} BranchRow;
+
+/* The next row of r's branches; false: that was the last. */
+static bool next_row(const Engine *en, const Req *r, BranchRow *at) {
+    for (at->k++; at->b < en->n_branch; at->b++, at->k = 1)
+        if (en->branch[at->b].r == r && at->k <= en->branch[at->b].n_rows) return true;
+    return false;
+}
+
+/* Score the choices in r's branches, max_seqs rows at a time; the last of them is the one that was read last. */
+static AskEnd take_branches(Engine *en, Req *r, Err *e) {
+    BranchRow at = {0, 0};
+    for (bool more = next_row(en, r, &at); more;) {
+        Batch b = en->batch;
+        BranchRow told = at;
+        const float *x = NULL;
+        for (b.n_out = 0; more && b.n_out < en->o.max_seqs; more = next_row(en, r, &at))
+            en->out[b.n_out++] = en->branch[at.b].row0 + at.k - 1;
+        if (en->back.logits(en->back.ctx, &b, &x, e) != OK) return ASK_LOST;
+        for (int i = 0; i < b.n_out; i++, next_row(en, r, &told), x += en->V) {
+            int c = r->ask->i_choice = en->branch[told.b].i_choice;
+            if (score_choices(en, r->ask, c, c + 1, told.k, x, e) != OK) return ASK_FAILED;
+        }
     }
     return ASK_GOES_ON;
 }
@@ -306,6 +395,7 @@ AskEnd engine__ask_step(Engine *en, Req *r, Err *e) {
     const Source logits = {wants_logits, en->back.logits, use_logits, en->V};
     const Source hidden = {wants_hidden, en->back.hidden, use_hidden, en->C};
     AskEnd st = take(en, r, &logits, from, e);
+    if (st == ASK_GOES_ON) st = take_branches(en, r, e);
     if (st == ASK_GOES_ON) st = take(en, r, &hidden, from, e);
     if (st == ASK_GOES_ON && a->in.pool && from < n_prompt && end >= n_prompt)
         st = tell_pooled(r, e);

@@ -103,9 +103,10 @@ Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o,
     TRY(fill_defaults(&r, c, o, e));
     *out = model_kv_bytes(c, kv_dtype(r.kv_type), r.n_blocks) +
            model_work_bytes(c, engine__max_rows(&r), engine__max_out(&r)) +
-           kv_pool_bytes(r.n_blocks, r.max_seqs, r.max_ctx) + sample_scratch_bytes(c->V) +
-           n_ints(&r) * sizeof(int32_t) + (size_t)r.max_seqs * 2 * sizeof(void *) +
-           engine__adapters_bytes(&r);
+           kv_pool_bytes(r.n_blocks, engine__max_tables(&r), r.max_ctx) +
+           sample_scratch_bytes(c->V) + n_ints(&r) * sizeof(int32_t) +
+           (size_t)(r.max_seqs + engine__max_tables(&r)) * sizeof(void *) +
+           (size_t)engine__max_branches(&r) * sizeof(Branch) + engine__adapters_bytes(&r);
     if (r.draft) *out += spec__model_bytes(&r, kv_dtype(r.kv_type));
     return OK;
 }
@@ -145,11 +146,13 @@ static Status alloc_tables(Engine *en, Err *e) {
     const EngineOpts *o = &en->o;
     size_t rows = (size_t)engine__max_rows(o), seqs = (size_t)o->max_seqs;
     en->run = mem_new_n(Req *, seqs);
-    en->blocks = mem_new_n(const int32_t *, seqs);
+    en->blocks = mem_new_n(const int32_t *, (size_t)engine__max_tables(o));
+    en->branch = mem_new_n(Branch, (size_t)engine__max_branches(o));
     en->ints = mem_new_n(int32_t, n_ints(o));
     en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->V));
     if (o->vocab) en->mask = mem_new_n(uint32_t, grammar_vocab_words(o->vocab));
-    if (!en->run || !en->blocks || !en->ints || !en->scratch || (o->vocab && !en->mask))
+    if (!en->run || !en->blocks || !en->branch || !en->ints || !en->scratch ||
+        (o->vocab && !en->mask))
         return err_set(e, ERR_NOMEM, "engine tables for %d rows", engine__max_rows(o));
     en->tok = en->ints;
     en->pos = en->tok + rows;
@@ -167,6 +170,7 @@ static void free_parts(Engine *en) {
     kv_pool_free(en->pool);
     mem_free(en->run);
     mem_free(en->blocks);
+    mem_free(en->branch);
     mem_free(en->ints);
     mem_free(en->scratch);
     mem_free(en->mask);
@@ -234,7 +238,7 @@ static Status prepare(Engine *en, const ModelConfig *c, const EngineOpts *o, Err
                        grammar_vocab_size(o->vocab), en->n_vocab);
     metrics_init(&en->m, o->n_blocks, KV_BLOCK_TOK, o->max_ctx);
     TRY(list_end_tokens(en, e));
-    TRY(kv_pool_new(&en->pool, o->n_blocks, o->max_seqs, o->max_ctx, e));
+    TRY(kv_pool_new(&en->pool, o->n_blocks, engine__max_tables(o), o->max_ctx, e));
     en->spec = (Spec){.k = o->spec_k,
                       .max_draft = engine__max_draft(o),
                       .lo = o->spec_ngram_min,

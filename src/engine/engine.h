@@ -128,7 +128,8 @@ typedef struct EngineAdapter {
     char name[ENGINE_ADAPTER_NAME];
     double scale;
     LoraInfo info;
-    int n_requests; /* that wait or run with it */
+    int n_requests;           /* that wait or run with it */
+    int n_running, n_waiting; /* of these, at one moment */
 } EngineAdapter;
 
 /* Load an adapter under a name of 1..127 bytes; its requests get `scale` times alpha / rank. ERR_ARG: the name is
@@ -141,6 +142,8 @@ MUST_CHECK Status engine_adapter_load(Engine *en, const char *name, const char *
 MUST_CHECK Status engine_adapter_unload(Engine *en, const char *name, Err *e);
 /* Up to max of those that are loaded, in the order of loading, into out; returns how many there are. Any thread. */
 int engine_adapter_list(const Engine *en, EngineAdapter *out, int max);
+/* Adapters that may be loaded at one time. */
+int engine_adapter_max(const Engine *en);
 
 /* All numbers the engine keeps of itself: borrowed, valid as long as the engine. Any thread, no lock. */
 const Metrics *engine_metrics(const Engine *en);

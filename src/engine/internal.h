@@ -57,6 +57,15 @@ typedef struct Req {
     int32_t tok[]; /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
+/* A choice that is read beside the one behind its request's prompt, in this step alone: a sequence of its own that
+ * shares the prompt's blocks. See ask.c. [engine] */
+typedef struct Branch {
+    Req *r; /* NULL: it left in this step, and the sequence with it */
+    int kv; /* sequence of the KV pool */
+    int i_choice;
+    int n_rows, row0, i_seq; /* in the batch */
+} Branch;
+
 /* In the order of their turn: priority, then id. */
 typedef struct Queue {
     Req *head, *tail;
@@ -123,8 +132,10 @@ struct Engine {
     int32_t *
         ints; /* [engine] owned; tok, pos, seq [max_rows each] and out [engine__max_out] lie in it */
     int32_t *tok, *pos, *seq, *out;
-    const int32_t **blocks; /* [engine] owned; [max_seqs] */
-    LoraUse *uses;          /* [engine] owned; [max_seqs]; NULL without adapters */
+    const int32_t **blocks; /* [engine] owned; [engine__max_tables] */
+    LoraUse *uses;          /* [engine] owned; the same; NULL without adapters */
+    Branch *branch;         /* [engine] owned; [engine__max_branches] */
+    int n_branch;           /* [engine] of this step */
     void *scratch;          /* [engine] owned; of the sampler */
     uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Spec spec;
@@ -134,6 +145,14 @@ struct Engine {
 
 /* Rows of the largest step. */
 static inline int engine__max_rows(const EngineOpts *o) { return o->max_seqs + o->prefill_chunk; }
+
+/* Choices that a step reads beside those in their requests' own sequences. */
+static inline int engine__max_branches(const EngineOpts *o) { return MIN(o->max_seqs, 16); }
+
+/* Sequences of the largest step. */
+static inline int engine__max_tables(const EngineOpts *o) {
+    return o->max_seqs + engine__max_branches(o);
+}
 
 /* Guesses of the largest step. */
 static inline int engine__max_draft(const EngineOpts *o) {
@@ -200,8 +219,16 @@ typedef enum AskEnd {
     ASK_LOST       /* e: the model failed */
 } AskEnd;
 
+/* Where r's rows of this step complete a choice: read those that come after it as well, in at most `left` rows and
+ * blocks that nobody else will need at once. Returns the rows. */
+int engine__ask_branch(Engine *en, Req *r, int left);
+/* Tokens of a choice of r. */
+const int32_t *engine__ask_choice(const Req *r, int i);
+/* Branches of r go, or all that are left of this step (NULL). */
+void engine__ask_drop_branches(Engine *en, const Req *r);
 /* Tell what the rows of this step bring; the model ran, n_kv stands before them. Engine thread. */
 AskEnd engine__ask_step(Engine *en, Req *r, Err *e);
+
 /* ---- adapter.c ---- */
 
 /* Places for adapters, and room in the model. ERR_NOMEM. */
@@ -224,6 +251,8 @@ bool engine__before(const Req *a, const Req *b);
 void engine__put(Queue *q, Req *r);
 /* Unlink the first, NULL when empty. */
 Req *engine__pop(Queue *q);
+/* Unlink r, which is among them. */
+void engine__take(Queue *q, Req *r);
 /* Unlink those that are cancelled or past their deadline, order kept. */
 Queue engine__take_dead(Queue *q, double now);
 /* Why this one must end now: FINISH_CANCELLED, FINISH_DEADLINE; false if it need not. */

@@ -24,7 +24,8 @@ static void fit(Pace *p) {
     double var = p->n * p->xx - p->x * p->x, cov = p->n * p->xy - p->x * p->y;
     p->per_work = p->y / p->x;
     p->fixed = 0.0;
-    if (var <= 0.01 * p->x * p->x || cov <= 0.0) return;
+    p->vague = var <= 0.01 * p->x * p->x || cov <= 0.0;
+    if (p->vague) return;
     double least = p->dense_at >= DENSE_ROWS ? DENSE_SHARE * p->dense : 0.0;
     double slope = MAX(cov / var, least), fixed = (p->y - slope * p->x) / p->n;
     if (fixed <= 0.0) return;
@@ -53,7 +54,7 @@ void pace_observe(Pace *p, double work, double seconds) {
 }
 
 int pace_rows(const Pace *p, double work, int from, double limit, int most) {
-    int lo = 1, hi = MAX(most, 1);
+    int lo = 1, hi = MAX(most, 1), probe = MIN(hi, (int)MIN(work, 1e6) + 1);
     if (p->per_work <= 0.0) return MIN(hi, 32); /* nothing known: a small step to learn from */
     limit = MAX(limit, 1.5 * pace_predict(p, work));
     while (lo < hi) {
@@ -61,5 +62,5 @@ int pace_rows(const Pace *p, double work, int from, double limit, int most) {
         if (pace_predict(p, work + pace_work(p, mid, from)) <= limit) lo = mid;
         else hi = mid - 1;
     }
-    return lo;
+    return p->vague ? MAX(lo, probe) : lo;
 }

@@ -11,10 +11,13 @@
 #ifndef INGOT_ENGINE_PACE_H
 #define INGOT_ENGINE_PACE_H
 
+#include <stdbool.h>
+
 typedef struct Pace {
     double attn;            /* work of one token of context, in rows */
     double n, x, y, xx, xy; /* decayed sums of the samples: count, work, seconds */
     double fixed, per_work; /* the line through them; per_work 0: nothing known yet */
+    bool vague;             /* they are too alike to tell the two apart */
     double dense,
         dense_at; /* seconds a unit of work in the largest steps of late, and their work */
 } Pace;
@@ -29,7 +32,8 @@ void pace_observe(Pace *p, double work, double seconds);
 /* Seconds a step of this much work will take; 0 while nothing is known. */
 double pace_predict(const Pace *p, double work);
 /* Prompt rows, from position `from` on, that fit beside rows of `work` in `limit` seconds: 1 .. most. Where
- * the other rows alone come near the limit, the prompt still gets a third of the step. */
+ * the other rows alone come near the limit, the prompt still gets a third of the step; half of it where all steps
+ * were so alike that rows may be cheaper than they look, which the larger step will tell. */
 int pace_rows(const Pace *p, double work, int from, double limit, int most);
 
 #endif

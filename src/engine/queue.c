@@ -32,6 +32,12 @@ static Req *unlink_req(Queue *q, Req **at, Req *before) {
 
 Req *engine__pop(Queue *q) { return q->head ? unlink_req(q, &q->head, NULL) : NULL; }
 
+void engine__take(Queue *q, Req *r) {
+    Req **at = &q->head, *before = NULL;
+    for (; *at != r; at = &before->next) before = *at;
+    unlink_req(q, at, before);
+}
+
 bool engine__is_dead(const Req *r, double now, FinishReason *why) {
     *why = FINISH_CANCELLED;
     if (atomic_load_explicit(&r->cancelled, memory_order_relaxed)) return true;

@@ -4,8 +4,9 @@
  *   decoding    one row for each sequence that knows all its tokens but the next
  *   prompts     rows of those that do not, in the order of their turn, as many as fit in the time that streams
  *               may wait (pace.h), up to prefill_chunk; without streams, prefill_chunk
- *   admission   from the queue, while rows are left and if nobody was preempted: all tokens so far have to fit
- *               into free blocks, and one more block for each sequence that runs
+ *   choices     that are asked about (ask.c), beside one another, in what is left, if nobody was preempted
+ *   admission   from the queue, likewise: all tokens so far have to fit into free blocks, and one more block for
+ *               each sequence that runs
  *   guesses     of the tokens that come next (spec.c), in what is left
  *
  * A sequence takes blocks as it grows. Where none is free, the one whose turn is last loses all of its blocks and
@@ -69,6 +70,7 @@ static Req *leave_run(Engine *en, int i, bool again) {
     pthread_mutex_unlock(&en->mu);
     kv_seq_release(en->pool, r->kv);
     if (en->uses) en->uses[r->i_seq] = (LoraUse){0};
+    engine__ask_drop_branches(en, r);
     count_blocks(en);
     return r;
 }
@@ -191,6 +193,16 @@ static Room prompt_rows(Engine *en, double work) {
     return m.left < 0 ? room_of(en, work, 0) : m;
 }
 
+/* Choices read beside those that have rows. */
+static Room branch_rows(Engine *en, Room m) {
+    double price = 1.0 + en->head_work;
+    for (int i = 0; i < en->n_run; i++) {
+        int n = engine__ask_branch(en, en->run[i], (int)(m.left / price));
+        m.left = MAX(0, m.left - (int)(n * price + 0.5));
+    }
+    return m;
+}
+
 /* ---- admission ---- */
 
 static Req *find_running(const Engine *en, uint64_t id) {
@@ -263,37 +275,52 @@ static Admission try_admit(Engine *en, Req *r, Room m) {
     return ADMITTED;
 }
 
-/* At its place among those that run. */
+/* From the queue to its place among those that run, in one go: engine_cancel finds it here or there. */
 static void join_run(Engine *en, Req *r) {
+    pthread_mutex_lock(&en->mu);
+    engine__take(&en->waiting, r);
     int i = en->n_run++;
     for (; i > 0 && engine__before(r, en->run[i - 1]); i--) en->run[i] = en->run[i - 1];
     en->run[i] = r;
+    pthread_mutex_unlock(&en->mu);
 }
 
-/* mu held. */
+/* The one that waits behind `after`; NULL: the first. Only this thread takes requests out of the queue, so what it
+ * returns stays there. */
+static Req *next_waiting(Engine *en, const Req *after) {
+    pthread_mutex_lock(&en->mu);
+    Req *r = after ? after->next : en->waiting.head;
+    pthread_mutex_unlock(&en->mu);
+    return r;
+}
+
+/* Requests stay in the queue while they are looked at, without the lock: hashing a long prompt takes its time, and
+ * whoever submits or cancels does not wait for it. */
 static void admit(Engine *en, Room m) {
-    Queue later = {0};
     int n_deferred = 0;
-    const Req *head = en->waiting.head;
+    Req *later = NULL, *r; /* later: the last one that was passed over */
+    const Req *head = next_waiting(en, NULL);
     if (head && head->id == en->stuck_id && kv_n_free(en->pool) <= en->stuck_free) return;
     en->stuck_id = 0;
-    while (m.left > 0 && en->n_run < en->o.max_seqs && en->waiting.head) {
-        Req *r = engine__pop(&en->waiting);
+    while (m.left > 0 && en->n_run < en->o.max_seqs && (r = next_waiting(en, later))) {
         Admission a = try_admit(en, r, m);
-        if (a != ADMITTED) engine__put(&later, r);
         if (a == NO_ROOM) { /* not to be looked at again, prompt and all, before there is more */
             en->stuck_id = r->id;
             en->stuck_free = kv_n_free(en->pool);
             break;
         }
         n_deferred += a == LATER;
-        if (a == LATER) continue;
+        if (a == LATER) {
+            later = r;
+            continue;
+        }
         join_run(en, r);
         m = pay_rows(en, r, m);
     }
-    for (Req *r; (r = engine__pop(&later));) engine__put(&en->waiting, r);
     metrics_set(&en->m.waiting_deferred, n_deferred);
+    pthread_mutex_lock(&en->mu);
     engine__count_queue(en);
+    pthread_mutex_unlock(&en->mu);
     count_blocks(en);
 }
 
@@ -321,23 +348,49 @@ static void add_rows(Engine *en, int i) {
     for (int n = r->spec.n_draft + 1; n > 0; n--) en->out[b->n_out++] = b->T - n;
 }
 
+/* Rows of the choices that stand in sequences of their own. */
+static void add_branches(Engine *en, const Req *r) {
+    Batch *b = &en->batch;
+    for (int i = 0; i < en->n_branch; i++) {
+        Branch *x = &en->branch[i];
+        if (x->r != r) continue;
+        x->row0 = b->T;
+        x->i_seq = en->n_run + i;
+        en->blocks[x->i_seq] = kv_seq_blocks(en->pool, x->kv);
+        if (en->uses) en->uses[x->i_seq] = r->use;
+        const int32_t *tok = engine__ask_choice(r, x->i_choice);
+        for (int k = 0; k < x->n_rows; k++, b->T++) {
+            en->tok[b->T] = tok[k];
+            en->pos[b->T] = r->in.n_prompt + k;
+            en->seq[b->T] = x->i_seq;
+        }
+    }
+}
+
 /* Rows of request i and of all behind it with the same adapter, unless one before it has brought them along. */
 static void add_rows_alike(Engine *en, int i) {
     for (int k = 0; k < i; k++)
         if (engine__same_use(en->run[k], en->run[i])) return;
     for (int k = i; k < en->n_run; k++)
-        if (engine__same_use(en->run[k], en->run[i])) add_rows(en, k);
+        if (engine__same_use(en->run[k], en->run[i])) {
+            add_rows(en, k);
+            add_branches(en, en->run[k]);
+        }
 }
 
 static double build_batch(Engine *en) {
     double work = 0.0;
     en->batch.T = en->batch.n_out = 0;
-    en->batch.n_seq = en->n_run;
+    en->batch.n_seq = en->n_run + en->n_branch;
     en->batch.lora = en->uses;
     for (int i = 0; i < en->n_run; i++) {
         add_rows_alike(en, i);
         work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv) +
                 en->head_work * engine__ask_n_logits(en->run[i]);
+    }
+    for (int i = 0; i < en->n_branch; i++) {
+        const Branch *b = &en->branch[i];
+        work += pace_work(&en->pace, b->n_rows, b->r->in.n_prompt) + en->head_work * b->n_rows;
     }
     return work;
 }
@@ -495,26 +548,20 @@ static void give_rows(Engine *en) {
     Room m = prompt_rows(en, decode_rows(en));
     for (int i = 0; i < en->n_run; i++) commit(en, en->run[i]);
     if (en->n_dropped > 0) return;
-    pthread_mutex_lock(&en->mu);
-    admit(en, m);
-    pthread_mutex_unlock(&en->mu);
+    admit(en, branch_rows(en, m));
     for (int i = 0; i < en->n_run; i++) copy_block(en, en->run[i]);
 }
 
-void engine__step(Engine *en) {
+/* The rows are given: run the model, hand out what it says. */
+static void run_batch(Engine *en) {
     Err err = {0};
     const float *logits = NULL;
-    drop_dead(en);
-    give_rows(en);
-    count_left(en);
-    if (en->n_run == 0) return;
     double t0 = engine__now(en);
     spec__draft(en);
     double work = build_batch(en);
     count_step(en, t0);
     if (en->back.forward(en->back.ctx, &en->batch, &logits, &err) != OK) {
         fail_all(en, &err);
-        count_left(en);
         return;
     }
     double now = engine__now(en);
@@ -524,6 +571,16 @@ void engine__step(Engine *en) {
     double spent = now - t0 + tell_asked(en, now);
     pace_observe(&en->pace, work, spent);
     count_speed(en, n_rows, spent);
+}
+
+void engine__step(Engine *en) {
+    Err err = {0};
+    drop_dead(en);
+    give_rows(en);
+    count_left(en);
+    if (en->n_run == 0) return;
+    run_batch(en);
+    engine__ask_drop_branches(en, NULL);
     count_left(en);
     if (en->o.check && kv_check(en->pool, &err) != OK) fail_all(en, &err);
 }

@@ -81,6 +81,11 @@ static int rows_left(const Engine *en) {
         deepest = MAX(deepest, r->n_kv);
         work += pace_work(&en->pace, r->n_rows, r->n_kv);
     }
+    for (int i = 0; i < en->n_branch; i++) {
+        const Branch *b = &en->branch[i];
+        used += b->n_rows;
+        work += pace_work(&en->pace, b->n_rows, b->r->in.n_prompt);
+    }
     int left = MIN(engine__max_rows(&en->o) - used, en->spec.max_draft);
     if (left <= 0) return 0;
     return pace_rows(&en->pace, work, deepest, 1e-3 * en->o.itl_target_ms, left);

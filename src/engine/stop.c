@@ -62,8 +62,11 @@ static int step(SampleStop *s, uint8_t c) {
         size_t k = s->s[i].at;
         while (k > 0 && s->s[i].text[k] != c) k = s->s[i].fail[k - 1];
         if (s->s[i].text[k] == c) k++;
+        bool whole = k == s->s[i].len;
+        if (whole && s->muted)
+            k = s->s[i].fail[k - 1]; /* its end may be the beginning of another */
         s->s[i].at = (uint16_t)k;
-        if (k == s->s[i].len && (done < 0 || k > s->s[done].len)) done = i;
+        if (whole && !s->muted && (done < 0 || k > s->s[done].len)) done = i;
     }
     return done;
 }

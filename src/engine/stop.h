@@ -18,6 +18,7 @@ typedef struct SampleStop {
     int hit;      /* number of the stop string that came, from 1 in the order given; 0: none yet */
     int n;        /* strings */
     bool include; /* the stop string itself is passed on too */
+    bool muted;   /* callers' too: strings that end in what is pushed do not count */
     struct {
         const uint8_t *text, *fail; /* [len], in the caller's memory */
         uint16_t len, at;           /* at: bytes of it that the newest text ends with */
@@ -30,7 +31,8 @@ MUST_CHECK Status sample_stop_check(const Slice *strs, int n, Err *e);
 size_t sample_stop_bytes(const Slice *strs, int n);
 /* Strings that were checked. They are copied to mem[sample_stop_bytes], which is borrowed. */
 void sample_stop_init(SampleStop *s, const Slice *strs, int n, bool include, void *mem);
-/* Append to out what may be shown now; true once a stop string has come, after which all is ignored. */
+/* Append to out what may be shown now; true once a stop string has come, after which all is ignored. While `muted` is
+ * set none comes; one that has begun meanwhile may. */
 bool sample_stop_push(SampleStop *s, Slice piece, StrBuf *out);
 /* The end of the text: append what was held back. */
 void sample_stop_finish(SampleStop *s, StrBuf *out);

@@ -107,6 +107,8 @@ size_t gguf_n_files(const Gguf *g);
 /* File i of a model that is in several, borrowed; NULL where it is in one. */
 const char *gguf_file_at(const Gguf *g, size_t i);
 uint64_t gguf_file_bytes(const Gguf *g);
+/* The bytes of file i, borrowed. */
+IoMap gguf_file_map(const Gguf *g, size_t i);
 /* The bytes in memory, for releasing pages; several files lie behind one another. */
 IoMap gguf_map(const Gguf *g);
 

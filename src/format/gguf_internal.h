@@ -45,6 +45,7 @@ struct Gguf {
     bool owns_map;
     size_t n_files;
     char **paths;     /* owned, and each owned; NULL where it is one file */
+    IoMap *part;      /* owned [n_files], parts of map; NULL where it is one file */
     uint64_t n_bytes; /* of all files */
     uint32_t version, alignment;
     GgufKv *kv; /* owned */

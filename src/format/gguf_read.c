@@ -204,6 +204,7 @@ static Status read_alignment(Gguf *g, Err *e) {
 size_t gguf_n_files(const Gguf *g) { return g->n_files; }
 const char *gguf_file_at(const Gguf *g, size_t i) { return g->paths ? g->paths[i] : NULL; }
 uint64_t gguf_file_bytes(const Gguf *g) { return g->n_bytes; }
+IoMap gguf_file_map(const Gguf *g, size_t i) { return g->part ? g->part[i] : g->map; }
 
 static Status parse(Gguf *g, Err *e) {
     GgufCursor c = {.p = g->map.p, .n = g->map.n, .e = e};
@@ -256,6 +257,7 @@ void gguf_close(Gguf *g) {
     mem_free(g->tensor);
     for (size_t i = 0; g->paths && i < g->n_files; i++) mem_free(g->paths[i]);
     mem_free(g->paths);
+    mem_free(g->part);
     if (g->owns_map) io_unmap(&g->map);
     mem_free(g);
 }

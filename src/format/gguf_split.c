@@ -146,7 +146,9 @@ Status gguf__open_split(Gguf **out, const char *path, size_t n, Err *e) {
         return st;
     }
     g->paths = s.paths;
+    g->part = s.part;
     s.paths = NULL;
+    s.part = NULL;
     shards_deinit(&s);
     g->map = whole;
     g->owns_map = true;

@@ -31,6 +31,8 @@ static const HfArch arch_table[] = {
      .kv_needed = true},
 };
 
+const HfArch *hf__arch_at(size_t i) { return i < COUNT_OF(arch_table) ? &arch_table[i] : NULL; }
+
 /* What a key may say without changing the mathematics. */
 typedef enum Want {
     ANY, /* read elsewhere in this file, or without influence */
@@ -52,6 +54,7 @@ static const struct {
     {"bos_token_id", BOTH, ANY},
     {"eos_token_id", BOTH, ANY},
     {"tie_word_embeddings", BOTH, ANY},
+    {"quantization_config", BOTH, ANY},
     {"n_layer", HF_GPT2, ANY},
     {"n_embd", HF_GPT2, ANY},
     {"n_head", HF_GPT2, ANY},
@@ -213,8 +216,6 @@ static Status check_key(const HfModel *m, Slice key, const Json *v, Err *e) {
                                              : refuse_key(key, "a value that is not supported", e);
     }
     if (is_off(v)) return OK;
-    if (slice_eq_str(key, "quantization_config"))
-        return refuse_key(key, "quantized weights are not read: take the unquantized folder", e);
     return refuse_key(key,
                       "not known here and may change the model; --ignore KEY takes it as "
                       "meaningless",
@@ -238,6 +239,14 @@ static Status find_arch(HfConfig *c, const Json *config, Err *e) {
             sb_str(&shown));
     sb_deinit(&shown);
     return ERR_UNSUPPORTED;
+}
+
+/* mistral3 is what newer files of mistral call themselves. */
+const HfArch *hf__arch_of(const char *gguf) {
+    if (strcmp(gguf, "mistral3") == 0) gguf = "llama";
+    for (size_t i = 0; i < COUNT_OF(arch_table); i++)
+        if (strcmp(arch_table[i].gguf, gguf) == 0) return &arch_table[i];
+    return NULL;
 }
 
 static Status check_act(const Json *config, const char *key, const char *const *good, size_t n,
@@ -324,6 +333,9 @@ static Status read_llama(HfModel *m, const Json *j, Err *e) {
     TRY(read_biases(c, j, e));
     TRY(check_act(j, "hidden_act", acts, COUNT_OF(acts), e));
     TRY(hf__read_rope(c, j, e));
+    if (c->rope.kind == HF_ROPE_DYNAMIC)
+        hf__note(m, "rope_scaling dynamic: begins behind %d positions, which stay the limit",
+                 c->ctx);
     return read_window(m, j, e);
 }
 
@@ -367,7 +379,15 @@ static void read_ids(HfModel *m, const Json *config, const Json *gen) {
     c->bos = (int32_t)json_int_or(json_get(config, "bos_token_id"), 0, c->V - 1);
 }
 
-Status hf__read_config(HfModel *m, const Json *config, const Json *gen, Err *e) {
+static Status read_quant(HfModel *m, const Json *config, const Json *own, Err *e) {
+    static const char key[] = "quantization_config";
+    const Json *j = json_get(config, key);
+    if (!j) j = own;
+    if (is_off(j) || is_ignored(m->opts, slice_of(key))) return OK;
+    return hf__read_quant(&m->cfg.quant, j, e);
+}
+
+Status hf__read_config(HfModel *m, const Json *config, const Json *gen, const Json *quant, Err *e) {
     HfConfig *c = &m->cfg;
     Slice key;
     const Json *v;
@@ -375,6 +395,7 @@ Status hf__read_config(HfModel *m, const Json *config, const Json *gen, Err *e) 
     if (!json_is_object(config)) return err_set(e, ERR_FORMAT, "not a JSON object");
     TRY(find_arch(c, config, e));
     for (void *it = NULL; (it = json_next(config, it, &key, &v));) TRY(check_key(m, key, v, e));
+    TRY(read_quant(m, config, quant, e));
     TRY(hf__int(&c->V, config, "vocab_size", 2, MAX_VOCAB, true, e));
     c->qkv_bias = c->arch->qkv_bias;
     TRY(c->arch->family == HF_GPT2 ? read_gpt2(c, config, e) : read_llama(m, config, e));

@@ -2,6 +2,7 @@
  * Opening a folder: where its parts are, its JSON files, and what can be asked of it afterwards. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "format/hf_internal.h"
 
@@ -64,11 +65,16 @@ static Status find_places(HfModel *m, const char *dir, Err *e) {
 
 /* ---- files ---- */
 
+/* A pipe of that name would be waited for, so its size is asked first, which only regular files have. */
 static Status read_file(StrBuf *b, const StrBuf *dir, const char *name, size_t max, Err *e) {
     StrBuf path = {0};
+    uint64_t size;
     sb_printf(&path, "%s/%s", sb_str(dir), name);
     Status st = sb_check(&path, e);
-    if (st == OK && io_exists(path.p)) st = io_read_file(b, path.p, max, e);
+    if (st == OK && io_exists(path.p)) {
+        st = io_file_size(&size, path.p, e);
+        if (st == OK) st = io_read_file(b, path.p, max, e);
+    }
     sb_deinit(&path);
     return st;
 }
@@ -92,39 +98,72 @@ Status hf_read_tokenizer_file(StrBuf *b, const HfModel *m, const char *name, Err
 /* ---- the whole ---- */
 
 static Status read_config(HfModel *m, Err *e) {
-    Json *config = NULL, *gen = NULL;
+    Json *config = NULL, *gen = NULL, *quant = NULL;
     Status st = read_json(&config, &m->dir, "config.json", e);
     if (st == OK) st = read_json(&gen, &m->dir, "generation_config.json", e);
+    if (st == OK) st = read_json(&quant, &m->dir, "quant_config.json", e);
+    if (st == OK && !quant) st = read_json(&quant, &m->dir, "quantize_config.json", e);
     if (st == OK) {
-        st = hf__read_config(m, config, gen, e);
+        st = hf__read_config(m, config, gen, quant, e);
         if (st != OK) err_in(e, "config.json");
     }
     json_free(config);
     json_free(gen);
+    json_free(quant);
     return st;
 }
 
-static Status open_folder(HfModel *m, const char *dir, Err *e) {
+static Status open_folder(HfModel *m, const char *dir, bool weights, Err *e) {
     TRY(find_places(m, dir, e));
     TRY(read_config(m, e));
+    if (!weights) return OK;
     TRY(st_open_dir(&m->st, sb_str(&m->dir), e));
     return hf__plan(m, e);
 }
 
-Status hf_open(HfModel **out, const char *dir, const HfOpts *o, Err *e) {
+static Status open_new(HfModel **out, const char *dir, const HfOpts *o, bool weights, Err *e) {
     HfModel *m = mem_new(HfModel);
     if (!m) return err_set(e, ERR_NOMEM, "no memory to open %s", dir);
     m->opts = o;
-    Status st = open_folder(m, dir, e);
+    Status st = open_folder(m, dir, weights, e);
     m->opts = NULL;
     if (st == OK) *out = m;
     else hf_close(m);
     return st;
 }
 
+Status hf_open(HfModel **out, const char *dir, const HfOpts *o, Err *e) {
+    return open_new(out, dir, o, true, e);
+}
+
+Status hf_open_config(HfModel **out, const char *dir, const HfOpts *o, Err *e) {
+    return open_new(out, dir, o, false, e);
+}
+
+Status hf_open_sizes(HfModel **out, const HfSizes *s, Err *e) {
+    const HfArch *arch = hf__arch_of(s->arch);
+    if (!arch)
+        return err_set(e, ERR_UNSUPPORTED, "modules of architecture %s are not known here",
+                       s->arch);
+    HfModel *m = mem_new(HfModel);
+    if (!m) return err_set(e, ERR_NOMEM, "no memory for the sizes of a model");
+    m->cfg = (HfConfig){.arch = arch,
+                        .n_layer = s->n_layer,
+                        .C = s->C,
+                        .nh = s->nh,
+                        .nkv = s->nkv,
+                        .hd = s->hd,
+                        .ff = s->ff,
+                        .V = s->V,
+                        .tied = s->tied};
+    *out = m;
+    return OK;
+}
+
 void hf_close(HfModel *m) {
     if (!m) return;
     st_close(m->st);
+    for (size_t i = 0; i < m->n_items; i++) mem_free(m->item[i].packed);
     mem_free(m->item);
     sb_deinit(&m->dir);
     sb_deinit(&m->tok_dir);
@@ -135,6 +174,9 @@ void hf_close(HfModel *m) {
 const char *hf_class(const HfModel *m) { return m->cfg.arch->name; }
 const char *hf_arch(const HfModel *m) { return m->cfg.arch->gguf; }
 int32_t hf_n_vocab(const HfModel *m) { return m->cfg.V; }
+int hf_n_layer(const HfModel *m) { return m->cfg.n_layer; }
+int hf_n_head(const HfModel *m) { return m->cfg.nh; }
+int hf_n_head_kv(const HfModel *m) { return m->cfg.nkv; }
 size_t hf_n_tensors(const HfModel *m) { return m->n_items; }
 uint64_t hf_n_bytes(const HfModel *m) { return st_file_bytes(m->st); }
 size_t hf_n_notes(const HfModel *m) { return m->n_notes; }
@@ -165,4 +207,43 @@ static DType most_of(const HfModel *m, bool from) {
 }
 
 DType hf_type(const HfModel *m) { return most_of(m, false); }
-DType hf_stored_type(const HfModel *m) { return most_of(m, true); }
+
+const char *hf_stored(const HfModel *m, char buf[HF_STORED]) {
+    static const char *const names[] = {"", "awq", "gptq", "bitsandbytes"};
+    const HfQuant *q = &m->cfg.quant;
+    bool packed = false;
+    for (size_t i = 0; i < m->n_items; i++) packed |= m->item[i].packed != NULL;
+    if (!packed) snprintf(buf, HF_STORED, "%s", dtype_name(most_of(m, true)));
+    else if (q->scheme == HF_BNB) snprintf(buf, HF_STORED, "%s, 4 bits", names[q->scheme]);
+    else if (q->group < 0) snprintf(buf, HF_STORED, "%s, %d bits", names[q->scheme], q->bits);
+    else
+        snprintf(buf, HF_STORED, "%s, %d bits in groups of %d", names[q->scheme], q->bits,
+                 q->group);
+    return buf;
+}
+
+/* ---- what becomes of each tensor ---- */
+
+HfTensor hf_tensor_at(const HfModel *m, size_t i) {
+    const HfItem *it = &m->item[i];
+    HfTensor t = {.name = it->name,
+                  .n_dims = it->n_dims,
+                  .type = it->to,
+                  .ne = {it->cols, it->rows}};
+    if (it->n_dims == 1) {
+        t.ne[0] = it->cols * it->rows;
+        t.ne[1] = 1;
+    }
+    return t;
+}
+
+void hf_set_type(HfModel *m, size_t i, DType type) { m->item[i].to = type; }
+
+static int by_order(const void *pa, const void *pb, void *order) {
+    const HfItem *a = pa, *b = pb;
+    return (*(HfOrder *)order)(slice_of(a->name), slice_of(b->name));
+}
+
+void hf_sort(HfModel *m, HfOrder order) {
+    qsort_r(m->item, m->n_items, sizeof *m->item, by_order, &order);
+}

@@ -135,6 +135,47 @@ static bool is_there(When w, const HfConfig *c) {
     return false;
 }
 
+/* ---- names without a folder ---- */
+
+static const Names *names_of(const HfConfig *c) {
+    return c->arch->family == HF_GPT2 ? &gpt2_names : &llama_names;
+}
+
+static const Row *find_row(const Row *rows, size_t n, Slice name) {
+    for (size_t i = 0; i < n; i++)
+        if (slice_eq_str(name, rows[i].hf)) return &rows[i];
+    return NULL;
+}
+
+/* The number and the dot behind a layer's prefix, cut from *name; -1 where it has none, or too large a one. */
+static int cut_layer(Slice *name, const Names *names, int n_layer) {
+    size_t at = strlen(names->layer), from = at;
+    int layer = 0;
+    if (name->n <= at || memcmp(name->p, names->layer, at) != 0) return -1;
+    while (at < name->n && at < from + 4 && name->p[at] >= '0' && name->p[at] <= '9')
+        layer = 10 * layer + (name->p[at++] - '0');
+    if (at == from || at >= name->n || name->p[at] != '.' || layer >= n_layer) return -1;
+    *name = (Slice){name->p + at + 1, name->n - at - 1};
+    return layer;
+}
+
+bool hf_find_place(HfPlace *out, const HfModel *m, Slice name) {
+    const HfConfig *c = &m->cfg;
+    const Names *n = names_of(c);
+    int layer = cut_layer(&name, n, c->n_layer);
+    const Row *r = layer >= 0 ? find_row(n->in_layer, n->n_in_layer, name)
+                              : find_row(n->before, n->n_before, name);
+    if (!r && layer < 0) r = find_row(n->after, n->n_after, name);
+    if (!r || (r->when == UNTIED && c->tied > 0)) return false;
+    *out = (HfPlace){.n_dims = r->rows == D_ONE ? 1 : 2,
+                     .rows = dim_of(r->rows, c),
+                     .cols = dim_of(r->cols, c),
+                     .pairs = c->arch->pairs && (r->order == PAIRS_Q || r->order == PAIRS_K)};
+    if (layer >= 0) snprintf(out->name, sizeof out->name, "blk.%d.%s", layer, r->gguf);
+    else snprintf(out->name, sizeof out->name, "%s", r->gguf);
+    return true;
+}
+
 /* ---- one tensor ---- */
 
 static Status wrong_shape(const StTensor *t, const HfItem *it, Err *e) {
@@ -171,7 +212,8 @@ static bool float_type(DType *out, StType t) {
 /* Norms and biases are small and are read as f32 anyway; so are positions, as other programs write them. */
 static DType target(const Planner *p, const HfItem *it) {
     if (it->n_dims == 1 || strcmp(it->name, "position_embd.weight") == 0) return DT_F32;
-    return p->o->type == HF_AS_STORED ? it->from : (DType)p->o->type;
+    if (p->o->type != HF_AS_STORED) return (DType)p->o->type;
+    return it->packed ? DT_F16 : it->from;
 }
 
 static HfItem *new_item(Planner *p) {
@@ -202,6 +244,12 @@ static void set_shape(HfItem *it, const Row *r, const HfConfig *c) {
 
 static Status take(Planner *p, HfItem *it, const char *name) {
     const St *st = p->m->st;
+    TRY(hf__find_packed(p->m, it, name, p->used, p->e));
+    if (it->packed) {
+        it->from = DT_F32;
+        it->to = target(p, it);
+        return OK;
+    }
     it->src = st_find(st, slice_of(name));
     if (!it->src)
         return err_set(p->e, ERR_FORMAT, "tensor \"%s\" of %s is missing", name,
@@ -274,11 +322,21 @@ static bool is_no_weight(const HfConfig *c, Slice name) {
     return c->tied && slice_eq_str(name, "lm_head.weight");
 }
 
+/* Programs that pack matrices give each a bias, of zeros where the model has none. */
+static bool is_empty_bias(const HfConfig *c, const StTensor *t) {
+    const uint8_t *p = t->data;
+    if (c->quant.scheme == HF_UNPACKED || !ends_with(t->name, ".bias")) return false;
+    for (uint64_t i = 0; i < t->n_bytes; i++)
+        if (p[i]) return false;
+    return true;
+}
+
 static Status check_used(const Planner *p) {
     const St *st = p->m->st;
     for (size_t i = 0; i < st_n_tensors(st); i++) {
         const StTensor *t = st_tensor_at(st, i);
         if (p->used[i] || is_no_weight(&p->m->cfg, t->name)) continue;
+        if (is_empty_bias(&p->m->cfg, t)) continue;
         StrBuf name = {0};
         sb_put_quoted(&name, t->name, 100);
         err_set(p->e, ERR_UNSUPPORTED, "tensor \"%s\" has no place in %s with %d layers",
@@ -291,9 +349,11 @@ static Status check_used(const Planner *p) {
 
 static Status plan(Planner *p) {
     HfConfig *c = &p->m->cfg;
-    const Names *n = c->arch->family == HF_GPT2 ? &gpt2_names : &llama_names;
+    const Names *n = names_of(c);
     p->bare = st_find(p->m->st, slice_of("wte.weight")) != NULL;
-    if (c->tied < 0) c->tied = !st_find(p->m->st, slice_of("lm_head.weight"));
+    if (c->tied < 0)
+        c->tied = !st_find(p->m->st, slice_of("lm_head.weight")) &&
+                  !st_find(p->m->st, slice_of("lm_head.qweight"));
     TRY(place_rows(p, n->before, n->n_before, "", -1));
     TRY(place_freqs(p));
     TRY(place_layers(p, n));
@@ -309,4 +369,31 @@ Status hf__plan(HfModel *m, Err *e) {
     Status st = plan(&p);
     mem_free(p.used);
     return st;
+}
+
+/* ---- the other way ---- */
+
+static Status tell(const HfConfig *c, const Row *r, const char *prefix, int layer, HfNameFn fn,
+                   void *ctx) {
+    char name[96];
+    HfItem it = {0};
+    if (!is_there(r->when, c)) return OK;
+    if (layer >= 0) snprintf(it.name, sizeof it.name, "blk.%d.%s", layer, r->gguf);
+    else snprintf(it.name, sizeof it.name, "%s", r->gguf);
+    snprintf(name, sizeof name, "%s%s", prefix, r->hf);
+    set_shape(&it, r, c);
+    return fn(ctx, name, &it);
+}
+
+Status hf__walk_names(const HfConfig *c, HfNameFn fn, void *ctx) {
+    const Names *n = names_of(c);
+    char prefix[32];
+    for (size_t i = 0; i < n->n_before; i++) TRY(tell(c, &n->before[i], "", -1, fn, ctx));
+    for (int l = 0; l < c->n_layer; l++) {
+        snprintf(prefix, sizeof prefix, "%s%d.", n->layer, l);
+        for (size_t i = 0; i < n->n_in_layer; i++)
+            TRY(tell(c, &n->in_layer[i], prefix, l, fn, ctx));
+    }
+    for (size_t i = 0; i < n->n_after; i++) TRY(tell(c, &n->after[i], "", -1, fn, ctx));
+    return OK;
 }

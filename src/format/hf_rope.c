@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Rotations: rope_theta and rope_scaling of config.json (or both in rope_parameters), and what they are in
- * GGUF. linear and yarn are keys; llama3 is a tensor of divisors of the frequencies. dynamic, longrope and
- * what comes after them are refused by name. */
+ * GGUF. linear and yarn are keys; llama3 is a tensor of divisors of the frequencies. dynamic changes nothing
+ * up to max_position_embeddings, which is where the file's context ends. longrope and what comes after it are
+ * refused by name. */
 #include <math.h>
 
 #include "format/hf_internal.h"
@@ -16,7 +17,7 @@ static Status refuse(const char *what, Slice value, Err *e) {
 }
 
 static Status read_kind(HfRope *r, const Json *j, Err *e) {
-    static const char *const names[] = {"default", "linear", "yarn", "llama3"};
+    static const char *const names[] = {"default", "linear", "yarn", "llama3", "dynamic"};
     const Json *v = json_get(j, "rope_type");
     if (!v) v = json_get(j, "type");
     if (!v && json_len(j) > 0 && json_get(j, "factor"))
@@ -34,15 +35,16 @@ static Status check_keys(const HfRope *r, const Json *j, Err *e) {
         D = 1 << HF_ROPE_NONE,
         L = 1 << HF_ROPE_LINEAR,
         Y = 1 << HF_ROPE_YARN,
-        L3 = 1 << HF_ROPE_LLAMA3
+        L3 = 1 << HF_ROPE_LLAMA3,
+        DY = 1 << HF_ROPE_DYNAMIC
     };
     static const struct {
         const char *key;
         int kinds;
-    } rows[] = {{"rope_type", D | L | Y | L3},
-                {"type", D | L | Y | L3},
-                {"rope_theta", D | L | Y | L3},
-                {"factor", L | Y | L3},
+    } rows[] = {{"rope_type", D | L | Y | L3 | DY},
+                {"type", D | L | Y | L3 | DY},
+                {"rope_theta", D | L | Y | L3 | DY},
+                {"factor", L | Y | L3 | DY},
                 {"original_max_position_embeddings", Y | L3},
                 {"low_freq_factor", L3},
                 {"high_freq_factor", L3},

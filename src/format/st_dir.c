@@ -123,7 +123,9 @@ static Status open_index(St **out, const char *dir, const char *path, Err *e) {
     Json *root = NULL;
     St *s = st__new();
     Shards h = {.dir = dir};
+    uint64_t size; /* and that it is a regular file */
     Status st = s ? OK : err_set(e, ERR_NOMEM, "no memory to open safetensors files");
+    if (st == OK) st = io_file_size(&size, path, e);
     if (st == OK) st = io_read_file(&text, path, INDEX_MAX, e);
     if (st == OK) {
         st = json_parse(&root, (Slice){sb_str(&text), text.n}, e);

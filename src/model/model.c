@@ -253,16 +253,15 @@ static Weight bind_file(const Model *m, const Param *p) {
     return w;
 }
 
-Status model_load(Model **out, Device *dev, const char *path, Err *e) {
+Status model_load_file(Model **out, Device *dev, Gguf *g, Err *e) {
     Model *m = mem_new(Model);
-    if (!m) return err_set(e, ERR_NOMEM, "model: out of memory");
-    m->dev = dev;
-    Status st = gguf_open(&m->file, path, e);
-    if (st != OK) {
-        model_free(m);
-        return st;
+    if (!m) {
+        gguf_close(g);
+        return err_set(e, ERR_NOMEM, "model: out of memory");
     }
-    st = model_read_config(&m->cfg, m->file, e);
+    m->dev = dev;
+    m->file = g;
+    Status st = model_read_config(&m->cfg, m->file, e);
     if (st == OK) st = model_params(&m->params, &m->n_params, &m->cfg, e);
     if (st == OK) st = check_tensors(m, m->file, e);
     if (st == OK) st = rope_factors(m, m->file, e);
@@ -278,8 +277,15 @@ Status model_load(Model **out, Device *dev, const char *path, Err *e) {
         *out = m;
         return OK;
     }
-    err_in(e, path);
     model_free(m);
+    return st;
+}
+
+Status model_load(Model **out, Device *dev, const char *path, Err *e) {
+    Gguf *g = NULL;
+    TRY(gguf_open(&g, path, e));
+    Status st = model_load_file(out, dev, g, e);
+    if (st != OK) err_in(e, path);
     return st;
 }
 

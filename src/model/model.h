@@ -185,6 +185,8 @@ typedef struct Model {
 
 /* Map, check every tensor's name, shape and type, bind. ERR_FORMAT names what is wrong with its limit. */
 MUST_CHECK Status model_load(Model **out, Device *dev, const char *path, Err *e);
+/* The same of an opened file, which is the model's from now on, also after a failure. Messages do not name it. */
+MUST_CHECK Status model_load_file(Model **out, Device *dev, Gguf *g, Err *e);
 /* Zero f32 weights in one flat buffer. ERR_NOMEM, ERR_ARG. */
 MUST_CHECK Status model_new(Model **out, Device *dev, const ModelConfig *c, Err *e);
 void model_free(Model *m);

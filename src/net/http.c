@@ -57,7 +57,7 @@ static void on_accept(struct evconnlistener *l, evutil_socket_t fd, struct socka
     }
     int on = 1;
     if (peer->sa_family != AF_UNIX) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    http__conn_open(s, fd, peer, s->n_conns >= max);
+    http__conn_open(s, fd, peer);
     if (s->n_conns > 0 && !evtimer_pending(s->ev_scan, NULL))
         event_active(s->ev_scan, EV_TIMEOUT, 0);
 }
@@ -98,7 +98,8 @@ static void on_knock(evutil_socket_t fd, short what, void *ctx) {
 }
 
 static int scan_interval_ms(const HttpLimits *l) {
-    int least = MIN(l->header_timeout_ms, MIN(l->idle_timeout_ms, l->write_timeout_ms));
+    int least = MIN(MIN(l->header_timeout_ms, l->body_timeout_ms),
+                    MIN(l->idle_timeout_ms, l->write_timeout_ms));
     return MAX(5, MIN(SCAN_MAX_MS, least / 8));
 }
 
@@ -129,21 +130,40 @@ static void on_tick(evutil_socket_t fd, short what, void *ctx) {
 
 /* ---- making one ---- */
 
+static void or_default(int *v, int def) {
+    if (*v == 0) *v = def;
+}
+
 static Status fill_limits(HttpLimits *l, Err *e) {
     if (l->max_header_bytes == 0) l->max_header_bytes = 16 << 10;
+    if (l->max_line_bytes == 0) l->max_line_bytes = 8 << 10;
+    if (l->max_target_bytes == 0) l->max_target_bytes = 4 << 10;
     if (l->max_body_bytes == 0) l->max_body_bytes = 4 << 20;
-    if (l->max_connections == 0) l->max_connections = 256;
-    if (l->header_timeout_ms == 0) l->header_timeout_ms = 10000;
-    if (l->idle_timeout_ms == 0) l->idle_timeout_ms = 60000;
-    if (l->write_timeout_ms == 0) l->write_timeout_ms = 60000;
+    or_default(&l->max_connections, 256);
+    or_default(&l->max_per_address, l->max_connections);
+    or_default(&l->max_requests, 1000);
+    or_default(&l->header_timeout_ms, 10000);
+    or_default(&l->body_timeout_ms, 5000);
+    or_default(&l->min_body_rate, 1024);
+    or_default(&l->idle_timeout_ms, 60000);
+    or_default(&l->write_timeout_ms, 30000);
     if (l->max_header_bytes > 64 << 10) {
         return err_set(e, ERR_ARG, "http: header limit of %zu bytes is over 65536",
                        l->max_header_bytes);
     }
-    if (l->max_connections < 0 || l->header_timeout_ms < 0 || l->idle_timeout_ms < 0 ||
-        l->write_timeout_ms < 0) {
-        return err_set(e, ERR_ARG, "http: negative limit");
+    const int all[] = {l->max_connections,   l->max_per_address, l->max_requests,
+                       l->header_timeout_ms, l->body_timeout_ms, l->min_body_rate,
+                       l->idle_timeout_ms,   l->write_timeout_ms};
+    for (size_t i = 0; i < COUNT_OF(all); i++) {
+        if (all[i] < 0) return err_set(e, ERR_ARG, "http: negative limit");
     }
+    return OK;
+}
+
+Status http_set_limits(HttpServer *s, const HttpLimits *l, Err *e) {
+    HttpLimits n = *l;
+    TRY(fill_limits(&n, e));
+    s->cfg.limits = n;
     return OK;
 }
 
@@ -210,6 +230,7 @@ Status http_new(HttpServer **out, const HttpConfig *c, Err *e) {
     if (st == OK && (c->port < 0 || c->port > 65535)) {
         st = err_set(e, ERR_ARG, "port %d is not in 0 .. 65535", c->port);
     }
+    if (st == OK && c->tls_cert) st = http__tls_load(&s->tls, c->tls_cert, c->tls_key, e);
     if (st == OK) st = make_loop(s, e);
     if (st == OK) st = listen_on(s, e);
     if (st != OK) {
@@ -233,9 +254,12 @@ void http_free(HttpServer *s) {
     free_event(s->ev_tick);
     free_event(s->ev_relisten);
     if (s->base) event_base_free(s->base);
+    http__tls_free(s->tls);
     if (s->wake_fd >= 0) close(s->wake_fd);
     mem_free(s);
 }
+
+int http_n_connections(const HttpServer *s) { return s->n_conns; }
 
 int http_port(const HttpServer *s) { return s->port; }
 

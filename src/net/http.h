@@ -4,6 +4,9 @@
  * http_wake. Requests are parsed strictly: anything that two parsers could read differently is refused
  * with 400 and the connection is closed.
  *
+ * With tls_cert and tls_key the same over TLS 1.2 or 1.3. Answers get headers of ours unless the handler gives
+ * the same: X-Content-Type-Options, X-Frame-Options, Referrer-Policy, Content-Security-Policy.
+ *
  * connection: READ -[whole request parsed]-> HANDLED -[http_reply | http_stream_end]-> READ (keep-alive)
  *             READ -[refused] | HANDLED -[answered, last one]-> FLUSH -[all sent]-> LINGER -> CLOSED
  *             any -[peer left, timeout]-> CLOSED; a request then HANDLED gets its on_gone, once
@@ -20,17 +23,36 @@ typedef struct HttpReq HttpReq; /* one request being answered; owned by the serv
 
 typedef struct HttpLimits {  /* zero: the default in brackets */
     size_t max_header_bytes; /* [16 KB, at most 64 KB] request line and headers; beyond: 431, 414 */
-    size_t max_body_bytes;   /* [4 MB] beyond: 413 */
+    size_t max_line_bytes;   /* [8 KB] one header line; beyond: 431 */
+    size_t max_target_bytes; /* [4 KB] beyond: 414 */
+    size_t max_body_bytes;   /* [4 MB] beyond: 413, by Content-Length or as it is read */
     int max_connections;     /* [256] beyond: 503 and closed */
-    int header_timeout_ms;   /* [10000] a whole request must have arrived by then; 408 */
+    int max_per_address;     /* [all] of one IPv4 address or IPv6 /64; beyond: 429 and closed */
+    int max_requests;        /* [1000] on one connection, then it is closed */
+    int header_timeout_ms;   /* [10000] of a head, a TLS handshake included; 408 */
+    int body_timeout_ms;     /* [5000] in each such time ... */
+    int min_body_rate;       /* [1024] ... this many bytes a second of a body must arrive; 408 */
     int idle_timeout_ms;     /* [60000] keep-alive */
-    int write_timeout_ms; /* [60000] a reader that takes less than 64 KB in this time is dropped */
+    int write_timeout_ms;    /* [30000] a reader that takes less than 64 KB in it is dropped */
 } HttpLimits;
+
+/* Pages of other sites that may read answers. */
+typedef struct HttpCors {
+    const char *const *origins; /* [n_origins] "https://chat.example", or "*": all; borrowed */
+    int n_origins;              /* 0: none, no CORS header is ever sent */
+    int max_age_s;              /* of a preflight's answer; 0: 600 */
+} HttpCors;
 
 typedef struct HttpConfig {
     const char *host; /* address or name to bind: "127.0.0.1", "::1", "0.0.0.0", "localhost" */
     int port;         /* 0: any free one, see http_port */
     HttpLimits limits;
+    const char *tls_cert; /* PEM file: the certificate, then those that signed it; NULL: no TLS */
+    const char *tls_key;  /* PEM file of its key, not encrypted */
+    int hsts_s;           /* over TLS: max-age of Strict-Transport-Security; 0: not sent */
+    HttpCors cors;        /* preflights are answered here, not by on_request */
+    /* The body, in JSON, of an answer that a limit or the parser gives: append it to b. NULL: {"error", "detail"}. */
+    void (*on_refuse)(void *ctx, StrBuf *b, int status, const char *why);
     /* Called for every whole request, on the loop's thread. */
     void (*on_request)(void *ctx, HttpReq *r);
     /* Called on the loop's thread after http_wake. */
@@ -58,14 +80,25 @@ void http_stop(HttpServer *s);
 void http_wake(HttpServer *s);
 
 /* ---- loop thread only ---- */
+/* Read certificate and key again; connections that stand go on with the old ones. On failure the old ones stay in
+ * force. Nothing to do without TLS. */
+MUST_CHECK Status http_reload_tls(HttpServer *s, Err *e);
+/* Other limits for requests and connections that come, zero is the default again. ERR_ARG: the old ones stay. */
+MUST_CHECK Status http_set_limits(HttpServer *s, const HttpLimits *l, Err *e);
 /* True once http_stop was called. */
 bool http_stopping(const HttpServer *s);
+int http_n_connections(const HttpServer *s);
 Slice http_method(const HttpReq *r);
 Slice http_target(const HttpReq *r); /* as sent: visible ASCII */
 Slice http_path(const HttpReq *r);   /* without query, percent-decoded, valid UTF-8, no NUL */
 Slice http_query(const HttpReq *r);  /* raw */
 Slice http_header(const HttpReq *r, const char *name); /* case-insensitive; empty if absent */
 Slice http_body(const HttpReq *r);
+/* Value of a field of a query string or a form, decoded (+ is a blank), appended to out; *found = false: there is none. The
+ * first of several. ERR_FORMAT a bad escape, NUL or bytes that are not UTF-8; ERR_NOMEM. */
+MUST_CHECK Status http_query_get(StrBuf *out, bool *found, Slice query, const char *name, Err *e);
+/* Over TLS? */
+bool http_is_secure(const HttpReq *r);
 /* Version of the request: 10 or 11. */
 int http_version(const HttpReq *r);
 /* "127.0.0.1:43368" or "[::1]:43368", borrowed. */

@@ -57,11 +57,19 @@ void http__conn_close(HttpConn *c) {
 
 /* ---- moving on ---- */
 
+/* So much of the body must be there when this time is over, unless all of it is. */
+static void begin_body_window(HttpConn *c) {
+    const HttpLimits *l = &c->server->cfg.limits;
+    c->body_goal =
+        c->req.parse.body.n + (size_t)l->min_body_rate * (size_t)l->body_timeout_ms / 1000;
+    set_deadline(c, l->body_timeout_ms);
+}
+
 /* Take bytes for the request being read; true when it is whole or refused. */
 static bool feed(HttpConn *c) {
     struct evbuffer *in = bufferevent_get_input(c->bev);
     HttpParse *p = &c->req.parse;
-    bool was_fresh = http__parse_is_fresh(p);
+    bool was_fresh = http__parse_is_fresh(p), had_no_body = p->state == PARSE_HEAD;
     while (p->state < PARSE_DONE && evbuffer_get_length(in) > 0) {
         struct evbuffer_iovec v;
         if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) break;
@@ -69,6 +77,7 @@ static bool feed(HttpConn *c) {
     }
     if (was_fresh && !http__parse_is_fresh(p))
         set_deadline(c, c->server->cfg.limits.header_timeout_ms);
+    if (had_no_body && p->state == PARSE_BODY) begin_body_window(c);
     if (p->state == PARSE_BODY && p->wants_continue) {
         static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
         p->wants_continue = false;
@@ -81,8 +90,11 @@ static void dispatch(HttpConn *c) {
     HttpParse *p = &c->req.parse;
     c->state = CONN_HANDLED;
     c->deadline_ms = 0;
+    if (++c->n_requests >= c->server->cfg.limits.max_requests) p->keep_alive = false;
     if (p->state == PARSE_FAILED) {
         http__reply_refuse(&c->req, p->status, p->why);
+    } else if (http__is_preflight(&c->req)) {
+        http__reply_preflight(&c->req);
     } else {
         c->server->cfg.on_request(c->server->cfg.ctx, &c->req);
     }
@@ -95,6 +107,7 @@ static void discard_input(HttpConn *c) {
 
 /* FLUSH with all bytes sent -> LINGER; true when there is nothing to wait for. */
 static bool flushed(HttpConn *c) {
+    if (c->server->tls) http__tls_goodbye(c->bev);
     if (c->peer_shut || c->server->stopping) return true;
     shutdown(bufferevent_getfd(c->bev), SHUT_WR);
     c->state = CONN_LINGER;
@@ -121,10 +134,21 @@ static void pump(HttpConn *c) {
         http__conn_close(c);
 }
 
+/* The server's limits as they are now, for the request that comes. */
+static void take_limits(HttpConn *c) {
+    const HttpLimits *l = &c->server->cfg.limits;
+    HttpParse *p = &c->req.parse;
+    p->max_head = l->max_header_bytes;
+    p->max_line = l->max_line_bytes;
+    p->max_target = l->max_target_bytes;
+    p->max_body = l->max_body_bytes;
+}
+
 void http__conn_answered(HttpConn *c) {
     HttpReq *r = &c->req;
     bool keep = r->parse.keep_alive && !c->server->stopping && !c->peer_shut;
     http__parse_reset(&r->parse);
+    take_limits(c);
     *r = (HttpReq){.conn = c, .parse = r->parse};
     c->state = keep ? CONN_READ : CONN_FLUSH;
     c->deadline_ms = 0;
@@ -150,10 +174,11 @@ static void on_resume(evutil_socket_t fd, short what, void *ctx) {
     pump(ctx);
 }
 
-/* End of file or a broken connection. Answers already complete are still sent after an end of file. */
+/* End of file or a broken connection (or the end of a TLS handshake). Answers already complete are still sent after an end of file. */
 static void on_event(struct bufferevent *bev, short what, void *ctx) {
     HttpConn *c = ctx;
     (void)bev;
+    if (what & BEV_EVENT_CONNECTED) return;
     c->peer_shut = true;
     bool sendable = (what & BEV_EVENT_EOF) && out_waiting(c) > 0;
     if (!sendable || (c->state != CONN_READ && c->state != CONN_FLUSH)) {
@@ -181,9 +206,11 @@ static bool conn_setup(HttpConn *c, evutil_socket_t fd) {
     HttpServer *s = c->server;
     const HttpLimits *l = &s->cfg.limits;
     http__parse_init(&c->req.parse, l->max_header_bytes, l->max_body_bytes);
+    take_limits(c);
     c->req.conn = c;
     c->resume = event_new(s->base, -1, 0, on_resume, c);
-    c->bev = bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
+    c->bev = s->tls ? http__tls_socket(s, fd)
+                    : bufferevent_socket_new(s->base, fd, BEV_OPT_CLOSE_ON_FREE);
     if (!c->bev) evutil_closesocket(fd);
     if (!c->bev || !c->resume) return false;
     bufferevent_setcb(c->bev, on_read, on_write, on_event, c);
@@ -191,7 +218,31 @@ static bool conn_setup(HttpConn *c, evutil_socket_t fd) {
     return bufferevent_enable(c->bev, EV_READ | EV_WRITE) == 0;
 }
 
-void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer, bool refuse) {
+static void take_address(HttpConn *c, const struct sockaddr *a) {
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)(const void *)a;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)(const void *)a;
+    if (a->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr)) {
+        memcpy(c->address, &a6->sin6_addr, 16);
+    } else if (a->sa_family == AF_INET6) {
+        memcpy(c->address, &a6->sin6_addr, 8);
+    } else if (a->sa_family == AF_INET) {
+        memset(c->address + 10, 0xff, 2);
+        memcpy(c->address + 12, &a4->sin_addr, 4);
+    }
+}
+
+/* Which limit has a connection more than it allows? 0: none. */
+static int over_limit(const HttpServer *s, const HttpConn *c) {
+    const HttpLimits *l = &s->cfg.limits;
+    int n = 0;
+    if (s->n_conns >= l->max_connections) return 503;
+    if (l->max_per_address >= l->max_connections) return 0;
+    for (const HttpConn *o = s->conns; o; o = o->next)
+        n += memcmp(o->address, c->address, sizeof c->address) == 0;
+    return n >= l->max_per_address ? 429 : 0;
+}
+
+void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer) {
     HttpConn *c = mem_new(HttpConn);
     if (!c) {
         evutil_closesocket(fd);
@@ -203,17 +254,27 @@ void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *p
         return;
     }
     name_peer(c, peer);
+    take_address(c, peer);
+    int refuse = over_limit(s, c);
     c->next = s->conns;
     if (s->conns) s->conns->prev = c;
     s->conns = c;
     s->n_conns++;
     set_deadline(c, s->cfg.limits.header_timeout_ms);
-    if (!refuse) return;
+    if (refuse == 0) return;
     c->state = CONN_HANDLED;
-    http__reply_refuse(&c->req, 503, "too many connections");
+    http__reply_refuse(&c->req, refuse,
+                       refuse == 429 ? "too many connections from your address"
+                                     : "too many connections");
 }
 
 static void on_deadline(HttpConn *c) {
+    const HttpParse *p = &c->req.parse;
+    bool in_body = c->state == CONN_READ && p->state == PARSE_BODY;
+    if (in_body && p->body.n >= c->body_goal) {
+        begin_body_window(c);
+        return;
+    }
     if (c->state != CONN_READ || http__parse_is_fresh(&c->req.parse) || out_waiting(c) > 0) {
         http__conn_close(c);
         return;

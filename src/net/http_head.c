@@ -7,6 +7,10 @@
 #include "net/http_parse.h"
 #include "text/utf8.h"
 
+enum {
+    REQUEST_LINE_REST = HTTP_MAX_METHOD + 10
+}; /* method, version and blanks around the target */
+
 /* RFC 9110, 5.6.2: the bytes of methods and field names. */
 static bool is_token(char ch) {
     if ((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9'))
@@ -67,11 +71,17 @@ static const char *bad_line_byte(const HttpParse *p, char ch) {
     return NULL;
 }
 
+/* The line at hand has no room for another byte. */
+static bool line_is_full(const HttpParse *p) {
+    if (p->n_lines > 0) return p->max_line > 0 && p->n_line >= p->max_line;
+    return p->max_target > 0 && p->n_line >= p->max_target + REQUEST_LINE_REST;
+}
+
 bool http__head_byte(HttpParse *p, char ch) {
-    if (p->head.n >= p->max_head) {
-        if (p->n_lines == 0) return http__parse_fail(p, 414, "request line too long");
-        return http__parse_fail(p, 431, "request headers too large");
-    }
+    bool full = p->head.n >= p->max_head || (ch != '\r' && !p->saw_cr && line_is_full(p));
+    if (full && p->n_lines == 0) return http__parse_fail(p, 414, "request line too long");
+    if (full && p->head.n < p->max_head) return http__parse_fail(p, 431, "header line too long");
+    if (full) return http__parse_fail(p, 431, "request headers too large");
     sb_putc(&p->head, ch);
     if (p->saw_cr) return line_end(p, ch);
     if (ch == '\r') {
@@ -152,6 +162,8 @@ static bool check_request_line(HttpParse *p, Slice line) {
     for (size_t i = 0; i < p->target.n; i++)
         ok = ok && p->target.p[i] > 0x20 && p->target.p[i] < 0x7f;
     if (!ok) return http__parse_fail(p, 400, "bad request line");
+    if (p->max_target > 0 && p->target.n > p->max_target)
+        return http__parse_fail(p, 414, "request target too long");
     return check_version(p, (Slice){sp2 + 1, (size_t)(end - sp2 - 1)}) && check_target(p);
 }
 

@@ -56,7 +56,10 @@ void http__parse_reset(HttpParse *p) {
     forget(&head);
     forget(&path);
     forget(&body);
+    size_t max_line = p->max_line, max_target = p->max_target;
     http__parse_init(p, p->max_head, p->max_body);
+    p->max_line = max_line;
+    p->max_target = max_target;
     p->head = head;
     p->path = path;
     p->body = body;

@@ -51,6 +51,7 @@ typedef struct ChunkScan {
 
 typedef struct HttpParse {
     size_t max_head, max_body;
+    size_t max_line, max_target; /* of one header line, of the target; 0: no limit of their own */
     ParseState state;
     int status;      /* PARSE_FAILED: the answer; PARSE_HEAD, PARSE_BODY: 0 */
     const char *why; /* PARSE_FAILED: static text for the client */
@@ -77,7 +78,7 @@ typedef struct HttpParse {
     http_parser hp;
 } HttpParse;
 
-/* Ready for a first request; nothing is allocated. */
+/* Ready for a first request; nothing is allocated. max_line and max_target may be set then; a reset keeps them. */
 void http__parse_init(HttpParse *p, size_t max_head, size_t max_body);
 void http__parse_deinit(HttpParse *p);
 /* Forget the request, keep small buffers. */

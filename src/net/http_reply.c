@@ -60,6 +60,8 @@ Slice http_header(const HttpReq *r, const char *name) {
 
 Slice http_body(const HttpReq *r) { return (Slice){sb_str(&r->parse.body), r->parse.body.n}; }
 
+bool http_is_secure(const HttpReq *r) { return r->conn->server->tls != NULL; }
+
 int http_version(const HttpReq *r) { return r->parse.version; }
 
 const char *http_peer(const HttpReq *r) { return r->conn->peer; }
@@ -90,6 +92,7 @@ static void put_head(HttpReq *r, int status, const char *type, const char *extra
     }
     puts_conn(c, framing);
     if (extra) puts_conn(c, extra);
+    http__put_headers(r, extra);
     if (!r->parse.keep_alive) {
         puts_conn(c, "Connection: close\r\n");
     } else if (r->parse.version < 11) {
@@ -137,10 +140,18 @@ void http_stream_end(HttpReq *r) {
     http__conn_answered(r->conn);
 }
 
+/* `why` is our own plain text. */
+static void put_refusal(StrBuf *b, const HttpConfig *c, int status, const char *why) {
+    if (c->on_refuse) c->on_refuse(c->ctx, b, status, why);
+    else sb_printf(b, "{\"error\":\"%s\",\"detail\":\"%s\"}", why, why);
+}
+
 void http__reply_refuse(HttpReq *r, int status, const char *why) {
     StrBuf b = {0};
+    bool later = status == 429 || status == 503;
     r->parse.keep_alive = false;
-    sb_printf(&b, "{\"error\":\"%s\",\"detail\":\"%s\"}", why, why); /* why is our own plain text */
-    http_reply(r, status, "application/json", NULL, (Slice){sb_str(&b), b.n});
+    put_refusal(&b, &r->conn->server->cfg, status, why);
+    http_reply(r, status, "application/json", later ? "Retry-After: 1\r\n" : NULL,
+               (Slice){sb_str(&b), b.n});
     sb_deinit(&b);
 }

@@ -18,6 +18,7 @@
 #include "net/http_parse.h"
 
 typedef struct HttpConn HttpConn;
+typedef struct ssl_ctx_st SSL_CTX; /* as OpenSSL has it */
 
 typedef enum ConnState {
     CONN_READ,    /* a request is awaited or arriving */
@@ -47,10 +48,14 @@ struct HttpConn {
     bool peer_shut;       /* end of file was read */
     bool reading;         /* off while enough is read ahead */
     uint64_t deadline_ms; /* of the state; 0: none */
+    size_t body_goal;     /* bytes of the body that must be there at the deadline */
+    int n_requests;       /* handled so far */
     uint64_t n_queued;    /* bytes ever given to the output buffer */
     uint64_t stall_goal;  /* bytes that must be sent in all ... */
     uint64_t stall_ms;    /* ... by this time; 0: nothing waits */
     char peer[INET6_ADDRSTRLEN + 10];
+    uint8_t
+        address[16]; /* one client: an IPv4 address, mapped, or the first 64 bits of an IPv6 one */
 };
 
 struct HttpServer {
@@ -61,6 +66,7 @@ struct HttpServer {
         stop_asked; /* [atomic] set in http_stop, read by the loop; relaxed: wake_fd orders it */
     _Atomic bool
         wake_asked; /* [atomic] set in http_wake, cleared before on_wake; acquire and release */
+    SSL_CTX *tls;   /* owned; NULL: plain HTTP */
     struct event_base *base; /* owned, all below too */
     struct evconnlistener *listener;
     struct event *ev_wake, *ev_scan, *ev_tick, *ev_relisten;
@@ -69,13 +75,16 @@ struct HttpServer {
     bool stopping;
     int grace_ms;
     uint64_t stop_ms; /* running answers are cut then */
+    int64_t date_s;   /* that `date` is of */
+    char date[48];    /* header line */
 };
 
 uint64_t http__now_ms(void);
 
 /* ---- http_conn.c ---- */
-/* Take over an accepted socket; `refuse` answers 503 and closes. The socket is closed on failure. */
-void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer, bool refuse);
+/* Take over an accepted socket; one that is over a limit is answered 503 or 429 and closed. The socket is closed on
+ * failure. */
+void http__conn_open(HttpServer *s, evutil_socket_t fd, const struct sockaddr *peer);
 /* Close and free; a HANDLED request's on_gone is called. */
 void http__conn_close(HttpConn *c);
 /* Periodic check of deadline and slow reading; may close c. */
@@ -87,8 +96,23 @@ void http__conn_put(HttpConn *c, const void *p, size_t n);
 /* The request was answered: on to the next one, or to FLUSH. */
 void http__conn_answered(HttpConn *c);
 
+/* ---- http_tls.c ---- */
+/* A context from two PEM files. ERR_NOT_FOUND, ERR_IO, ERR_FORMAT, ERR_ARG. */
+MUST_CHECK Status http__tls_load(SSL_CTX **out, const char *cert, const char *key, Err *e);
+void http__tls_free(SSL_CTX *ctx);
+/* The server's side of a handshake on fd; NULL when memory is out. */
+struct bufferevent *http__tls_socket(HttpServer *s, evutil_socket_t fd);
+/* Tell the peer that no more comes. */
+void http__tls_goodbye(struct bufferevent *bev);
+
+/* ---- http_cors.c ---- */
+/* Header lines of our own that the handler's do not have already. */
+void http__put_headers(HttpReq *r, const char *extra);
+bool http__is_preflight(const HttpReq *r);
+void http__reply_preflight(HttpReq *r);
+
 /* ---- http_reply.c ---- */
-/* Whole plain-text answer of the server itself, after which the connection is closed. */
+/* Whole answer of the server itself, in on_refuse's words, after which the connection is closed. */
 void http__reply_refuse(HttpReq *r, int status, const char *why);
 
 #endif

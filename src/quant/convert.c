@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
- * From a folder to a file, in steps: open it (format/hf.h), load its tokenizer, write the GGUF file, read
- * it back as the model's loader would, and for types with blocks quantize it. One thread but for the last. */
+ * From a folder to a file, in steps: open it (format/hf.h), load its tokenizer, decide on types, write the
+ * GGUF file, and read it back as the model's loader would. */
 #include "quant/convert.h"
 
+#include <float.h>
+#include <math.h>
 #include <stdio.h>
 #include <strings.h>
 
 #include "format/hf.h"
 #include "model/model.h"
+#include "quant/internal.h"
 #include "text/json.h"
 #include "token/token.h"
 
@@ -18,8 +21,9 @@ typedef struct Convert {
     Json *tok_conf;  /* owned: tokenizer_config.json; NULL: none */
     StrBuf tok_text; /* its text */
     StrBuf jinja;    /* chat_template.jinja */
-    StrBuf plain;    /* path of the file before it is quantized */
-    const char *step;
+    Team *team;      /* owned */
+    HfLoss *loss;    /* owned [tensors] */
+    Kern kern;
 } Convert;
 
 /* Types that need no blocks: these, and "auto". */
@@ -115,11 +119,6 @@ static void put_tokenizer(void *ctx, GgufW *w) {
 
 /* ---- steps ---- */
 
-static void report(void *ctx, uint64_t done, uint64_t total) {
-    const Convert *c = ctx;
-    if (c->o->progress) c->o->progress(c->o->progress_ctx, c->step, done, total);
-}
-
 static void warn_notes(const Convert *c) {
     for (size_t i = 0; c->o->warn && i < hf_n_notes(c->hf); i++)
         c->o->warn(c->o->warn_ctx, hf_note_at(c->hf, i));
@@ -157,46 +156,116 @@ static Status check_file(const char *path, Err *e) {
     return st;
 }
 
-static Status write_plain(Convert *c, const char *path, Err *e) {
-    HfWrite o = {.extra = put_tokenizer,
+/* ---- numbers ---- */
+
+static void widen(void *ctx, DType from, float *y, const void *x, size_t n) {
+    const Kern *k = ctx;
+    if (from == DT_F32) memcpy(y, x, n * sizeof *y);
+    else k->to_f32[from](y, x, n);
+}
+
+/* The plain types take infinities and NaN along; what is finite and too large for f16 is refused. */
+static size_t find_too_large(DType to, const float *x, size_t n) {
+    for (size_t i = 0; to == DT_F16 && i < n; i++)
+        if (fabsf(x[i]) >= 65520.0f && fabsf(x[i]) <= FLT_MAX) return i;
+    return n;
+}
+
+/* A sum of squares that is small enough tells of all numbers at once. */
+static size_t find_bad(const Kern *k, DType to, const float *x, size_t n) {
+    double limit = (double)quant__limit(to);
+    if (to == DT_F32 || to == DT_BF16 || k->sum_sq(x, n) < limit * limit) return n;
+    return dtype_info(to)->is_quantized ? quant__find_bad(x, n, quant__limit(to))
+                                        : find_too_large(to, x, n);
+}
+
+static size_t narrow(void *ctx, DType to, void *y, const float *x, size_t n) {
+    const Kern *k = ctx;
+    size_t ok = find_bad(k, to, x, n);
+    if (ok < n) return ok;
+    if (to == DT_F32) memcpy(y, x, n * sizeof *x);
+    else k->from_f32[to](y, x, n);
+    return quant__find_bad_scale(to, y, n);
+}
+
+static void add_loss(void *ctx, HfLoss *l, DType to, const void *y, const float *x, float *work,
+                     size_t n) {
+    const Kern *k = ctx;
+    widen(ctx, to, work, y, n);
+    k->scale(work, -1.0f, n);
+    k->add(work, x, n);
+    l->error += k->sum_sq(work, n);
+    l->square += k->sum_sq(x, n);
+}
+
+static float limit(DType to) { return to == DT_F16 ? 65504.0f : quant__limit(to); }
+
+/* ---- types ---- */
+
+/* In the order and with the types that quant_file would give the plain file. */
+static void set_types(Convert *c, const QuantMix *mix) {
+    HfModel *m = c->hf;
+    QuantRules r = {.mix = mix};
+    quant_rules_init(&r, slice_of(hf_arch(m)), hf_n_layer(m), hf_n_head(m), hf_n_head_kv(m));
+    for (size_t i = 0; i < hf_n_tensors(m); i++)
+        quant_rules_add(&r, slice_of(hf_tensor_at(m, i).name));
+    hf_sort(m, quant_compare_names);
+    for (size_t i = 0; i < hf_n_tensors(m); i++) {
+        HfTensor t = hf_tensor_at(m, i);
+        bool fallback;
+        GgufTensor g = {.name = slice_of(t.name),
+                        .type = t.type,
+                        .n_dims = t.n_dims,
+                        .ne = {t.ne[0], t.ne[1], 1, 1},
+                        .n_elem = t.ne[0] * t.ne[1]};
+        hf_set_type(m, i, quant_type_for(&r, &g, QUANT_NOT_FORCED, &fallback));
+    }
+}
+
+static Status write_file(Convert *c, const char *path, const QuantMix *mix, Err *e) {
+    HfCodec codec = {
+        .ctx = &c->kern, .widen = widen, .narrow = narrow, .add_loss = add_loss, .limit = limit};
+    HfWrite o = {.codec = &codec,
+                 .file_type = mix ? mix->file_type : -1,
+                 .extra = put_tokenizer,
                  .extra_ctx = c,
-                 .progress = report,
-                 .progress_ctx = c,
+                 .progress = c->o->progress,
+                 .progress_ctx = c->o->progress_ctx,
                  .stop = c->o->stop};
-    c->step = "convert";
+    TRY(kern_init(&c->kern, c->o->cpu, e));
+    TRY(team_new(&c->team, MAX(c->o->n_threads, 1), e));
+    o.team = c->team;
+    o.loss = c->loss = mem_new_n(HfLoss, hf_n_tensors(c->hf));
+    if (!c->loss) return err_set(e, ERR_NOMEM, "no memory for %zu tensors", hf_n_tensors(c->hf));
     TRY(hf_write(c->hf, path, &o, e));
     return check_file(path, e);
 }
 
-static Status write_blocks(Convert *c, const char *out, Err *e) {
-    QuantStats st;
-    QuantOpts o = {.mix = quant_mix_find(c->o->type),
-                   .n_threads = c->o->n_threads,
-                   .cpu = c->o->cpu,
-                   .warn = c->o->warn,
-                   .warn_ctx = c->o->warn_ctx,
-                   .progress = report,
-                   .progress_ctx = c,
-                   .stop = c->o->stop};
-    sb_printf(&c->plain, "%s.plain", out);
-    TRY(sb_check(&c->plain, e));
-    Status status = write_plain(c, c->plain.p, e);
-    c->step = "quantize";
-    if (status == OK) status = quant_file(&st, c->plain.p, out, &o, e);
-    if (!io_exists(c->plain.p)) return status;
-    Status gone = io_remove(c->plain.p, status == OK ? e : NULL);
-    return status == OK ? gone : status;
+/* ---- the report ---- */
+
+static double ratio(double error, double square) { return error > 0 ? error / square : 0; }
+
+static Status report_loss(const Convert *c, QuantConverted *st, Err *e) {
+    HfLoss all = {0};
+    st->n_loss = hf_n_tensors(c->hf);
+    st->loss = mem_new_n(QuantLoss, st->n_loss);
+    if (!st->loss)
+        return err_set(e, ERR_NOMEM, "no memory for a report of %zu tensors", st->n_loss);
+    for (size_t i = 0; i < st->n_loss; i++) {
+        HfTensor t = hf_tensor_at(c->hf, i);
+        QuantLoss *l = &st->loss[i];
+        snprintf(l->name, sizeof l->name, "%s", t.name);
+        l->type = t.type;
+        l->relative = ratio(c->loss[i].error, c->loss[i].square);
+        all.error += c->loss[i].error;
+        all.square += c->loss[i].square;
+        if (l->relative > st->loss[st->worst].relative) st->worst = i;
+    }
+    st->relative = ratio(all.error, all.square);
+    return OK;
 }
 
-static Status run(Convert *c, QuantConverted *st, const char *dir, const char *out, Err *e) {
-    int type = plain_type(c->o->type);
-    HfOpts o = {.type = type == DT_COUNT ? HF_AS_STORED : type,
-                .ignore = c->o->ignore,
-                .n_ignore = c->o->n_ignore};
-    TRY(hf_open(&c->hf, dir, &o, e));
-    TRY(load_tokenizer(c, e));
-    warn_notes(c);
-    TRY(type == DT_COUNT ? write_blocks(c, out, e) : write_plain(c, out, e));
+static Status report(const Convert *c, QuantConverted *st, const char *out, Err *e) {
     *st = (QuantConverted){.n_tensors = hf_n_tensors(c->hf),
                            .n_params = hf_n_params(c->hf),
                            .bytes_in = hf_n_bytes(c->hf),
@@ -204,8 +273,31 @@ static Status run(Convert *c, QuantConverted *st, const char *dir, const char *o
                            .has_template = has_template(c)};
     snprintf(st->class_name, sizeof st->class_name, "%s", hf_class(c->hf));
     snprintf(st->arch, sizeof st->arch, "%s", hf_arch(c->hf));
-    snprintf(st->stored, sizeof st->stored, "%s", dtype_name(hf_stored_type(c->hf)));
-    return io_file_size(&st->file_out, out, e);
+    hf_stored(c->hf, st->stored);
+    TRY(io_file_size(&st->file_out, out, e));
+    return report_loss(c, st, e);
+}
+
+void quant_converted_deinit(QuantConverted *st) {
+    mem_free(st->loss);
+    st->loss = NULL;
+    st->n_loss = 0;
+}
+
+/* ---- the whole ---- */
+
+static Status run(Convert *c, QuantConverted *st, const char *dir, const char *out, Err *e) {
+    int type = plain_type(c->o->type);
+    const QuantMix *mix = type == DT_COUNT ? quant_mix_find(c->o->type) : NULL;
+    HfOpts o = {.type = mix ? HF_AS_STORED : type,
+                .ignore = c->o->ignore,
+                .n_ignore = c->o->n_ignore};
+    TRY(hf_open(&c->hf, dir, &o, e));
+    TRY(load_tokenizer(c, e));
+    warn_notes(c);
+    if (mix) set_types(c, mix);
+    TRY(write_file(c, out, mix, e));
+    return report(c, st, out, e);
 }
 
 Status quant_convert(QuantConverted *st, const char *dir, const char *out,
@@ -217,9 +309,10 @@ Status quant_convert(QuantConverted *st, const char *dir, const char *out,
     Status status = run(&c, st, dir, out, e);
     hf_close(c.hf);
     tok_free(c.tok);
+    team_free(c.team);
     json_free(c.tok_conf);
     sb_deinit(&c.tok_text);
     sb_deinit(&c.jinja);
-    sb_deinit(&c.plain);
+    mem_free(c.loss);
     return status;
 }

@@ -40,6 +40,12 @@ QuantCut quant__cut(const QuantItem *it);
 /* Whether an item's values are computed, not copied. */
 static inline bool quant__converts(const QuantItem *it) { return it->type != it->t->type; }
 
+/* Greatest magnitude a type holds: of blocks, of a scale times the greatest integer. */
+float quant__limit(DType type);
+/* Index of the first of x[n] that is no number up to limit; n if all are. */
+size_t quant__find_bad(const float *x, size_t n, float limit);
+/* First element of the first of n elements' blocks whose scale became infinite or NaN; n if none did. */
+size_t quant__find_bad_scale(DType type, const uint8_t *y, size_t n);
 /* Decide on every tensor: items, their importance, total bytes. Reports through o->plan and o->warn. */
 MUST_CHECK Status quant__plan(QuantJob *j, Err *e);
 /* Metadata and tensors to the writer. */

@@ -100,7 +100,10 @@ enum { QUANT_NOT_FORCED = -1 };
 /* Type that tensor t gets; its own if it is left as it is. Called for all tensors in output order: counters
  * advance. forced: the type a pattern asks for, or QUANT_NOT_FORCED. *fallback: see QuantItem. */
 DType quant_type_for(QuantRules *r, const GgufTensor *t, int forced, bool *fallback);
-/* Fill what the rules take from a file: architecture, layers, experts, its tensors' names. */
+/* Fill what the rules take from a model, then from the name of each of its tensors. */
+void quant_rules_init(QuantRules *r, Slice arch, int n_layer, int heads, int kv);
+void quant_rules_add(QuantRules *r, Slice name);
+/* Both from a file. */
 void quant_rules_read(QuantRules *r, const Gguf *g);
 /* Where a tensor stands in the output: <0, 0, >0 as for strcmp. */
 int quant_compare_names(Slice a, Slice b);

@@ -32,7 +32,7 @@ typedef struct Slab {
 /* ---- tiles ---- */
 
 /* Scales are f16, with at most 65504, times the greatest integers of the type. */
-static float greatest(DType type) {
+float quant__limit(DType type) {
     switch (type) {
     case DT_F16: return 0x1.ffdffep15f; /* the last that does not round to infinity */
     case DT_Q8_0: return 127 * 65504.0f;
@@ -47,8 +47,7 @@ static float greatest(DType type) {
     }
 }
 
-/* Index of the first of x[n] that is no number up to limit; n if all are. */
-static size_t find_bad(const float *x, size_t n, float limit) {
+size_t quant__find_bad(const float *x, size_t n, float limit) {
     int ok = 1;
     for (size_t i = 0; i < n; i++) ok &= fabsf(x[i]) <= limit;
     size_t i = 0;
@@ -69,8 +68,7 @@ static size_t scales_at(DType type, int *n) {
     return type == DT_Q6_K ? 208 : 0;
 }
 
-/* First element of the first block whose scale became infinite or NaN; n if there is none. */
-static size_t find_bad_scale(DType type, const uint8_t *y, size_t n) {
+size_t quant__find_bad_scale(DType type, const uint8_t *y, size_t n) {
     const DTypeInfo *info = dtype_info(type);
     int n_scales;
     size_t at = scales_at(type, &n_scales), block = (size_t)info->block;
@@ -97,10 +95,10 @@ static void quantize_tile(void *ctx, int64_t tile, int worker) {
     uint8_t *y = j->slab + dtype_bytes(to, at);
     const uint8_t *src = (const uint8_t *)s->item->t->data + dtype_bytes(from, s->first + at);
     j->kern.to_f32[from](x, src, n);
-    size_t bad = find_bad(x, n, s->limit), cols = (size_t)s->item->t->ne[0];
+    size_t bad = quant__find_bad(x, n, s->limit), cols = (size_t)s->item->t->ne[0];
     if (bad == n && s->w) j->kern.quant[to](y, x, s->w, n / cols, cols);
     else if (bad == n) j->kern.from_f32[to](y, x, n);
-    if (bad == n) bad = find_bad_scale(to, y, n);
+    if (bad == n) bad = quant__find_bad_scale(to, y, n);
     if (bad == n && j->o->best && dtype_info(to)->is_quantized) {
         j->errors[tile] = (QuantError){0};
         quant__improve(&j->kern, to, y, j->tile + (size_t)worker * j->tile_bytes, x, s->w,
@@ -174,7 +172,7 @@ static Status convert(QuantJob *j, const QuantItem *it, Err *e) {
                   .first = at,
                   .n = (size_t)n,
                   .w = it->w ? it->w + matrix * it->t->ne[0] : NULL,
-                  .limit = greatest(it->type),
+                  .limit = quant__limit(it->type),
                   .bad = UINT64_MAX};
         TRY(convert_slab(&s, e));
     }

@@ -252,21 +252,30 @@ static int arch_int(const Gguf *g, Slice arch, const char *tail) {
     return gguf_get_int(&v, g, key, 0, INT32_MAX, NULL) == OK ? (int)v : 0;
 }
 
+void quant_rules_init(QuantRules *r, Slice arch, int n_layer, int heads, int kv) {
+    bool grouped = kv != 0 && kv != heads;
+    r->n_layer = n_layer;
+    r->n_expert = 0;
+    r->is_falcon = slice_eq_str(arch, "falcon");
+    r->is_70b =
+        n_layer == 80 && ((slice_eq_str(arch, "llama") && grouped) || slice_eq_str(arch, "qwen2"));
+    r->tied = true;
+    r->n_attn_v = r->i_attn_v = r->i_ffn_down = 0;
+}
+
+void quant_rules_add(QuantRules *r, Slice name) {
+    r->n_attn_v += is_attn_v(name);
+    if (slice_eq_str(name, "output.weight")) r->tied = false;
+}
+
 void quant_rules_read(QuantRules *r, const Gguf *g) {
     Slice arch = {0};
     if (gguf_get_str(&arch, g, "general.architecture", NULL) != OK) arch = slice_of("");
-    int heads = arch_int(g, arch, "attention.head_count");
-    int kv = arch_int(g, arch, "attention.head_count_kv");
-    r->n_layer = arch_int(g, arch, "block_count");
+    quant_rules_init(r, arch, arch_int(g, arch, "block_count"),
+                     arch_int(g, arch, "attention.head_count"),
+                     arch_int(g, arch, "attention.head_count_kv"));
     r->n_expert = arch_int(g, arch, "expert_count");
-    r->is_falcon = slice_eq_str(arch, "falcon");
-    bool grouped = kv != 0 && kv != heads;
-    r->is_70b = r->n_layer == 80 &&
-                ((slice_eq_str(arch, "llama") && grouped) || slice_eq_str(arch, "qwen2"));
-    r->tied = gguf_find_tensor(g, "output.weight") == NULL;
-    r->n_attn_v = r->i_attn_v = r->i_ffn_down = 0;
-    for (size_t i = 0; i < gguf_n_tensors(g); i++)
-        r->n_attn_v += is_attn_v(gguf_tensor_at(g, i)->name);
+    for (size_t i = 0; i < gguf_n_tensors(g); i++) quant_rules_add(r, gguf_tensor_at(g, i)->name);
 }
 
 int quant_compare_names(Slice a, Slice b) {

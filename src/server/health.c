@@ -50,26 +50,37 @@ static void put_engine(JsonW *w, const Metrics *m) {
     jw_int(w, "new_tokens", (int64_t)metrics_get(&m->new_tok));
 }
 
+static const char *status_of(const Server *s) {
+    if (http_stopping(s->http)) return "stopping";
+    return s->cfg.engine.submit ? "healthy" : "loading";
+}
+
+static void put_numbers(JsonW *w, const Server *s) {
+    jw_bool(w, "model_loaded", s->cfg.engine.submit != NULL);
+    jw_cstr(w, "device", s->cfg.device);
+    if (s->cfg.model) jw_cstr(w, "model", s->cfg.model);
+    jw_int(w, "memory_usage", s->health.rss_bytes);
+    jw_num(w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
+    jw_num(w, "gpu_memory_used", 0.0);
+    if (s->cfg.engine.metrics) put_engine(w, s->cfg.engine.metrics);
+}
+
+/* Without a key, where one is needed, only how it is. */
 void server__get_health(Server *s, HttpReq *r) {
     StrBuf b = {0};
     JsonW w;
     jw_init(&w, &b);
     jw_obj(&w, NULL);
-    jw_cstr(&w, "status", http_stopping(s->http) ? "stopping" : "healthy");
-    jw_bool(&w, "model_loaded", s->cfg.engine.submit != NULL);
-    jw_cstr(&w, "device", s->cfg.device);
-    jw_int(&w, "memory_usage", s->health.rss_bytes);
-    jw_num(&w, "cpu_usage", (double)(int64_t)(s->health.cpu_percent * 10 + 0.5) / 10);
-    jw_num(&w, "gpu_memory_used", 0.0);
-    if (s->cfg.engine.metrics) put_engine(&w, s->cfg.engine.metrics);
+    jw_cstr(&w, "status", status_of(s));
+    if (server__is_known(s, r)) put_numbers(&w, s);
     jw_end_obj(&w);
-    server__reply_json(r, 200, &b);
+    server__reply_json(r, s->cfg.engine.submit ? 200 : 503, &b, NULL);
 }
 
 static void reply_status(HttpReq *r, int status, const char *word) {
     StrBuf b = {0};
     sb_printf(&b, "{\"status\":\"%s\"}", word);
-    server__reply_json(r, status, &b);
+    server__reply_json(r, status, &b, NULL);
 }
 
 void server__get_live(Server *s, HttpReq *r) {
@@ -78,6 +89,6 @@ void server__get_live(Server *s, HttpReq *r) {
 }
 
 void server__get_ready(Server *s, HttpReq *r) {
-    bool stopping = http_stopping(s->http);
-    reply_status(r, stopping ? 503 : 200, stopping ? "stopping" : "ready");
+    bool ready = s->cfg.engine.submit && !http_stopping(s->http);
+    reply_status(r, ready ? 200 : 503, ready ? "ready" : status_of(s));
 }

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Inside server/. Everything belongs to the loop's thread but `knocked`. */
+ * Inside server/. Everything belongs to the loop's thread but `knocked` and what prep.h says. */
 #ifndef INGOT_SERVER_INTERNAL_H
 #define INGOT_SERVER_INTERNAL_H
 
+#include <stdatomic.h>
+
+#include "api/output.h"
 #include "server/job.h"
-#include "text/json.h"
+#include "server/prep.h"
 
 /* Numbers of /health, refreshed by a timer so that a request only formats them. */
 typedef struct Health {
@@ -13,22 +16,52 @@ typedef struct Health {
     uint64_t busy_ticks, all_ticks; /* of the last sample */
 } Health;
 
+typedef struct Rating Rating; /* ratings.c */
+
+enum { SERVER_MAX_ROUTES = 48 };
+
+/* Counted on the loop's thread, by route where routes differ. */
+typedef struct ServeStats {
+    uint64_t n_ok[SERVER_MAX_ROUTES], n_failed[SERVER_MAX_ROUTES]; /* jobs that ended */
+    uint64_t n_tokens;
+    int n_active;
+    uint64_t by_rating[6]; /* [1..5] */
+    Hist request_s, inference_s, completion_s, response_s, response_len;
+} ServeStats;
+
 struct Server {
-    ServerConfig cfg; /* [const] */
-    HttpServer *http; /* owned */
-    Job *jobs;        /* those that run, newest first; owned */
-    _Atomic bool
-        knocked; /* [atomic] the engine's thread has woken the loop, which has not looked yet */
+    ServerConfig cfg;               /* [const] but for the model's part, which comes once */
+    _Atomic(ServerConfig *) coming; /* [atomic] owned; a model to be taken over by the loop */
+    HttpServer *http;               /* owned */
+    Prep *prep;                     /* owned */
+    Job *jobs;                      /* those that are not answered yet, newest first; owned */
+    _Atomic bool knocked; /* [atomic] another thread has woken the loop, which has not looked yet */
+    Rating *ratings;      /* that wait for the disk */
+    KeyUser user;         /* who sent the request that a handler is called for */
+    _Atomic bool reload_asked; /* [atomic] */
     Health health;
-    uint64_t seed_base; /* [const] random */
-    uint64_t n_seeds;   /* drawn so far */
+    ServeStats stats;
+    int64_t started;          /* [const] seconds since 1970 */
+    uint64_t seed_base;       /* [const] random */
+    _Atomic uint64_t n_drawn; /* [atomic] seeds and ids drawn so far */
+    StrBuf openapi;           /* [const] /openapi.json */
 };
 
-typedef struct Route {
-    const char *method, *path;
+typedef enum RouteScope { ROUTE_OPEN, ROUTE_INFER, ROUTE_FEEDBACK, ROUTE_ADMIN } RouteScope;
+
+/* A route answers at once (handle), or is a job: prepared off the loop, then written by its writer. */
+struct Route {
+    const char *method, *path; /* a path ending in / takes what follows it, too */
     void (*handle)(Server *s, HttpReq *r);
+    Status (*prepare)(Job *j, Err *e);
+    const JobWriter *writer;
+    const ApiSchema *schema; /* of the body; NULL: none */
+    ApiShape shape;          /* of its errors */
+    RouteScope scope;
+    const char *operation; /* in traces: "chat"; NULL: none */
     const char *summary;
-} Route;
+    const char *reply; /* JSON Schema of the answer, as text; NULL: not JSON */
+};
 
 /* The one table of routes. */
 extern const Route server__routes[];
@@ -39,24 +72,99 @@ void server__get_index(Server *s, HttpReq *r);
 void server__get_health(Server *s, HttpReq *r);
 void server__get_live(Server *s, HttpReq *r);
 void server__get_ready(Server *s, HttpReq *r);
-void server__post_complete(Server *s, HttpReq *r);
+void server__get_models(Server *s, HttpReq *r);
+void server__get_model(Server *s, HttpReq *r);
+void server__get_version(Server *s, HttpReq *r);
+void server__get_openapi(Server *s, HttpReq *r);
+void server__get_metrics(Server *s, HttpReq *r);
+void server__post_feedback(Server *s, HttpReq *r);
+
+/* ---- preparing (prompt.c, gen.c): the job's thread ---- */
+MUST_CHECK Status server__prepare_chat(Job *j, Err *e);
+MUST_CHECK Status server__prepare_completion(Job *j, Err *e);
+MUST_CHECK Status server__prepare_complete(Job *j, Err *e);
+MUST_CHECK Status server__prepare_prompt(Job *j, Err *e);
+MUST_CHECK Status server__prepare_embeddings(Job *j, Err *e);
+MUST_CHECK Status server__prepare_response(Job *j, Err *e);
+MUST_CHECK Status server__prepare_tokenize(Job *j, Err *e);
+MUST_CHECK Status server__prepare_detokenize(Job *j, Err *e);
 
 /* The adapter that "model" of a request names, borrowed from the configuration; NULL: none. ERR_NOT_FOUND. */
-MUST_CHECK Status server__read_model(const char **adapter, const Server *s, const Json *j, Err *e);
+MUST_CHECK Status server__read_model(const char **adapter, const Server *s, Slice name, Err *e);
+/* The tokens of a conversation: q's messages, tools and variables through the chat template. Sets j->split.
+ * ERR_ARG for messages of the wrong shape. */
+MUST_CHECK Status server__chat_tokens(TokBuf *out, Job *j, Err *e);
+/* q's constraint as one grammar; *out NULL: there is none. */
+MUST_CHECK Status server__grammar(Grammar **out, Job *j, Err *e);
+/* How calls of tools stand in the answer; API_CALLS_NONE: there are none. */
+ApiCalls server__calls(const Job *j);
+/* The function that tool_choice names; empty: none. */
+Slice server__tool_named(const Job *j);
+/* tools and tool_choice fit together. ERR_ARG. */
+MUST_CHECK Status server__check_tools(const Job *j, Err *e);
+
+/* ---- guard.c ---- */
+/* May this request have this route? If not, it is answered. */
+bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
+/* Whether it brings a key that is known, where keys are needed. */
+bool server__is_known(Server *s, HttpReq *r);
+/* Keep what the model's check needs of the request. ERR_NOMEM. */
+MUST_CHECK Status server__keep_key(Job *j, const HttpReq *r, Err *e);
+/* May the job's key use its model? The preparing thread. */
+MUST_CHECK Status server__check_model(Job *j, Err *e);
+/* Tell the store of ratings that a request ended. */
+void server__note_request(const Job *j);
+
+/* ---- writers ---- */
+extern const JobWriter server__write_chat, server__write_completion, server__write_complete,
+    server__write_generate, server__write_inference, server__write_embeddings, server__write_made,
+    server__write_response;
+
+/* Log-probabilities as chat answers have them: {"token", "logprob", "bytes", "top_logprobs"}. */
+void server__put_logprob(JsonW *w, const Tokenizer *t, const SampleOut *s);
+/* "usage" as OpenAI has it. */
+void server__put_usage(JsonW *w, const char *key, const Usage *u);
+/* "finish_reason" and "stop_reason" of a sample; `called`: it ended in calls of tools. */
+void server__put_finish(JsonW *w, const Job *j, const AnswerSample *a, const char *word);
+/* "stop", "length" as OpenAI says them. */
+const char *server__finish_word(FinishReason why);
+
+/* ---- routes.c ---- */
 /* Find the route and call it, or answer 404 or 405. */
 void server__route(Server *s, HttpReq *r);
+/* Write /openapi.json. ERR_NOMEM. */
+MUST_CHECK Status server__describe(StrBuf *b, const Server *s, Err *e);
+void server__stats_init(ServeStats *s);
+/* A job ends: answered well, or with an error, or its client left (ok false). */
+void server__stats_note(Server *s, const Job *j, bool ok);
 /* Take a new sample of the process and the machine. */
 void server__health_sample(Health *h);
-/* Answer {"completion", "tokens", "latency_ms"}, with several samples "completions" too. */
-void server__complete_reply(Job *j);
+/* A number nobody else gets from this server, 16 hexadecimal digits, with a prefix. Any thread. */
+void server__draw_id(char out[48], Server *s, const char *prefix);
+uint64_t server__draw(Server *s);
 
-/* ---- errors.c ---- */
-/* Answer with the HTTP status of e->code; what must not be shown is logged and a general text sent. */
-void server__reply_err(HttpReq *r, const Err *e);
+/* ---- events.c: lines for the operator; no text of prompts or answers is in them ---- */
+/* The line of an answer; ctx: the server. */
+void server__log_reply(void *ctx, const HttpReq *r, int status);
+/* A job was prepared; has ended, with an error or without. */
+void server__log_received(const Job *j);
+void server__log_ended(const Job *j, const Err *failed);
+
+/* ---- reply.c ---- */
+/* What an error's body and head say besides its message; each may be NULL. */
+typedef struct ErrDetail {
+    const char *param, *code, *request_id;
+} ErrDetail;
+/* Answer with the HTTP status of e->code; what must not be shown is logged and a general text sent. d may be
+ * NULL. */
+void server__reply_err(HttpReq *r, ApiShape shape, const ErrDetail *d, const Err *e);
 /* Answer with this HTTP status and text; `extra` as in http_reply. */
-void server__reply_text(HttpReq *r, int status, const char *type, const char *extra,
+void server__reply_text(HttpReq *r, ApiShape shape, int status, const char *extra,
                         const char *text);
 /* Answer 200, or 503 if b failed, with the JSON in b; b is freed. */
-void server__reply_json(HttpReq *r, int status, StrBuf *b);
+void server__reply_json(HttpReq *r, int status, StrBuf *b, const char *extra);
+
+/* The rest of a slice without blanks at both ends. */
+Slice server__trim(Slice s);
 
 #endif

@@ -1,92 +1,390 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Life of a job; job.h draws it. */
 #include <stdatomic.h>
+#include <stdio.h>
+#include <time.h>
 
+#include "base/clock.h"
+#include "engine/stop.h"
+#include "server/embed.h"
 #include "server/internal.h"
 
-/* ---- engine thread ---- */
+enum {
+    OUT_MOST =
+        256 << 10, /* bytes a client is behind by: what comes stays in its rings until it reads */
+    PING_NS_PER_S = 1000000000,
+    PING_S = 15
+};
 
-static void knock(void *ctx) {
+/* ---- any thread ---- */
+
+void server__knock(void *ctx) {
     Server *s = ctx;
     if (!atomic_exchange(&s->knocked, true)) http_wake(s->http);
 }
 
-/* ---- loop thread ---- */
+/* ---- the end ---- */
 
-static void job_free(Job *j) {
+static void unlist(Job *j) {
     Server *s = j->server;
     if (j->prev) j->prev->next = j->next;
     else s->jobs = j->next;
     if (j->next) j->next->prev = j->prev;
-    answer_free(j->answer);
+}
+
+static void job_free(Job *j) {
+    Server *s = j->server;
+    unlist(j);
+    s->stats.n_active--;
+    if (j->route->writer->drop) j->route->writer->drop(j);
+    for (int i = 0; i < j->n_answers; i++) answer_free(j->answers[i]);
+    pooled_free(j->pooled);
+    json_free(j->extra);
+    json_free(j->items);
+    json_free(j->json);
+    sb_deinit(&j->body);
+    sb_deinit(&j->out);
+    arena_deinit(&j->arena);
     mem_free(j);
 }
 
-static void on_gone(void *ctx) { job_free(ctx); }
-
-Status server__job_start(Server *s, HttpReq *r, const EngineReq *er, AnswerOpts *o,
-                         uint64_t t_start_ns, Err *e) {
-    Job *j = mem_new(Job);
-    if (!j) return err_set(e, ERR_NOMEM, "request of %d tokens", er->max_new);
-    *j = (Job){.server = s, .req = r, .t_start_ns = t_start_ns};
-    o->wake = knock;
-    o->wake_ctx = s;
-    o->ends_only = o->n_stop == 0; /* stop strings are looked for as the text comes */
-    Status st = answer_new(&j->answer, &s->cfg.engine, s->cfg.tok, er, o, e);
-    if (st != OK) {
-        mem_free(j);
-        return st;
+static void on_gone(void *ctx) {
+    Job *j = ctx;
+    j->req = NULL;
+    if (j->prepared && j->st == OK) {
+        Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
+        server__stats_note(j->server, j, false);
+        server__log_ended(j, &left);
     }
+    Prep *p = j->server->prep; /* NULL: its threads are gone */
+    if (j->prepared || !p || prep_cancel(p, j)) job_free(j);
+}
+
+void server__jobs_free(Server *s) {
+    while (s->jobs) job_free(s->jobs);
+}
+
+/* ---- the beginning ---- */
+
+static bool is_id(Slice id) {
+    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    if (id.n == 0 || id.n >= JOB_ID_BYTES) return false;
+    for (size_t i = 0; i < id.n; i++) {
+        if (!memchr(chars, id.p[i], sizeof chars - 1)) return false;
+    }
+    return true;
+}
+
+void server__job_start(Server *s, HttpReq *r, const Route *route) {
+    Job *j = mem_new(Job);
+    Slice body = http_body(r), id = http_header(r, "X-Request-Id");
+    Err e = {0};
+    if (j) sb_put(&j->body, body.p, body.n);
+    if (!j || j->body.failed) {
+        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", body.n) != OK)
+            server__reply_err(r, route->shape, NULL, &e);
+        mem_free(j);
+        return;
+    }
+    j->server = s;
+    j->req = r;
+    j->route = route;
+    j->t_start_ns = clock_now_ns();
+    j->created = (int64_t)time(NULL);
+    j->user = s->user;
+    arena_init(&j->arena, 4096);
+    if (is_id(id)) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
+    else server__draw_id(j->request_id, s, "req-");
+    if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
     s->jobs = j;
+    s->stats.n_active++;
     http_on_gone(r, on_gone, j);
+    prep_push(s->prep, j);
+}
+
+/* ---- submitting: the preparing thread ---- */
+
+Status server__job_answers(Job *j, int n, Err *e) {
+    j->answers = arena_new_n(&j->arena, Answer *, (size_t)n);
+    if (!j->answers) return err_set(e, ERR_NOMEM, "%d answers", n);
     return OK;
 }
 
-/* Messages of a running engine speak of its inside: none of them is for the client. */
-static void reply_failed(HttpReq *r, const AnswerSample *a) {
-    Err e = a->err;
-    bool known = e.code == ERR_NOMEM || e.code == ERR_TIMEOUT || e.code == ERR_FULL;
-    if (a->why == FINISH_CANCELLED) {
-        e = (Err){.code = ERR_CANCELLED, .msg = "cancelled by the engine"};
-    } else if (a->why == FINISH_DEADLINE) {
-        e = (Err){.code = ERR_TIMEOUT, .msg = "the request took too long"};
-    } else if (!known) {
-        e.code = ERR_INTERNAL;
+static Status read_bias(SampleOpts *o, Job *j, Err *e) {
+    const Json *v, *map = j->q.logit_bias;
+    Slice key;
+    size_t n = json_len(map);
+    if (n == 0) return OK;
+    SampleBias *b = arena_new_n(&j->arena, SampleBias, n);
+    if (!b) return err_set(e, ERR_NOMEM, "logit_bias of %zu", n);
+    o->bias = b;
+    for (void *it = NULL; (it = json_next(map, it, &key, &v));) {
+        int64_t id;
+        double x = json_num(v);
+        bool ok = str_to_i64(&id, key.p) && id >= 0 && id < tok_n_vocab(j->server->cfg.tok);
+        JsonKind k = json_kind(v);
+        if (!ok || (k != JSON_KIND_INT && k != JSON_KIND_REAL) || !(x >= -100 && x <= 100))
+            return err_set(e, ERR_ARG,
+                           "logit_bias: \"%.*s\": a token id with a number from -100 to 100 "
+                           "is needed",
+                           (int)MIN(key.n, 32), key.p);
+        b[o->n_bias++] = (SampleBias){(int32_t)id, (float)x};
     }
-    server__reply_err(r, &e);
+    return OK;
+}
+
+static Status read_stop_ids(SampleOpts *o, Job *j, Err *e) {
+    size_t n = json_len(j->q.stop_token_ids);
+    if (n == 0) return OK;
+    int32_t *ids = arena_new_n(&j->arena, int32_t, n);
+    if (!ids) return err_set(e, ERR_NOMEM, "stop_token_ids of %zu", n);
+    for (size_t i = 0; i < n; i++) {
+        int64_t id =
+            json_int_or(json_at(j->q.stop_token_ids, i), 0, tok_n_vocab(j->server->cfg.tok) - 1);
+        if (id < 0)
+            return err_set(e, ERR_ARG, "stop_token_ids: element %zu is no token id, 0 to %d", i,
+                           tok_n_vocab(j->server->cfg.tok) - 1);
+        ids[i] = (int32_t)id;
+    }
+    o->stop_ids = ids;
+    o->n_stop_ids = (int)n;
+    return OK;
+}
+
+static Status read_sampling(SampleOpts *o, Job *j, Err *e) {
+    const ApiRequest *q = &j->q;
+    *o = (SampleOpts){.temp = q->temperature,
+                      .top_k = MAX(q->top_k, 0),
+                      .top_p = q->top_p,
+                      .min_p = q->min_p,
+                      .typical = q->typical_p,
+                      .repetition = q->repetition_penalty,
+                      .repeat_last_n = MAX(q->repeat_last_n, 0),
+                      .presence = q->presence_penalty,
+                      .frequency = q->frequency_penalty,
+                      .min_tokens = q->min_tokens,
+                      .logprobs = q->logprobs,
+                      .top_logprobs = q->top_logprobs};
+    o->seed = json_get(j->json, "seed") ? (uint64_t)q->seed : server__draw(j->server);
+    TRY(read_bias(o, j, e));
+    TRY(read_stop_ids(o, j, e));
+    return sample_check_vocab(o, tok_n_vocab(j->server->cfg.tok), e);
+}
+
+static Status read_stop(AnswerOpts *o, Job *j, Err *e) {
+    const Json *v = j->q.stop;
+    size_t n = !v ? 0 : json_is_array(v) ? json_len(v) : 1;
+    Slice *stop = arena_new_n(&j->arena, Slice, MAX(n, 1));
+    if (!stop) return err_set(e, ERR_NOMEM, "stop strings");
+    for (size_t i = 0; i < n; i++) stop[i] = json_str(json_is_array(v) ? json_at(v, i) : v);
+    o->stop = stop;
+    o->n_stop = (int)n;
+    o->include_stop = j->q.include_stop;
+    return sample_stop_check(stop, o->n_stop, e);
+}
+
+/* One grammar for each sample; on failure none is left. */
+static Status make_grammars(AnswerOpts *o, Job *j, Err *e) {
+    Grammar **g = arena_new_n(&j->arena, Grammar *, (size_t)j->q.n);
+    if (!g) return err_set(e, ERR_NOMEM, "grammars");
+    for (int i = 0; i < (int)j->q.n; i++) {
+        Status st = server__grammar(&g[i], j, e);
+        if (st == OK && !g[i]) return OK;
+        if (st == OK) continue;
+        while (i-- > 0) grammar_free(g[i]);
+        return st;
+    }
+    o->grammars = g;
+    return OK;
+}
+
+/* Tenants share no prefixes: a key's id is part of it. */
+static Status make_salt(Sha256 *salt, const Job *j, Err *e) {
+    StrBuf b = {0};
+    sb_put(&b, j->user.id, sizeof j->user.id);
+    sb_put(&b, j->q.cache_salt.p, j->q.cache_salt.n);
+    Status st = sb_check(&b, e);
+    if (st == OK) st = sha_256(salt, sb_str(&b), b.n, e);
+    sb_deinit(&b);
+    return st;
+}
+
+Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
+    Server *s = j->server;
+    Sha256 salt;
+    EngineReq er = {.prompt = prompt->v,
+                    .n_prompt = (int)prompt->n,
+                    .max_new = (int)max_new,
+                    .ignore_end = j->q.ignore_eos,
+                    .adapter = j->adapter,
+                    .priority = (int)j->q.priority,
+                    .timeout_s = j->q.timeout > 0 ? j->q.timeout : s->cfg.timeout_s};
+    AnswerOpts o = {.n = (int)j->q.n, .wake = server__knock, .wake_ctx = s};
+    TRY(read_sampling(&er.sample, j, e));
+    TRY(read_stop(&o, j, e));
+    if (j->q.cache_salt.n > 0 || j->user.id[0]) {
+        TRY(make_salt(&salt, j, e));
+        er.salt = &salt;
+    }
+    if (j->n_answers == 0)
+        TRY(sha_256(&j->prompt_digest, prompt->v, prompt->n * sizeof prompt->v[0], e));
+    o.ends_only = !j->q.stream && o.n_stop == 0; /* stop strings are looked for as the text comes */
+    TRY(make_grammars(&o, j, e));
+    TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
+    j->n_answers++;
+    j->n_samples = (int)j->q.n;
+    j->n_prompt_tok += (int64_t)prompt->n;
+    return OK;
+}
+
+/* ---- running ---- */
+
+const AnswerSample *server__choice(const Job *j, int i) {
+    return answer_sample(j->answers[i / j->n_samples], i % j->n_samples);
+}
+
+Usage server__usage(const Job *j) {
+    Usage u = {.prompt = j->n_prompt_tok};
+    for (int i = 0; i < server__n_choices(j); i++)
+        u.completion += (int64_t)server__choice(j, i)->ids.n;
+    for (int i = 0; i < server__n_choices(j); i += j->n_samples)
+        u.cached += server__choice(j, i)->n_cached;
+    return u;
 }
 
 /* The first sample that ended otherwise than it should, or NULL. */
-static const AnswerSample *find_failed(const Answer *a) {
-    for (int i = 0; i < answer_n(a); i++) {
-        const AnswerSample *s = answer_sample(a, i);
-        if (s->ended && s->why != FINISH_STOP && s->why != FINISH_LENGTH) return s;
+static const AnswerSample *find_failed(const Job *j) {
+    for (int i = 0; i < server__n_choices(j); i++) {
+        const AnswerSample *a = server__choice(j, i);
+        if (a->ended && a->why != FINISH_STOP && a->why != FINISH_LENGTH) return a;
     }
     return NULL;
 }
 
-/* Whether the job is over: one that failed does not wait for its other samples. */
-static bool job_is_over(Job *j) {
-    AnswerPart part;
-    while (answer_next(j->answer, &part)) {}
-    return answer_done(j->answer) || find_failed(j->answer);
+/* Messages of a running engine speak of its inside: none of them is for the client. */
+static Err failure_of(const AnswerSample *a) {
+    Err e = a->err;
+    bool known = e.code == ERR_NOMEM || e.code == ERR_TIMEOUT || e.code == ERR_FULL;
+    if (a->why == FINISH_CANCELLED) return (Err){.code = ERR_CANCELLED, .msg = "cancelled"};
+    if (a->why == FINISH_DEADLINE) return (Err){.code = ERR_TIMEOUT, .msg = "inference timeout"};
+    if (!known) e.code = ERR_INTERNAL;
+    return e;
 }
 
-static void job_finish(Job *j) {
-    const AnswerSample *failed = find_failed(j->answer);
+static void begin_stream(Job *j) {
+    char head[JOB_ID_BYTES + 64];
+    snprintf(head, sizeof head, "Cache-Control: no-cache\r\nX-Request-Id: %s\r\n", j->request_id);
+    http_stream_begin(j->req, 200, "text/event-stream; charset=utf-8", head);
+    j->streaming = true;
+    j->t_sent_ns = clock_now_ns();
+}
+
+/* Hand over what was written. Returns bytes the client is behind by. */
+static size_t send_out(Job *j) {
+    size_t behind = http_stream_write(j->req, (Slice){sb_str(&j->out), j->out.n});
+    if (j->out.n > 0) j->t_sent_ns = clock_now_ns();
+    sb_clear(&j->out);
+    return behind;
+}
+
+/* Take parts while the client keeps up. True: all that there is was taken. */
+static bool take_parts(Job *j) {
+    AnswerPart p;
+    size_t behind = j->streaming ? send_out(j) : 0;
+    for (int i = 0; i < j->n_answers; i++) {
+        while (behind + j->out.n < OUT_MOST || !j->streaming) {
+            if (!answer_next(j->answers[i], &p)) break;
+            if (j->route->writer->part) j->route->writer->part(j, i * j->n_samples + p.sample, &p);
+        }
+    }
+    if (j->streaming) behind = send_out(j);
+    return behind < OUT_MOST;
+}
+
+static bool is_done(const Job *j) {
+    for (int i = 0; i < j->n_answers; i++) {
+        if (!answer_done(j->answers[i])) return false;
+    }
+    return !j->pooled || pooled_done(j->pooled);
+}
+
+static void finish_stream(Job *j, const Err *failed) {
+    HttpReq *r = j->req;
+    if (failed) {
+        const ApiErrorRow *row = api_error_row(failed->code);
+        sb_puts(&j->out, "data: ");
+        api_put_error(&j->out, API_OPENAI, row->type, row->code, NULL,
+                      row->general ? row->general : failed->msg);
+        sb_puts(&j->out, "\n\n");
+    } else {
+        j->route->writer->end(j);
+    }
+    send_out(j);
+    http_stream_end(r);
+}
+
+static void finish_whole(Job *j) {
+    char head[JOB_ID_BYTES + 32];
+    snprintf(head, sizeof head, "X-Request-Id: %s\r\n", j->request_id);
+    j->route->writer->end(j);
+    server__reply_json(j->req, 200, &j->out, head);
+}
+
+static void finish(Job *j, const Err *failed) {
     http_on_gone(j->req, NULL, NULL);
-    if (failed) reply_failed(j->req, failed);
-    else server__complete_reply(j);
+    server__stats_note(j->server, j, !failed);
+    server__log_ended(j, failed);
+    if (!failed) server__note_request(j);
+    if (j->streaming) finish_stream(j, failed);
+    else if (failed) {
+        ErrDetail d = {j->param, j->code, j->request_id};
+        server__reply_err(j->req, j->route->shape, &d, failed);
+    } else finish_whole(j);
     job_free(j);
+}
+
+/* A job that runs: move it on; it may be freed. */
+static void poll(Job *j) {
+    Err failed = {0};
+    bool all = take_parts(j);
+    if (j->pooled) pooled_step(j->pooled);
+    const AnswerSample *bad = find_failed(j);
+    if (!bad && !(all && is_done(j))) return;
+    if (bad) failed = failure_of(bad);
+    else if (j->pooled) failed = pooled_error(j->pooled);
+    finish(j, failed.code != OK ? &failed : NULL);
+}
+
+/* A job that comes from preparing. */
+static void take_over(Job *j) {
+    j->prepared = true;
+    if (!j->req) {
+        job_free(j);
+    } else if (j->st != OK) {
+        finish(j, &j->err);
+    } else {
+        server__log_received(j);
+        if (j->q.stream) begin_stream(j);
+        if (j->route->writer->begin) j->route->writer->begin(j);
+    }
 }
 
 void server__jobs_poll(Server *s) {
     atomic_store(&s->knocked, false); /* before looking: what comes after it knocks again */
-    for (Job *j = s->jobs; j;) {
-        bool over = job_is_over(j);
-        if (over) job_finish(j);
-        j = over ? s->jobs : j->next; /* an answer may have let others in and out */
+    for (Job *j; (j = prep_take(s->prep));) take_over(j);
+    for (Job *j = s->jobs, *next; j; j = next) {
+        next = j->next; /* answering one frees that one alone */
+        if (j->prepared) poll(j);
+    }
+}
+
+void server__jobs_ping(Server *s) {
+    uint64_t now = clock_now_ns();
+    for (Job *j = s->jobs; j; j = j->next) {
+        if (!j->streaming || now - j->t_sent_ns < (uint64_t)PING_S * PING_NS_PER_S) continue;
+        http_stream_write(j->req, slice_of(": ping\n\n"));
+        j->t_sent_ns = now;
     }
 }

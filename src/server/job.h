@@ -1,30 +1,101 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Job: one request's answer on its way. The engine's thread only knocks (and not again before the loop has
- * looked); the loop's thread then takes what has come for every job, answers those that are done, frees them. A
- * client that leaves takes its job with it at once: what the engine still sends goes to the answer (engine/answer.h),
- * which outlives the job as long as need be.
+ * Job: one request's answer on its way.
  *
- *   RUN -[client leaves: on_gone]-> freed, the engine is told to cancel
- *   RUN -[all samples ended: server__jobs_poll]-> answered, freed */
+ *   PREPARING -[prepared, submitted]-> RUNNING -[all samples ended]-> answered, freed
+ *   PREPARING -[refused]-> answered with the error, freed
+ *   PREPARING -[client leaves]-> freed, once no thread prepares it any more
+ *   RUNNING   -[client leaves]-> freed, the engine is told to cancel
+ *
+ * Until it is prepared a job belongs to the thread that prepares it, but for `req` and the list, which are always the
+ * loop's. What the engine still sends for a job that is gone goes to the answer (engine/answer.h), which outlives the
+ * job as long as need be.
+ *
+ * A route's JobWriter turns parts into text. It is called on the loop's thread for every part, streamed or not;
+ * what it appends to `out` is sent as it is while streaming, and is the body at the end otherwise. */
 #ifndef INGOT_SERVER_JOB_H
 #define INGOT_SERVER_JOB_H
 
+#include "api/error.h"
+#include "api/request.h"
+#include "base/arena.h"
 #include "server/server.h"
 
 typedef struct Job Job;
-struct Job { /* all: [net] */
+typedef struct Route Route;
+typedef struct Pooled Pooled;
+
+typedef struct JobWriter {
+    void (*begin)(Job *j);                                 /* before the first part */
+    void (*part)(Job *j, int choice, const AnswerPart *p); /* NULL: samples are enough */
+    void (*end)(Job *j);                                   /* after the last part */
+    void (*drop)(Job *j); /* free what `state` owns; NULL: nothing */
+} JobWriter;
+
+enum { JOB_ID_BYTES = 129 };
+
+struct Job {
+    /* [net] */
     Server *server;
-    HttpReq *req;
-    Answer *answer; /* owned */
-    uint64_t t_start_ns;
-    Job *prev, *next; /* among those that run */
+    HttpReq *req; /* NULL: the client has left */
+    Job *prev, *next;
+    const Route *route;            /* [const] */
+    char request_id[JOB_ID_BYTES]; /* [const] */
+    KeyUser user;                  /* [const] once prepared: who asks */
+    char *bearer, *api_key;        /* [const] its headers, in the arena; NULL: no keys are needed */
+    uint64_t t_start_ns;           /* [const] */
+    int64_t created;               /* [const] seconds since 1970 */
+    bool streaming;                /* the head of a stream was sent */
+    bool ended;                    /* the writer's end was called */
+    uint64_t t_sent_ns;            /* something was sent last */
+    StrBuf out;                    /* written, not yet sent */
+    Job *prep_next;                /* [prep] */
+
+    /* [prep], then [net] */
+    bool prepared; /* [net] */
+    StrBuf body;   /* owned copy */
+    Json *json;    /* owned; q borrows from it */
+    Json *items;   /* owned; items of a response as messages */
+    Json *extra;   /* owned; further JSON that was made of it */
+    ApiRequest q;
+    Arena arena;
+    Status st; /* of preparing */
+    Err err;
+    const char *param, *code; /* the field that was wrong, OpenAI's code of the error; or NULL */
+    const char *adapter;      /* borrowed from the configuration; NULL: the model itself */
+    Answer **answers;         /* [n_answers] owned, the list in the arena */
+    int n_answers, n_samples; /* samples of each */
+    int64_t n_prompt_tok;
+    Sha256 prompt_digest; /* of the first prompt's tokens */
+    ChatSplit split;      /* of a chat's answers, at their beginning */
+    Pooled *pooled;       /* embeddings instead of answers; owned */
+    void *state;          /* the writer's, in the arena */
 };
 
-/* Submit `er` for this request, o->n samples of it (waking is set here, o->stop is copied). On failure nothing is
- * kept and the request is still to be answered. */
-MUST_CHECK Status server__job_start(Server *s, HttpReq *r, const EngineReq *er, AnswerOpts *o,
-                                    uint64_t t_start_ns, Err *e);
-/* Take what has come, answer and free what is done. Loop thread. */
+/* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
+void server__job_start(Server *s, HttpReq *r, const Route *route);
+/* Take what has come, send what can be sent, answer and free what is done. Loop. */
 void server__jobs_poll(Server *s);
+/* Comments to streams that have been silent for long. Loop. */
+void server__jobs_ping(Server *s);
+/* Free those that are left, when no other thread runs any more. */
+void server__jobs_free(Server *s);
+
+/* Wake the loop, which will poll. ctx: the server. Any thread. */
+void server__knock(void *ctx);
+
+/* ---- for preparing: any thread that has the job ---- */
+/* Submit one prompt, q.n samples of it; prompts of a job are submitted in order. The grammar is made from q. */
+MUST_CHECK Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e);
+/* Room for n answers; before the first server__submit. */
+MUST_CHECK Status server__job_answers(Job *j, int n, Err *e);
+
+/* Usage of all samples. */
+typedef struct Usage {
+    int64_t prompt, completion, cached, reasoning;
+} Usage;
+Usage server__usage(const Job *j);
+/* Sample i of all answers. */
+const AnswerSample *server__choice(const Job *j, int i);
+static inline int server__n_choices(const Job *j) { return j->n_answers * j->n_samples; }
 
 #endif

@@ -1,13 +1,60 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The one table of routes, and finding the row of a request. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/rng.h"
 #include "server/internal.h"
 
+#define GET(where, fn, who, form, text) \
+    { .method = "GET", .path = where, .handle = fn, .scope = who, .shape = form, .summary = text }
+#define POST(where, what, prep, write, form, op, text)                                       \
+    {                                                                                        \
+        .method = "POST", .path = where, .prepare = prep, .writer = &write, .schema = &what, \
+        .shape = form, .scope = ROUTE_INFER, .operation = op, .summary = text                \
+    }
+
 const Route server__routes[] = {
-    {"GET", "/", server__get_index, "the routes of this server"},
-    {"GET", "/health", server__get_health, "status, model, memory and processor use"},
-    {"GET", "/health/live", server__get_live, "200 while the process answers"},
-    {"GET", "/health/ready", server__get_ready, "200 while requests are taken, 503 once stopping"},
-    {"POST", "/complete", server__post_complete, "complete code"},
+    GET("/", server__get_index, ROUTE_INFER, API_PLAIN, "what this is, and its routes"),
+    GET("/health", server__get_health, ROUTE_OPEN, API_PLAIN,
+        "status, model, memory and processor use; 503 until the model is loaded"),
+    GET("/health/live", server__get_live, ROUTE_OPEN, API_PLAIN, "200 while the process answers"),
+    GET("/health/ready", server__get_ready, ROUTE_OPEN, API_PLAIN,
+        "200 while requests are taken, 503 while loading and once stopping"),
+    GET("/metrics", server__get_metrics, ROUTE_ADMIN, API_PLAIN, "numbers for Prometheus"),
+    GET("/version", server__get_version, ROUTE_INFER, API_PLAIN, "the program's version"),
+    GET("/openapi.json", server__get_openapi, ROUTE_INFER, API_PLAIN, "this API, described"),
+    GET("/v1/models", server__get_models, ROUTE_INFER, API_OPENAI, "the model and its adapters"),
+    GET("/v1/models/", server__get_model, ROUTE_INFER, API_OPENAI, "one of them, by name"),
+    POST("/v1/chat/completions", api_chat, server__prepare_chat, server__write_chat, API_OPENAI,
+         "chat", "the next message of a conversation"),
+    POST("/v1/completions", api_completion, server__prepare_completion, server__write_completion,
+         API_OPENAI, "text_completion", "how a text goes on"),
+    POST("/v1/embeddings", api_embedding, server__prepare_embeddings, server__write_embeddings,
+         API_OPENAI, "embeddings", "texts as vectors"),
+    POST("/v1/responses", api_response, server__prepare_response, server__write_response,
+         API_OPENAI, "chat", "an answer to items; nothing is stored"),
+    POST("/tokenize", api_tokenize, server__prepare_tokenize, server__write_made, API_OPENAI, NULL,
+         "a text or a conversation as tokens"),
+    POST("/detokenize", api_detokenize, server__prepare_detokenize, server__write_made, API_OPENAI,
+         NULL, "tokens as text"),
+    {.method = "POST",
+     .path = "/feedback",
+     .handle = server__post_feedback,
+     .schema = &api_feedback,
+     .shape = API_PLAIN,
+     .scope = ROUTE_FEEDBACK,
+     .summary = "a rating of an answer, by its request id; in JSON or in the query"},
+    POST("/complete", api_complete, server__prepare_complete, server__write_complete, API_PLAIN,
+         "text_completion", "complete code"),
+    POST("/generate", api_generate, server__prepare_prompt, server__write_generate, API_PLAIN,
+         "text_completion", "go on with a text"),
+    POST("/v1/generate", api_v1_generate, server__prepare_prompt, server__write_generate, API_PLAIN,
+         "text_completion", "go on with a text"),
+    POST("/inference", api_inference, server__prepare_prompt, server__write_inference, API_PLAIN,
+         "text_completion", "go on with a text"),
+    POST("/api/inference", api_inference, server__prepare_prompt, server__write_inference,
+         API_PLAIN, "text_completion", "the same, as a cluster's front calls it"),
 };
 const int server__n_routes = COUNT_OF(server__routes);
 
@@ -17,42 +64,50 @@ static bool method_matches(const Route *t, Slice method) {
     return slice_eq_str(method, "HEAD") && strcmp(t->method, "GET") == 0;
 }
 
+static bool path_matches(const Route *t, Slice path) {
+    size_t n = strlen(t->path);
+    if (slice_eq_str(path, t->path)) return true;
+    return n > 1 && t->path[n - 1] == '/' && path.n > n && memcmp(path.p, t->path, n) == 0;
+}
+
+static void call(Server *s, HttpReq *r, const Route *t) {
+    static const char retry[] = "Retry-After: 5\r\n";
+    if (!server__admit(&s->user, s, r, t)) return;
+    if (t->handle) t->handle(s, r);
+    else if (!s->cfg.engine.submit)
+        server__reply_text(r, t->shape, 503, retry, "the model is loading");
+    else if (http_stopping(s->http))
+        server__reply_text(r, t->shape, 503, retry, "the server is stopping");
+    else server__job_start(s, r, t);
+}
+
 void server__route(Server *s, HttpReq *r) {
     const Route *other = NULL; /* right path, wrong method */
     for (int i = 0; i < server__n_routes; i++) {
         const Route *t = &server__routes[i];
-        if (!slice_eq_str(http_path(r), t->path)) continue;
+        if (!path_matches(t, http_path(r))) continue;
         if (method_matches(t, http_method(r))) {
-            t->handle(s, r);
+            call(s, r, t);
             return;
         }
         other = t;
     }
+    bool openai = http_path(r).n > 4 && memcmp(http_path(r).p, "/v1/", 4) == 0;
     if (!other) {
-        server__reply_text(r, 404, "not_found_error", NULL, "Not Found");
+        server__reply_text(r, openai ? API_OPENAI : API_PLAIN, 404, NULL, "Not Found");
         return;
     }
     bool get = strcmp(other->method, "GET") == 0;
     const char *allow = get ? "Allow: GET, HEAD\r\n" : "Allow: POST\r\n";
-    server__reply_text(r, 405, "invalid_request_error", allow, "Method Not Allowed");
+    server__reply_text(r, other->shape, 405, allow, "Method Not Allowed");
 }
 
-void server__get_index(Server *s, HttpReq *r) {
-    StrBuf b = {0};
-    JsonW w;
-    (void)s;
-    jw_init(&w, &b);
-    jw_obj(&w, NULL);
-    jw_cstr(&w, "name", "ingot");
-    jw_arr(&w, "routes");
-    for (int i = 0; i < server__n_routes; i++) {
-        jw_obj(&w, NULL);
-        jw_cstr(&w, "method", server__routes[i].method);
-        jw_cstr(&w, "path", server__routes[i].path);
-        jw_cstr(&w, "summary", server__routes[i].summary);
-        jw_end_obj(&w);
-    }
-    jw_end_arr(&w);
-    jw_end_obj(&w);
-    server__reply_json(r, 200, &b);
+uint64_t server__draw(Server *s) {
+    uint32_t w[4];
+    rng_philox(w, s->seed_base, 0, atomic_fetch_add(&s->n_drawn, 1));
+    return (uint64_t)w[0] << 32 | w[1];
+}
+
+void server__draw_id(char out[48], Server *s, const char *prefix) {
+    snprintf(out, 48, "%.15s%016" PRIx64, prefix, server__draw(s));
 }

@@ -4,52 +4,67 @@
 
 #include <errno.h>
 #include <sys/random.h>
+#include <time.h>
 
-#include "server/internal.h"
+#include "base/log.h"
+#include "server/prepare.h"
 
-enum {
-    SAMPLE_MS = 1000,
-    LOGGED_TARGET = 512,
-    MAX_BODY =
-        1 << 20 /* some 50 ms of JSON reading on the loop's thread; a prompt needs a few KB */
-};
+enum { SAMPLE_MS = 1000, LOGGED_TARGET = 512, N_PREP = 2, MAX_BODY = 8 << 20, STALL_MS = 30000 };
 
 static void on_request(void *ctx, HttpReq *r) { server__route(ctx, r); }
 
-static void on_wake(void *ctx) { server__jobs_poll(ctx); }
+/* Take the model over. Jobs that prepare later see it through their queue's lock. */
+static void take_model(Server *s) {
+    ServerConfig *c = atomic_exchange(&s->coming, NULL);
+    if (!c) return;
+    s->cfg.tok = c->tok;
+    s->cfg.chat = c->chat;
+    s->cfg.model = c->model;
+    s->cfg.adapters = c->adapters;
+    s->cfg.n_adapters = c->n_adapters;
+    s->cfg.vocab = c->vocab;
+    s->cfg.n_embd = c->n_embd;
+    s->cfg.engine = c->engine;
+    mem_free(c);
+}
+
+static void reload(Server *s) {
+    Err e = {0};
+    if (s->cfg.keys && keys_reload(s->cfg.keys, &e) != OK) log_error("keys: %s", e.msg);
+    e = (Err){0};
+    if (http_reload_tls(s->http, &e) != OK) log_error("certificate: %s", e.msg);
+    log_info("keys and certificates were read again");
+}
+
+static void on_wake(void *ctx) {
+    Server *s = ctx;
+    take_model(s);
+    if (atomic_exchange(&s->reload_asked, false)) reload(s);
+    if (s->cfg.feedback) feedback_poll(s->cfg.feedback);
+    server__jobs_poll(s);
+}
+
+/* What the parser and the limits refuse has no route yet: a body that both kinds of clients read. */
+static void on_refuse(void *ctx, StrBuf *b, int status, const char *why) {
+    JsonW w;
+    (void)ctx;
+    jw_init(&w, b);
+    jw_obj(&w, NULL);
+    jw_obj(&w, "error");
+    jw_cstr(&w, "message", why);
+    jw_cstr(&w, "type", api_error_type(status));
+    jw_null(&w, "param");
+    jw_null(&w, "code");
+    jw_end_obj(&w);
+    jw_cstr(&w, "detail", why);
+    jw_end_obj(&w);
+}
 
 static void on_tick(void *ctx) {
     Server *s = ctx;
     server__health_sample(&s->health);
-}
-
-/* The target is visible ASCII; quotes are escaped so that a line can be taken apart again. */
-static void put_target(StrBuf *b, Slice t) {
-    for (size_t i = 0; i < t.n && i < LOGGED_TARGET; i++) {
-        if (t.p[i] == '"' || t.p[i] == '\\') {
-            sb_printf(b, "%%%02X", (unsigned)t.p[i]);
-        } else {
-            sb_putc(b, t.p[i]);
-        }
-    }
-    if (t.n > LOGGED_TARGET) sb_puts(b, "...");
-}
-
-static void on_reply(void *ctx, const HttpReq *r, int status) {
-    const Server *s = ctx;
-    Slice method = http_method(r);
-    StrBuf b = {0};
-    sb_printf(&b, "%s - \"", http_peer(r));
-    if (http_version(r) != 0) {
-        sb_printf(&b, "%.*s ", (int)method.n, method.p);
-        put_target(&b, http_target(r));
-        sb_printf(&b, " HTTP/%d.%d", http_version(r) / 10, http_version(r) % 10);
-    } else {
-        sb_putc(&b, '-'); /* no request line could be read */
-    }
-    sb_printf(&b, "\" %d %s", status, http_reason(status));
-    if (!b.failed) s->cfg.on_access(s->cfg.access_ctx, sb_str(&b));
-    sb_deinit(&b);
+    server__jobs_poll(s); /* those whose clients have read on */
+    server__jobs_ping(s);
 }
 
 static Status server_init(Server *s, Err *e) {
@@ -58,26 +73,38 @@ static Status server_init(Server *s, Err *e) {
         return err_set(e, ERR_IO, "getrandom: %s", strerror(errno));
     }
     server__health_sample(&s->health);
+    s->started = (int64_t)time(NULL);
+    server__stats_init(&s->stats);
+    TRY(server__describe(&s->openapi, s, e));
     if (s->cfg.limits.max_body_bytes == 0) s->cfg.limits.max_body_bytes = MAX_BODY;
+    if (s->cfg.limits.write_timeout_ms == 0) s->cfg.limits.write_timeout_ms = STALL_MS;
     HttpConfig h = {.host = c->host,
                     .port = c->port,
                     .limits = s->cfg.limits,
+                    .tls_cert = c->tls_cert,
+                    .tls_key = c->tls_key,
+                    .hsts_s = c->hsts_s,
+                    .cors = c->cors,
+                    .on_refuse = on_refuse,
                     .on_request = on_request,
                     .on_wake = on_wake,
-                    .on_reply = c->on_access ? on_reply : NULL,
+                    .on_reply = c->on_access ? server__log_reply : NULL,
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
-    return http_new(&s->http, &h, e);
+    TRY(http_new(&s->http, &h, e));
+    return prep_new(&s->prep, c->n_prep > 0 ? c->n_prep : N_PREP, server__prepare, server__knock, s,
+                    e);
 }
 
 Status server_new(Server **out, const ServerConfig *c, Err *e) {
     Server *s = mem_new(Server);
     if (!s) return err_set(e, ERR_NOMEM, "server");
     s->cfg = *c;
+    if (!s->cfg.model) s->cfg.model = "model";
     Status st = server_init(s, e);
     if (st != OK) {
-        mem_free(s);
+        server_free(s);
         return st;
     }
     *out = s;
@@ -86,12 +113,39 @@ Status server_new(Server **out, const ServerConfig *c, Err *e) {
 
 void server_free(Server *s) {
     if (!s) return;
-    http_free(s->http); /* closes what is open, and each job goes with its client */
+    prep_free(s->prep);
+    s->prep = NULL;
+    if (s->http) http_free(s->http); /* closes what is open */
+    server__jobs_free(s);
+    mem_free(atomic_exchange(&s->coming, NULL));
+    sb_deinit(&s->openapi);
     mem_free(s);
+}
+
+Status server_attach(Server *s, const ServerConfig *c, Err *e) {
+    ServerConfig *copy = mem_new(ServerConfig);
+    if (!copy) return err_set(e, ERR_NOMEM, "a model's names");
+    *copy = *c;
+    mem_free(atomic_exchange(&s->coming, copy));
+    http_wake(s->http);
+    return OK;
 }
 
 int server_port(const Server *s) { return http_port(s->http); }
 
-Status server_run(Server *s, int grace_ms, Err *e) { return http_run(s->http, grace_ms, e); }
+Status server_run(Server *s, int grace_ms, Err *e) {
+    Status st = http_run(s->http, grace_ms, e);
+    prep_free(s->prep); /* from here on nobody asks anything of the engine */
+    s->prep = NULL;
+    server__jobs_free(s);
+    return st;
+}
+
+void server_reload(Server *s) {
+    atomic_store(&s->reload_asked, true);
+    http_wake(s->http);
+}
+
+void server_wake(Server *s) { http_wake(s->http); }
 
 void server_stop(Server *s) { http_stop(s->http); }

@@ -1,39 +1,52 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The HTTP API in front of one engine: routes, request checks, health, access lines. All of it runs on the
- * loop's thread (server_run); the engine thread only fills rings and knocks (job.h).
+ * The HTTP API in front of one engine: OpenAI's routes, shorter ones, health, metrics. The table of routes in
+ * routes.c is the list of what is answered; /openapi.json is written from it.
  *
- *   GET  /             the routes
- *   GET  /health       status, model_loaded, device, memory and processor use, requests that run and wait, KV
- *                      blocks in use; never waits for inference
- *   GET  /health/live  200 while the process answers
- *   GET  /health/ready 200 while requests are taken, 503 once stopping
- *   POST /complete     {"code", "max_tokens", "temperature", "top_k", "top_p", "seed", "stop", "n",
- *                       "model"}
- *                      -> {"completion", "tokens", "latency_ms"}; with n above 1 also "completions", all n
- *                      of them, and tokens are those of all
- * "model" is an adapter's name or the model's, which is also the default; without adapters it is ignored.
- * Every error is {"error": text, "detail": the same text, "type": class}. Unknown fields are ignored. */
+ * Three kinds of threads meet here: the loop's (server_run), which reads requests and writes answers and never
+ * waits; a few that prepare requests (prep.h: JSON, chat template, tokens, grammar); the engine's, which fills
+ * rings and knocks (job.h). */
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
 
+#include "api/feedback.h"
+#include "api/keys.h"
 #include "engine/answer.h"
 #include "net/http.h"
+#include "token/chat.h"
 #include "token/token.h"
 
 typedef struct Server Server;
 
 typedef struct ServerConfig {
     const char *host;
-    int port;             /* 0: any free one */
-    HttpLimits limits;    /* as in http.h, but bodies are limited to 1 MB by default */
+    int port;          /* 0: any free one */
+    HttpLimits limits; /* as in http.h */
+    /* The model; may come later (server_attach). Until submit is there, requests are answered 503. */
     EngineDoor engine;    /* or a stand-in */
     const Tokenizer *tok; /* borrowed, outlives the server */
-    const char *model;    /* the name of the model in requests */
+    const Chat *chat;     /* borrowed; NULL: no chat routes */
+    const char *model;    /* the name of the model in requests and answers; borrowed */
     const char *const
         *adapters; /* [n_adapters] names of its adapters in requests; borrowed, as is model */
     int n_adapters;
-    const char *device; /* shown by /health: "cpu" */
-    double timeout_s;   /* of a request, waiting included, then 504; 0: none */
+    const GrammarVocab *vocab;   /* borrowed; to make grammars ready; NULL: as they come */
+    int n_embd;                  /* width of pooled states; 0: no embeddings */
+    const char *device;          /* shown by /health: "cpu" */
+    const char *title, *version; /* shown by / and /openapi.json; NULL: Ingot's */
+    int max_prompt;     /* most tokens of a prompt on /complete, its last ones; default 512 */
+    int max_total;      /* of prompt and answer on the short routes; 0: the context */
+    int n_prep;         /* threads that prepare requests; default 2 */
+    Keys *keys;         /* borrowed; who may ask for what; NULL: everybody */
+    Feedback *feedback; /* borrowed; NULL: /feedback is answered 501. Its wake is server_wake */
+    const char *model_version;      /* kept with ratings; NULL: none */
+    const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
+    int hsts_s;
+    HttpCors cors;
+    /* A rating below 3 was stored. Loop thread. NULL: nothing. */
+    void (*on_low_rating)(void *ctx, const FeedbackDone *d);
+    double timeout_s; /* of a request, waiting included, then 504; 0: none */
+    bool
+        json_log; /* lines are JSON objects, and requests have an event when they come and when they end */
     /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
     void (*on_access)(void *ctx, const char *line);
     void *access_ctx;
@@ -44,9 +57,17 @@ MUST_CHECK Status server_new(Server **out, const ServerConfig *c, Err *e);
 /* Only when the engine can call back no more: engine_free comes first. */
 void server_free(Server *s);
 int server_port(const Server *s);
+/* The model is there: engine, tok, chat, model, adapters, vocab and n_embd of c, from now on. Once, before
+ * server_stop, by any thread, while the loop runs or before. ERR_NOMEM. */
+MUST_CHECK Status server_attach(Server *s, const ServerConfig *c, Err *e);
 /* Serve on this thread until server_stop; then running answers have grace_ms. */
 MUST_CHECK Status server_run(Server *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */
 void server_stop(Server *s);
+/* Read keys and certificates again soon; what cannot be read leaves the old ones in force. Any thread, also from a
+ * signal handler. */
+void server_reload(Server *s);
+/* Look at what other threads have done soon. Any thread. */
+void server_wake(Server *s);
 
 #endif

@@ -76,5 +76,9 @@ void jw_num(JsonW *w, const char *key, double v);
 void jw_f32(JsonW *w, const char *key, float v);
 void jw_bool(JsonW *w, const char *key, bool v);
 void jw_null(JsonW *w, const char *key);
+/* JSON text of one value, put in as it is. */
+void jw_raw(JsonW *w, const char *key, Slice json);
+/* A parsed value, compact; members stay in their order. */
+void jw_json(JsonW *w, const char *key, const Json *v);
 
 #endif

@@ -138,3 +138,34 @@ void jw_null(JsonW *w, const char *key) {
     lead(w, key);
     sb_puts(w->b, "null");
 }
+
+void jw_raw(JsonW *w, const char *key, Slice json) {
+    lead(w, key);
+    sb_put(w->b, json.p, json.n);
+}
+
+static void put_members(JsonW *w, const Json *v) {
+    Slice key;
+    const Json *m;
+    for (void *it = NULL; (it = json_next(v, it, &key, &m));) jw_json(w, key.p, m);
+}
+
+void jw_json(JsonW *w, const char *key, const Json *v) {
+    switch (json_kind(v)) {
+    case JSON_KIND_NULL: jw_null(w, key); return;
+    case JSON_KIND_BOOL: jw_bool(w, key, json_bool(v)); return;
+    case JSON_KIND_INT: jw_int(w, key, json_int(v)); return;
+    case JSON_KIND_REAL: jw_num(w, key, json_num(v)); return;
+    case JSON_KIND_STR: jw_str(w, key, json_str(v)); return;
+    case JSON_KIND_ARRAY:
+        jw_arr(w, key);
+        for (size_t i = 0; i < json_len(v); i++) jw_json(w, NULL, json_at(v, i));
+        jw_end_arr(w);
+        return;
+    case JSON_KIND_OBJECT:
+        jw_obj(w, key);
+        put_members(w, v);
+        jw_end_obj(w);
+        return;
+    }
+}

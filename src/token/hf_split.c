@@ -49,30 +49,38 @@ static void put_literal(StrBuf *b, Slice s) {
     }
 }
 
-/* Patterns that are scanned by hand. */
+/* Patterns that are scanned by hand, beside those of pretok.c. */
+static const struct {
+    const char *regex, *scan;
+} scan_rows[] = {
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
+     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     "llama3_fold"},
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
+     "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     "qwen2_fold"},
+    {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
+     "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
+     "qwen35_fold"},
+    {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "gpt2"},
+    {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "gpt2"},
+    {"\\p{N}{1,3}", "digits_3"},
+    {"\\p{N}", "digit"},
+};
 static const char *scan_of(Slice regex) {
-    static const struct {
-        const char *regex, *scan;
-    } rows[] = {
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}"
-         "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-         "llama3_fold"},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}"
-         "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-         "qwen2_fold"},
-        {"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?[\\p{L}\\p{M}]+|\\p{N}"
-         "| ?[^\\s\\p{L}\\p{M}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+",
-         "qwen35_fold"},
-        {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
-         "gpt2"},
-        {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", "gpt2"},
-        {"\\p{N}{1,3}", "digits_3"},
-        {"\\p{N}", "digit"},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        if (slice_eq_str(regex, rows[i].regex)) return rows[i].scan;
+    for (size_t i = 0; i < COUNT_OF(scan_rows); i++) {
+        if (slice_eq_str(regex, scan_rows[i].regex)) return scan_rows[i].scan;
     }
-    return NULL;
+    TokScanFn fn = tok__pass_scan(regex);
+    return fn ? tok__scan_name(fn) : NULL;
+}
+
+const char *tok__hf_regex_of(const char *scan) {
+    for (size_t i = 0; i < COUNT_OF(scan_rows); i++) {
+        if (!strcmp(scan, scan_rows[i].scan)) return scan_rows[i].regex;
+    }
+    TokScanFn fn = tok__scan_find(scan);
+    return fn ? tok__pass_pattern(fn) : NULL;
 }
 
 static Status mode_of(const char **out, Slice behavior, Err *e) {
@@ -290,5 +298,5 @@ const char *tok__hf_cut_name(const HfCut *c, bool whole_words) {
             k++;
         if (k == c->n_split && !rows[i].split[k]) return rows[i].name;
     }
-    return NULL;
+    return tok__pretok_name(c, whole_words);
 }

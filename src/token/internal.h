@@ -155,6 +155,12 @@ typedef struct PreTok {
 
 /* False if there is no such row. */
 bool tok__pretok_find(PreTok *out, Slice name);
+/* Append a pattern with code points beyond ASCII as themselves, which every program reads the same. */
+void tok__put_pattern(StrBuf *b, const char *pattern);
+/* The pattern of a pass that a scan function runs, by that function; NULL: it has none. */
+const char *tok__pass_pattern(TokScanFn scan);
+/* The scan function of a pattern; NULL: there is none. */
+TokScanFn tok__pass_scan(Slice pattern);
 
 size_t tok__scan_gpt2(const char *p, size_t n, size_t i);
 size_t tok__scan_llama3(const char *p, size_t n, size_t i);
@@ -176,6 +182,7 @@ size_t tok__scan_space_each(const char *p, size_t n, size_t i);
 
 /* A scan function by name, for passes that are written down; NULL if there is none. */
 TokScanFn tok__scan_find(const char *name);
+const char *tok__scan_name(TokScanFn fn);
 
 /* What becomes of a match. */
 typedef enum SplitMode {
@@ -373,6 +380,13 @@ typedef struct HfCut {
 
 MUST_CHECK Status tok__hf_cut_read(HfCut *c, const Json *root, Err *e);
 void tok__hf_cut_deinit(HfCut *c);
+/* The passes of a row of pretok.c, written down in c, which is empty; false: no such row, or one of its passes has
+ * no pattern. Sticky failure of the buffers. */
+bool tok__pretok_splits(HfCut *c, Slice name);
+/* The other way: a row's first name; NULL if no row has these passes, or for want of memory. */
+const char *tok__pretok_name(const HfCut *c, bool whole_words);
+/* The regular expression of a scan function's name; NULL if there is none. */
+const char *tok__hf_regex_of(const char *scan);
 /* The name under which other programs know these passes; NULL if there is none. */
 const char *tok__hf_cut_name(const HfCut *c, bool whole_words);
 

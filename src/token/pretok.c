@@ -6,6 +6,7 @@
  * there matches less than it says (it knows one class of letters, and white space outside of ASCII never
  * counts as itself), the pattern here is written that way.
  */
+#include "text/utf8.h"
 #include "token/internal.h"
 
 #define CUT "(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])"
@@ -250,4 +251,103 @@ bool tok__pretok_find(PreTok *out, Slice name) {
         return true;
     }
     return false;
+}
+
+/* ---- written down ---- */
+
+/* "\\x{2581}" at p: its code point and length; 0: something else, or an ASCII character. */
+static size_t read_escape(uint32_t *cp, const char *p) {
+    size_t n = 3;
+    *cp = 0;
+    if (strncmp(p, "\\x{", 3) != 0) return 0;
+    for (; p[n] && p[n] != '}' && n < 10; n++) {
+        const char *digits = "0123456789abcdef", *d = strchr(digits, p[n]);
+        if (!d) return 0;
+        *cp = *cp << 4 | (uint32_t)(d - digits);
+    }
+    return p[n] == '}' && *cp > 0x7f && *cp <= 0x10ffff ? n + 1 : 0;
+}
+
+void tok__put_pattern(StrBuf *b, const char *p) {
+    char c[4];
+    uint32_t cp;
+    for (size_t n; *p; p += n) {
+        n = read_escape(&cp, p);
+        if (n) {
+            sb_put(b, c, (size_t)utf8_encode(c, cp));
+            continue;
+        }
+        n = p[0] == '\\' && p[1] ? 2 : 1;
+        sb_put(b, p, n);
+    }
+}
+
+const char *tok__pass_pattern(TokScanFn scan) {
+    for (size_t i = 0; i < PASS_COUNT; i++)
+        if (passes[i].scan == scan && passes[i].pattern) return passes[i].pattern;
+    return NULL;
+}
+
+TokScanFn tok__pass_scan(Slice pattern) {
+    for (size_t i = 0; i < PASS_COUNT; i++)
+        if (passes[i].scan && passes[i].pattern && slice_eq_str(pattern, passes[i].pattern))
+            return passes[i].scan;
+    return NULL;
+}
+
+bool tok__pretok_splits(HfCut *c, Slice name) {
+    PreTok pre = {0};
+    if (!tok__pretok_find(&pre, name)) return false;
+    for (int i = 0; i < pre.n; i++) {
+        const Pass *p = &pre.pass[i];
+        const char *scan = p->scan ? tok__scan_name(p->scan) : NULL;
+        StrBuf *b = &c->split[c->n_split++];
+        if (!p->pattern) return false;
+        sb_puts(b, scan ? "scan:" : "isolated:");
+        if (scan) sb_puts(b, scan);
+        else tok__put_pattern(b, p->pattern);
+    }
+    return true;
+}
+
+/* The first name of the first row whose passes are these. */
+const char *tok__pretok_name(const HfCut *c, bool whole_words) {
+    static const char *const names[] = {"gpt-2",
+                                        "llama-bpe",
+                                        "smaug-bpe",
+                                        "qwen2",
+                                        "qwen35",
+                                        "starcoder",
+                                        "falcon",
+                                        "deepseek-llm",
+                                        "deepseek-coder",
+                                        "deepseek-v3",
+                                        "spark2_5",
+                                        "youtu",
+                                        "bloom",
+                                        "viking",
+                                        "tekken",
+                                        "gpt-4o",
+                                        "granite-embed-multi-97m",
+                                        "chameleon",
+                                        "kimi-k2",
+                                        "bailingmoe",
+                                        "seed-coder",
+                                        "ufakzeka",
+                                        "laguna",
+                                        "exaone-moe",
+                                        "minicpm5",
+                                        "jais-2",
+                                        "default"};
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        PreTok pre = {0};
+        HfCut own = {0};
+        bool same = tok__pretok_find(&pre, slice_of(names[i])) && pre.whole_words == whole_words &&
+                    tok__pretok_splits(&own, slice_of(names[i])) && own.n_split == c->n_split;
+        for (int k = 0; same && k < own.n_split; k++)
+            same = !own.split[k].failed && !strcmp(sb_str(&own.split[k]), sb_str(&c->split[k]));
+        tok__hf_cut_deinit(&own);
+        if (same) return names[i];
+    }
+    return NULL;
 }

@@ -345,21 +345,29 @@ size_t tok__scan_space_each(const char *p, size_t n, size_t i) {
     return i;
 }
 
+static const struct {
+    const char *name;
+    TokScanFn fn;
+} scans[] = {
+    {"gpt2", tok__scan_gpt2},         {"llama3_fold", scan_llama3_fold},
+    {"qwen2_fold", scan_qwen2_fold},  {"qwen35_fold", scan_qwen35_fold},
+    {"llama3", tok__scan_llama3},     {"qwen2", tok__scan_qwen2},
+    {"qwen35", tok__scan_qwen35},     {"gpt4o", tok__scan_gpt4o},
+    {"tekken", tok__scan_tekken},     {"granite", tok__scan_granite},
+    {"lines", tok__scan_lines},       {"digit", tok__scan_digit},
+    {"digits_3", tok__scan_digits_3}, {"space_each", tok__scan_space_each},
+};
+
 TokScanFn tok__scan_find(const char *name) {
-    static const struct {
-        const char *name;
-        TokScanFn fn;
-    } rows[] = {
-        {"gpt2", tok__scan_gpt2},
-        {"llama3_fold", scan_llama3_fold},
-        {"qwen2_fold", scan_qwen2_fold},
-        {"qwen35_fold", scan_qwen35_fold},
-        {"digit", tok__scan_digit},
-        {"digits_3", tok__scan_digits_3},
-        {"space_each", tok__scan_space_each},
-    };
-    for (size_t i = 0; i < COUNT_OF(rows); i++) {
-        if (!strcmp(rows[i].name, name)) return rows[i].fn;
+    for (size_t i = 0; i < COUNT_OF(scans); i++) {
+        if (!strcmp(scans[i].name, name)) return scans[i].fn;
+    }
+    return NULL;
+}
+
+const char *tok__scan_name(TokScanFn fn) {
+    for (size_t i = 0; i < COUNT_OF(scans); i++) {
+        if (scans[i].fn == fn) return scans[i].name;
     }
     return NULL;
 }

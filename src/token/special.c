@@ -153,97 +153,139 @@ static bool next_leftmost(Fragments *f, Fragment *out) {
     return true;
 }
 
-/* ---- the longest first ---- */
+/* ---- the longest first ----
+ *
+ * Of all places where a special token stands, the longest token comes first, of equally long ones the lower id, of one
+ * token the leftmost place. It is cut out, with the white space it eats, and what overlaps a cut is none any more. A
+ * heap gives the places in that order, each with the longest token that begins there; where a cut made that one too
+ * long, the place comes again with what still fits. So a text costs its places, however many tokens there are. */
 
-typedef struct Seen {
-    size_t n; /* bytes */
+/* A place in the text and what begins there. */
+typedef struct Spot {
+    size_t n; /* bytes of the token */
     int32_t id;
-} Seen;
+    size_t at;
+} Spot;
 
-static int by_length(const void *a, const void *b) {
-    const Seen *x = a, *y = b;
-    if (x->n != y->n) return x->n > y->n ? -1 : 1;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-/* The special tokens that occur at all, the longest first: owned by the caller, NULL when memory is out. */
-static Seen *find_seen(const Fragments *f, size_t *n) {
-    const Specials *s = &f->t->specials;
-    bool *met = mem_new_n(bool, s->n);
-    Seen *seen = mem_new_n(Seen, s->n);
-    *n = 0;
-    for (size_t i = 0; met && seen && i < f->text.n; i++) {
-        uint32_t at = s->starts[(uint8_t)f->text.p[i]] ? child_of(s, 0, (uint8_t)f->text.p[i]) : 0;
-        for (size_t k = i + 1; at; k++) {
-            int32_t id = s->node[at].id;
-            if (counts(f, id) && !met[at]) seen[(*n)++] = (Seen){f->t->sym.text[id].n, id};
-            met[at] = true;
-            at = k < f->text.n ? child_of(s, at, (uint8_t)f->text.p[k]) : 0;
-        }
-    }
-    mem_free(met);
-    if (seen && met) {
-        qsort(seen, *n, sizeof *seen, by_length);
-        return seen;
-    }
-    mem_free(seen);
-    return NULL;
-}
-
-typedef struct FragmentList {
-    Fragment *v; /* owned */
+typedef struct Cutter {
+    const Fragments *f;
+    bool *cut;  /* owned; [f->text.n] bytes that belong to a token, or that one ate */
+    Spot *heap; /* owned; [n_heap] the first in order on top */
+    size_t n_heap;
+    Fragment *v; /* owned; [n] */
     size_t n, cap;
-    bool failed;
-} FragmentList;
+} Cutter;
 
-static void list_push(FragmentList *l, Slice text, int32_t id) {
-    if (text.n == 0 || l->failed) return;
-    if (l->n == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 16;
-        Fragment *v = mem_realloc_n(l->v, cap, sizeof *v);
-        l->failed = !v;
-        if (!v) return;
-        l->v = v;
-        l->cap = cap;
-    }
-    l->v[l->n++] = (Fragment){text, id};
+static bool before(const Spot *a, const Spot *b) {
+    if (a->n != b->n) return a->n > b->n;
+    if (a->id != b->id) return a->id < b->id;
+    return a->at < b->at;
 }
 
-/* Text between tokens, with every occurrence of token id cut out. */
-static void list_cut(FragmentList *to, const Tokenizer *t, Slice text, int32_t id) {
-    Slice what = t->sym.text[id];
-    for (const char *at; text.n && (at = memmem(text.p, text.n, what.p, what.n));) {
-        size_t b = (size_t)(at - text.p);
-        list_push(to, trim_before(t, (Slice){text.p, b}, id), -1);
-        list_push(to, (Slice){at, what.n}, id);
-        b = skip_after(t, text, b + what.n, id);
-        text = (Slice){text.p + b, text.n - b};
+static void heap_down(Cutter *c, size_t i) {
+    Spot x = c->heap[i];
+    for (size_t k; (k = 2 * i + 1) < c->n_heap; i = k) {
+        if (k + 1 < c->n_heap && before(&c->heap[k + 1], &c->heap[k])) k++;
+        if (!before(&c->heap[k], &x)) break;
+        c->heap[i] = c->heap[k];
     }
-    list_push(to, text, -1);
+    c->heap[i] = x;
+}
+
+/* The longest token at a place that ends before the next cut; id -1: none. */
+static Spot spot_at(const Cutter *c, size_t at) {
+    const Fragments *f = c->f;
+    const Specials *s = &f->t->specials;
+    Spot x = {0, -1, at};
+    uint32_t node = 0;
+    for (size_t i = at; i < f->text.n && !c->cut[i]; i++) {
+        node = child_of(s, node, (uint8_t)f->text.p[i]);
+        if (!node) break;
+        if (counts(f, s->node[node].id)) x = (Spot){i + 1 - at, s->node[node].id, at};
+    }
+    return x;
+}
+
+static bool find_spots(Cutter *c) {
+    const Fragments *f = c->f;
+    size_t cap = 0;
+    for (size_t i = 0; i < f->text.n; i++) {
+        Spot x = f->t->specials.starts[(uint8_t)f->text.p[i]] ? spot_at(c, i) : (Spot){.id = -1};
+        if (x.id < 0) continue;
+        if (c->n_heap == cap) {
+            Spot *heap = mem_realloc_n(c->heap, cap ? 2 * cap : 64, sizeof *heap);
+            if (!heap) return false;
+            c->heap = heap;
+            cap = cap ? 2 * cap : 64;
+        }
+        c->heap[c->n_heap++] = x;
+    }
+    for (size_t i = c->n_heap / 2; i-- > 0;) heap_down(c, i);
+    return true;
+}
+
+static bool push(Cutter *c, size_t from, size_t to, int32_t id) {
+    if (from == to) return true;
+    if (c->n == c->cap) {
+        size_t cap = c->cap ? 2 * c->cap : 16;
+        Fragment *v = mem_realloc_n(c->v, cap, sizeof *v);
+        if (!v) return false;
+        c->v = v;
+        c->cap = cap;
+    }
+    c->v[c->n++] = (Fragment){{c->f->text.p + from, to - from}, id};
+    return true;
+}
+
+/* A token, and the white space that it eats of the text beside it, up to other cuts. */
+static bool cut_out(Cutter *c, const Spot *x) {
+    const Fragments *f = c->f;
+    size_t from = x->at, to = x->at + x->n;
+    if (f->t->flags[x->id] & TOK_LSTRIP)
+        while (from > 0 && !c->cut[from - 1] && space_at(f->t, f->text.p + from - 1, 1)) from--;
+    if (f->t->flags[x->id] & TOK_RSTRIP)
+        while (to < f->text.n && !c->cut[to] && space_at(f->t, f->text.p + to, 1)) to++;
+    for (size_t i = from; i < to; i++) c->cut[i] = true;
+    return push(c, x->at, x->at + x->n, x->id);
+}
+
+static int by_place(const void *a, const void *b) {
+    const Fragment *x = a, *y = b;
+    return (x->text.p > y->text.p) - (x->text.p < y->text.p);
+}
+
+/* What lies between the tokens, as fragments too; all in the order of the text. */
+static bool add_text(Cutter *c) {
+    size_t n = c->f->text.n;
+    for (size_t i = 0, from; i < n; i++) {
+        for (from = i; i < n && !c->cut[i];) i++;
+        if (!push(c, from, i, -1)) return false;
+    }
+    if (c->n > 0) qsort(c->v, c->n, sizeof *c->v, by_place);
+    return true;
+}
+
+static bool cut_all(Cutter *c) {
+    c->cut = mem_new_n(bool, MAX(c->f->text.n, 1));
+    if (!c->cut || !find_spots(c)) return false;
+    while (c->n_heap > 0) {
+        Spot top = c->heap[0], now = spot_at(c, top.at);
+        if (now.n == top.n && !cut_out(c, &top)) return false;
+        c->heap[0] = now.n == top.n || now.id < 0 ? c->heap[--c->n_heap] : now;
+        heap_down(c, 0);
+    }
+    return add_text(c);
 }
 
 bool tok__fragments_init(Fragments *f) {
     f->next = -1;
     if (f->t->leftmost || !f->t->specials.overlap) return true;
-    size_t n_seen;
-    Seen *seen = find_seen(f, &n_seen);
-    FragmentList all = {0}, next = {0};
-    list_push(&all, f->text, -1);
-    for (size_t k = 0; seen && k < n_seen && !all.failed; k++) {
-        next.n = 0;
-        for (size_t i = 0; i < all.n; i++) {
-            if (all.v[i].id >= 0) list_push(&next, all.v[i].text, all.v[i].id);
-            else list_cut(&next, f->t, all.v[i].text, seen[k].id);
-        }
-        FragmentList swap = all;
-        all = next;
-        next = swap;
-    }
-    bool ok = seen && !all.failed && !next.failed;
-    mem_free(seen);
-    mem_free(next.v);
-    f->ordered = all.v;
-    f->n = all.n;
+    Cutter c = {.f = f};
+    bool ok = cut_all(&c);
+    mem_free(c.cut);
+    mem_free(c.heap);
+    f->ordered = c.v;
+    f->n = c.n;
     return ok;
 }
 

@@ -84,6 +84,12 @@ void detok_finish(Detok *d, StrBuf *out);
 Slice tok_meta_str(const Tokenizer *t, const char *key);
 /* Copy all tokenizer.* metadata of t into a file being written (a model takes its tokenizer along). */
 void tok_save(const Tokenizer *t, GgufW *w);
+/* Append the text of a tokenizer.json that makes the same ids of texts. ERR_UNSUPPORTED names what it has no word
+ * for; b is then incomplete. */
+MUST_CHECK Status tok_format_json(StrBuf *b, const Tokenizer *t, Err *e);
+/* Append the text of the tokenizer_config.json beside it, on one line: special tokens, chat templates; max_len: the
+ * model's context. ERR_NOMEM. */
+MUST_CHECK Status tok_format_json_config(StrBuf *b, const Tokenizer *t, int max_len, Err *e);
 
 /* ---- training ---- */
 enum { TOK_TRAIN_MIN_VOCAB = 257, TOK_TRAIN_MAX_VOCAB = 1000000 };

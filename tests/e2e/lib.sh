@@ -20,6 +20,7 @@ e2e_cleanup() {
 }
 trap e2e_cleanup EXIT
 cd "$WORK" || exit 2
+export INGOT_STATE_DIR=$WORK/state # keys and ratings of servers
 
 fail() {
     echo "FAIL $0:${BASH_LINENO[${FAIL_LEVEL:-1}]}: $*"

@@ -19,7 +19,9 @@ typedef struct Case {
 static Status convert(const Case *c, Err *e) {
     QuantConverted st;
     QuantConvertOpts o = {.type = c->type};
-    return quant_convert(&st, c->dir, c->out, &o, e);
+    Status s = quant_convert(&st, c->dir, c->out, &o, e);
+    if (s == OK) quant_converted_deinit(&st);
+    return s;
 }
 
 /* A whole file, or none. What was between stays only where removing it is what failed. */
@@ -69,6 +71,37 @@ static void sweep_both(const char *dir, const char *type) {
     sweep(FAULT_IO, &c, 10);
 }
 
+static Status convert_adapter(const char *out, Err *e) {
+    QuantAdapter st;
+    QuantConvertOpts o = {.type = "f16"};
+    return quant_convert_adapter(&st, "tests/golden/packed/adapter", "tests/golden/hf/llama", out,
+                                 &o, e);
+}
+
+TEST(adapter_with_faults) {
+    char out[300];
+    snprintf(out, sizeof out, "%s/a.gguf", test_tmpdir());
+    for (int kind = FAULT_ALLOC; kind <= FAULT_IO; kind++) {
+        uint64_t n = 1;
+        for (bool fired = true; fired; n++) {
+            Err e = {0};
+            size_t live = mem_live_bytes();
+            fault_arm((FaultKind)kind, n);
+            Status st = convert_adapter(out, &e);
+            fired = fault_fired((FaultKind)kind);
+            fault_arm((FaultKind)kind, 0);
+            EQ(mem_live_bytes(), live);
+            if (fired ? st == OK || !e.msg[0] : st != OK)
+                FAIL("fault %d: status %d, message \"%s\"", (int)n, (int)st, e.msg);
+            TRUE_(n < 5000);
+        }
+        TRUE_(n > 10);
+    }
+}
+
+TEST(packed_by_awq_with_faults) { sweep_both("tests/golden/packed/awq", "q8_0"); }
+TEST(packed_by_gptq_with_faults) { sweep_both("tests/golden/packed/gptq", "f16"); }
+TEST(packed_by_bitsandbytes_with_faults) { sweep_both("tests/golden/packed/nf4", "f32"); }
 TEST(several_files_with_faults) { sweep_both("tests/golden/hf/llama", "auto"); }
 TEST(one_file_to_another_type_with_faults) { sweep_both("tests/golden/hf/gpt2", "f32"); }
 TEST(blocks_with_faults) { sweep_both("tests/golden/hf/qwen3", "q8_0"); }

@@ -40,6 +40,7 @@ static const char *convert(const char *name, const char *type) {
     snprintf(dir, sizeof dir, "tests/golden/hf/%s", name);
     snprintf(out, sizeof out, "%s/%s-%s.gguf", test_tmpdir(), name, type);
     OK_(quant_convert(&st, dir, out, &o, TERR));
+    quant_converted_deinit(&st);
     return out;
 }
 

@@ -74,6 +74,11 @@ def differences(a, b):
             yield f"tensor {name.decode()}: bytes"
 
 
-found = list(differences(File(sys.argv[1]), File(sys.argv[2])))
-print("\n".join(found), end="\n" if found else "")
-sys.exit(1 if found else 0)
+def main():
+    found = list(differences(File(sys.argv[1]), File(sys.argv[2])))
+    print("\n".join(found), end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

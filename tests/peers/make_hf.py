@@ -64,7 +64,7 @@ class Model:
         self.cls, self.dtype, self.o = MODELS[name]
         self.gpt2 = self.cls.startswith("GPT2")
         self.rng = np.random.default_rng(sum(name.encode()))
-        self.L, self.C, self.nh, self.nkv = 2, self.o.get("C", 32), 4, 2
+        self.L, self.C, self.nh, self.nkv = self.o.get("L", 2), self.o.get("C", 32), 4, 2
         self.ff = self.o.get("ff", 4 * self.C if self.gpt2 else self.C + 8)
         self.hd = self.o.get("head_dim", self.C // self.nh)
         self.tied = self.o.get("tied", self.gpt2)
@@ -270,7 +270,7 @@ def bf16_bits(x):
 def encode(dtype, x):
     if dtype == "BF16":
         return bf16_bits(x).astype("<u2").tobytes()
-    return np.asarray(x).astype({"F32": "<f4", "F16": "<f2", "U8": "u1"}[dtype]).tobytes()
+    return np.asarray(x).astype({"F32": "<f4", "F16": "<f2", "U8": "u1", "I32": "<i4"}[dtype]).tobytes()
 
 
 def rounded(x, dtype):

@@ -1,358 +1,50 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Attention against the paged cache on AVX2.
- *
- * A block is read from memory once for all queries of a call: by many its K, then its V, as f32 laid down in the
- * first-level cache, whatever the cache's type; by few as it is. K is transposed, so the scores of its 32 tokens are four registers and one
- * broadcast of q[d] a step, with no sums across lanes; two queries are in registers together. What
- * happens to a query does not depend on the others. o itself holds the weighted sum of values until the end. */
+ * Attention on AVX2: eight floats at a time, for kernel/attn_walk.inc. */
 #include <math.h>
 
 #include "kernel/avx2/vec.h"
-#include "kernel/internal.h"
 
-/* Queries and columns of 8 in registers together; registers of 8 tokens a block; queries that take a block as it
- * lies. */
-enum { N_REG = 2, W_REG = 4, QUARTERS = 4, N_FEW = 8, N_FEW_Q8 = 4 };
+typedef __m256 Av;
+typedef enum AvPart { AV_ALL } AvPart; /* hd is a multiple of 8: there are no parts of one */
 
-/* One query: where it is, its running softmax, and the weights of a block's tokens. Sums are relative to
- * exp(max). */
-typedef struct Online {
-    __m256 sum; /* lane by lane */
-    float p[KV_BLOCK];
-    float max, keep; /* what earlier weights are worth after this block */
-    const float *q;
-    float *o;
-} Online;
+enum {
+    AV = 8,
+    AV_REG = 2,    /* queries in registers together */
+    AV_FEW = 2,    /* they are never many */
+    AV_W_FEW = 4,  /* registers of columns taken together */
+    AV_W_MANY = 4, /* the same */
+    AV_LAID = 8,   /* queries that take a block as it lies, */
+    AV_LAID_Q8 = 4 /* and one of bytes */
+};
 
-_Static_assert(sizeof(Online) <= 256, "kern_attn_work");
-
-/* What is read next, V while scores are computed and the next block's K while values are, is asked for ahead, a
- * line or two a step, so that memory is busy while the processor is. Blocks are scattered: the hardware cannot
- * know where they are. */
-typedef struct Ahead {
-    const char *p; /* NULL: nothing */
-    size_t
-        elem; /* bytes of an element there; what few queries are given has their own block's form */
-} Ahead;
-
-static ALWAYS_INLINE void ask(const char *p, size_t bytes) {
-#pragma GCC unroll 4
-    for (size_t j = 0; j < bytes; j += 64) _mm_prefetch(p + j, _MM_HINT_T0);
+static ALWAYS_INLINE AvPart av_part(size_t left) { return (void)left, AV_ALL; }
+static ALWAYS_INLINE Av av_set(float v) { return _mm256_set1_ps(v); }
+static ALWAYS_INLINE Av av_load(const float *p, AvPart part) {
+    return (void)part, _mm256_loadu_ps(p);
 }
-
-/* ---- elements of a block ---- */
-
-/* How they lie; constant wherever it is looked at. */
-typedef enum Form { FORM_F32, FORM_F16, FORM_Q8 } Form;
-
-static ALWAYS_INLINE size_t elem(Form f) { return f == FORM_F32 ? 4 : f == FORM_F16 ? 2 : 1; }
-
-static ALWAYS_INLINE const char *q8_scales(const char *block, const AttnArgs *a) {
-    return block + (size_t)a->hd * KV_BLOCK;
+static ALWAYS_INLINE void av_store(float *p, AvPart part, Av v) {
+    (void)part;
+    _mm256_storeu_ps(p, v);
 }
-
-/* The 8 f16 at p. */
-static ALWAYS_INLINE __m256 halves(const char *p) {
-    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+static ALWAYS_INLINE Av av_max(Av a, Av b) { return _mm256_max_ps(a, b); }
+static ALWAYS_INLINE Av av_fmadd(Av a, Av b, Av c) { return _mm256_fmadd_ps(a, b, c); }
+static ALWAYS_INLINE float av_most(Av v) { return vec_max(v); }
+static ALWAYS_INLINE float av_first_lane(Av v) { return _mm256_cvtss_f32(v); }
+/* Lanes from n on become -inf. */
+static ALWAYS_INLINE Av av_first(Av v, int n) {
+    __m256i in = vec_mask((size_t)MAX(0, MIN(AV, n)));
+    return _mm256_blendv_ps(_mm256_set1_ps(-INFINITY), v, _mm256_castsi256_ps(in));
 }
-
-/* The 8 elements at p, times the scale s (q8_0): an integer of 8 bits times a scale of 11 is exact. */
-static ALWAYS_INLINE __m256 elements(Form f, const char *p, __m256 s) {
-    if (f == FORM_F32) return _mm256_loadu_ps((const float *)(const void *)p);
-    if (f == FORM_F16) return halves(p);
+/* f16 and signed bytes at p; one f16 everywhere */
+static ALWAYS_INLINE Av av_halves(const char *p, AvPart part) {
+    return (void)part, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(const void *)p));
+}
+static ALWAYS_INLINE Av av_bytes(const char *p, AvPart part) {
     __m128i q = _mm_loadl_epi64((const __m128i *)(const void *)p);
-    return _mm256_mul_ps(s, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q)));
+    return (void)part, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(q));
 }
+static ALWAYS_INLINE Av av_half(uint16_t h) { return _mm256_cvtph_ps(_mm_set1_epi16((short)h)); }
 
-/* The scale of the token at s, everywhere; nothing for other forms. */
-static ALWAYS_INLINE __m256 one_scale(Form f, const uint16_t *s) {
-    return f == FORM_Q8 ? _mm256_cvtph_ps(_mm_set1_epi16((short)*s)) : _mm256_setzero_ps();
-}
+#include "kernel/attn_walk.inc"
 
-/* K as f32 at y. */
-static ALWAYS_INLINE void unpack_k(Form f, float *y, const char *b, const AttnArgs *a) {
-    for (size_t c = 0; c < (size_t)a->hd; c += KV_GROUP) {
-        size_t to = MIN((size_t)a->hd, c + KV_GROUP) * KV_BLOCK;
-        __m256 s[QUARTERS];
-#pragma GCC unroll 4
-        for (size_t w = 0; w < QUARTERS; w++)
-            s[w] = f == FORM_Q8 ? halves(q8_scales(b, a) + 2 * c + 16 * w) : _mm256_setzero_ps();
-        for (size_t i = c * KV_BLOCK; i < to; i += KV_BLOCK) {
-#pragma GCC unroll 4
-            for (size_t w = 0; w < QUARTERS; w++)
-                _mm256_storeu_ps(y + i + 8 * w, elements(f, b + (i + 8 * w) * elem(f), s[w]));
-        }
-    }
-}
-
-/* V of the first n tokens as f32 at y. */
-static ALWAYS_INLINE void unpack_v(Form f, float *y, const char *b, const AttnArgs *a, int n) {
-    size_t hd = (size_t)a->hd;
-    for (size_t c = 0; c < hd; c += 8) {
-        const uint16_t *s =
-            (const uint16_t *)(const void *)q8_scales(b, a) + c / KV_GROUP * KV_BLOCK;
-        for (size_t i = c; i < (size_t)n * hd; i += hd, s++)
-            _mm256_storeu_ps(y + i, elements(f, b + i * elem(f), one_scale(f, s)));
-    }
-}
-
-/* ---- scores and weights ---- */
-
-/* Scores of places past the first n become -inf, whatever they hold. */
-static ALWAYS_INLINE void mask_scores(__m256 s[QUARTERS], int n) {
-    const __m256 none = _mm256_set1_ps(-INFINITY);
-#pragma GCC unroll 4
-    for (int i = 0; i < QUARTERS; i++) {
-        __m256i in = vec_mask((size_t)MAX(0, MIN(8, n - 8 * i)));
-        s[i] = _mm256_blendv_ps(none, s[i], _mm256_castsi256_ps(in));
-    }
-}
-
-/* From the scores of a block to weights. */
-static ALWAYS_INLINE void online_weights(Online *o, __m256 s[QUARTERS]) {
-    float max = vec_max(_mm256_max_ps(_mm256_max_ps(s[0], s[1]), _mm256_max_ps(s[2], s[3])));
-    o->keep = 1.0f;
-    if (max > o->max) {
-        o->keep = _mm256_cvtss_f32(vec_exp(_mm256_set1_ps(o->max - max)));
-        o->max = max;
-    }
-    __m256 m = _mm256_set1_ps(o->max);
-#pragma GCC unroll 4
-    for (int i = 0; i < QUARTERS; i++) {
-        s[i] = vec_exp(_mm256_sub_ps(s[i], m));
-        _mm256_storeu_ps(o->p + 8 * i, s[i]);
-    }
-    __m256 sum = _mm256_add_ps(_mm256_add_ps(s[0], s[1]), _mm256_add_ps(s[2], s[3]));
-    o->sum = _mm256_fmadd_ps(o->sum, _mm256_set1_ps(o->keep), sum);
-}
-
-/* Weights of N queries for the first n tokens of a block. */
-static ALWAYS_INLINE void scores(Form f, Online *o, const char *k, const AttnArgs *a, int n,
-                                 Ahead next, int N) {
-    const size_t hd = (size_t)a->hd, step = KV_BLOCK * elem(f),
-                 ahead = f == FORM_F32 ? KV_BLOCK * next.elem : step;
-    const char *d_scale = q8_scales(k, a);
-    const float *q[N_REG];
-    __m256 s[N_REG][QUARTERS], ds[QUARTERS], scale = _mm256_set1_ps(a->scale);
-#pragma GCC unroll 2
-    for (int j = 0; j < N; j++) {
-        q[j] = o[j].q;
-#pragma GCC unroll 4
-        for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_setzero_ps();
-    }
-    for (size_t d = 0; d < hd; d_scale += 2 * KV_BLOCK) {
-#pragma GCC unroll 4
-        for (int w = 0; w < QUARTERS; w++)
-            ds[w] = f == FORM_Q8 ? halves(d_scale + 16 * w) : _mm256_setzero_ps();
-        for (size_t to = MIN(hd, d + KV_GROUP); d < to; d++, k += step) {
-            if (next.p) ask(next.p + d * ahead, ahead);
-            __m256 kd[QUARTERS];
-#pragma GCC unroll 4
-            for (size_t w = 0; w < QUARTERS; w++)
-                kd[w] = vec_keep(elements(f, k + 8 * w * elem(f), ds[w]));
-#pragma GCC unroll 2
-            for (int j = 0; j < N; j++) {
-                __m256 qd = _mm256_set1_ps(q[j][d]);
-#pragma GCC unroll 4
-                for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_fmadd_ps(qd, kd[w], s[j][w]);
-            }
-        }
-    }
-#pragma GCC unroll 2
-    for (int j = 0; j < N; j++) {
-#pragma GCC unroll 4
-        for (int w = 0; w < QUARTERS; w++) s[j][w] = _mm256_mul_ps(s[j][w], scale);
-        if (n < KV_BLOCK) mask_scores(s[j], n);
-        online_weights(&o[j], s[j]);
-    }
-}
-
-/* ---- values ---- */
-
-/* o = o * keep + weights V for 8 W columns from c, no more than a group's. */
-static ALWAYS_INLINE void columns(Form f, const Online *s, const char *v, const AttnArgs *a,
-                                  size_t c, int n, Ahead next, int N, int W) {
-    const size_t row = (size_t)a->hd * elem(f),
-                 ahead = 8 * (size_t)W * (f == FORM_F32 ? next.elem : elem(f));
-    const uint16_t *scale =
-        (const uint16_t *)(const void *)q8_scales(v, a) + c / KV_GROUP * KV_BLOCK;
-    __m256 acc[N_REG][W_REG];
-#pragma GCC unroll 2
-    for (int j = 0; j < N; j++) {
-        const float *o = s[j].o + c;
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++)
-            acc[j][w] = _mm256_mul_ps(_mm256_loadu_ps(o + 8 * w), _mm256_set1_ps(s[j].keep));
-    }
-    const float *p = s->p;
-    v += c * elem(f);
-    if (next.p) next.p += KV_BLOCK * c * (f == FORM_F32 ? next.elem : elem(f));
-    for (int t = 0; t < n; t++, v += row, p++, scale++) {
-        __m256 vt[W_REG], st = one_scale(f, scale);
-        if (next.p) ask(next.p + (size_t)t * ahead, ahead);
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) vt[w] = vec_keep(elements(f, v + 8 * (size_t)w * elem(f), st));
-#pragma GCC unroll 2
-        for (int j = 0; j < N; j++) {
-            __m256 pj = _mm256_set1_ps(p[(size_t)j * (sizeof *s / sizeof *p)]);
-#pragma GCC unroll 4
-            for (int w = 0; w < W; w++) acc[j][w] = _mm256_fmadd_ps(pj, vt[w], acc[j][w]);
-        }
-    }
-#pragma GCC unroll 2
-    for (int j = 0; j < N; j++) {
-        float *o = s[j].o + c;
-#pragma GCC unroll 4
-        for (int w = 0; w < W; w++) _mm256_storeu_ps(o + 8 * w, acc[j][w]);
-    }
-}
-
-static ALWAYS_INLINE void values(Form f, const Online *s, const char *v, const AttnArgs *a, int n,
-                                 Ahead next, int N) {
-    size_t hd = (size_t)a->hd, c = 0;
-    for (; c + 8 * W_REG <= hd; c += 8 * W_REG) columns(f, s, v, a, c, n, next, N, W_REG);
-    for (; c < hd; c += 8) columns(f, s, v, a, c, n, next, N, 1);
-}
-
-/* ---- blocks ---- */
-
-typedef enum Half { SCORES, VALUES } Half;
-
-static ALWAYS_INLINE void few(Form f, Half h, Online *s, const char *kv, const AttnArgs *a, int n,
-                              Ahead next, int N) {
-    if (h == SCORES) scores(f, s, kv, a, n, next, N);
-    else values(f, s, kv, a, n, next, N);
-}
-
-/* One half of the work on a block for n_q queries that see n of its tokens. */
-static ALWAYS_INLINE void group(Form f, Half h, Online *s, int n_q, const char *kv,
-                                const AttnArgs *a, int n, Ahead next) {
-    for (; n_q >= N_REG; s += N_REG, n_q -= N_REG, next.p = NULL)
-        few(f, h, s, kv, a, n, next, N_REG);
-    if (n_q > 0) few(f, h, s, kv, a, n, next, 1);
-}
-
-typedef void (*GroupFn)(Online *s, int n_q, const char *kv, const AttnArgs *a, int n, Ahead next);
-
-static void f32_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_F32, SCORES, s, n_q, k, a, n, next);
-}
-
-static void f32_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_F32, VALUES, s, n_q, v, a, n, next);
-}
-
-static void f16_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_F16, SCORES, s, n_q, k, a, n, next);
-}
-
-static void f16_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_F16, VALUES, s, n_q, v, a, n, next);
-}
-
-static void q8_scores(Online *s, int n_q, const char *k, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_Q8, SCORES, s, n_q, k, a, n, next);
-}
-
-static void q8_values(Online *s, int n_q, const char *v, const AttnArgs *a, int n, Ahead next) {
-    group(FORM_Q8, VALUES, s, n_q, v, a, n, next);
-}
-
-static const GroupFn on_scores[] = {f32_scores, f16_scores, q8_scores},
-                     on_values[] = {f32_values, f16_values, q8_values};
-
-/* A block: rows from `first` see some of its tokens, rows from `all` on the whole of it. */
-typedef struct Place {
-    const char *k, *v, *k_next; /* k_next: of the next block, NULL: none */
-    int t, first, all;
-} Place;
-
-static Place place_of(const AttnArgs *a, int t) {
-    int to = MIN(a->n_tok + a->n_row - 1, a->to), b = t / KV_BLOCK;
-    size_t at = (size_t)a->table[b] * a->stride;
-    Place p = {a->k + at, a->v + at, NULL, t, MAX(0, t + 1 - a->n_tok), a->n_row};
-    if (t + KV_BLOCK < to) p.k_next = a->k + (size_t)a->table[b + 1] * a->stride;
-    if (t + KV_BLOCK <= a->to) p.all = MIN(a->n_row, MAX(0, t + KV_BLOCK - a->n_tok));
-    return p;
-}
-
-/* Rows that see a part of the block go one by one: no token that is not theirs may touch them. */
-static ALWAYS_INLINE void rows(GroupFn fn, Online *s, const char *kv, const AttnArgs *a,
-                               const Place *p, Ahead next) {
-    for (int r = p->first; r < p->all; r++, next.p = NULL)
-        fn(s + r * a->nq, a->nq, kv, a, MIN(a->n_tok + r, a->to) - p->t, next);
-    if (p->all < a->n_row)
-        fn(s + p->all * a->nq, (a->n_row - p->all) * a->nq, kv, a, KV_BLOCK, next);
-}
-
-static void begin(Online *s, const AttnArgs *a) {
-    for (int r = 0; r < a->n_row; r++) {
-        for (int i = 0; i < a->nq; i++, s++) {
-            s->sum = _mm256_setzero_ps();
-            s->max = -INFINITY;
-            s->q = a->q + (size_t)r * a->row_q + (size_t)i * a->ldq;
-            s->o = a->o + (size_t)r * a->row_o + (size_t)i * a->ldo;
-            memset(s->o, 0, (size_t)a->hd * sizeof *s->o);
-        }
-    }
-}
-
-static ALWAYS_INLINE void row_scale(float *x, size_t n, float s) {
-    for (size_t i = 0; i < n; i += 8)
-        _mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i), _mm256_set1_ps(s)));
-}
-
-static void end(const Online *s, const AttnArgs *a) {
-    for (int i = 0; i < a->n_row * a->nq; i++) {
-        float sum = vec_sum(s[i].sum);
-        if (a->stat) {
-            a->stat[i][0] = s[i].max;
-            a->stat[i][1] = sum;
-        } else {
-            row_scale(s[i].o, (size_t)a->hd, 1.0f / sum);
-        }
-    }
-}
-
-/* Few queries take a block as it lies and ask for the next a little at a time; for many it is laid down as f32. */
-static ALWAYS_INLINE void attn(Form f, const AttnArgs *a) {
-    float *y = a->work;
-    const char *laid = a->work;
-    Online *s = (Online *)(void *)(y + KV_BLOCK * a->hd);
-    int to = MIN(a->n_tok + a->n_row - 1, a->to);
-    bool many = f != FORM_F32 && a->nq * a->n_row > (f == FORM_Q8 ? N_FEW_Q8 : N_FEW);
-    begin(s, a);
-    for (int t = a->from; t < to; t += KV_BLOCK) {
-        Place p = place_of(a, t);
-        if (many) unpack_k(f, y, p.k, a);
-        rows(on_scores[many ? FORM_F32 : f], s, many ? laid : p.k, a, &p, (Ahead){p.v, elem(f)});
-        if (many) unpack_v(f, y, p.v, a, MIN(KV_BLOCK, to - t));
-        rows(on_values[many ? FORM_F32 : f], s, many ? laid : p.v, a, &p,
-             (Ahead){p.k_next, elem(f)});
-    }
-    end(s, a);
-}
-
-static void attn_f32(const AttnArgs *a) { attn(FORM_F32, a); }
-
-static void attn_f16(const AttnArgs *a) { attn(FORM_F16, a); }
-
-static void attn_q8_0(const AttnArgs *a) { attn(FORM_Q8, a); }
-
-static void attn_join(float *o, float stat[2], const float *po, const float pstat[2], int hd) {
-    float max = stat[0] > pstat[0] ? stat[0] : pstat[0];
-    __m256 a = vec_exp(_mm256_set1_ps(stat[0] - max)), b = vec_exp(_mm256_set1_ps(pstat[0] - max));
-    for (int d = 0; d < hd; d += 8) {
-        __m256 later = _mm256_mul_ps(_mm256_loadu_ps(po + d), b);
-        _mm256_storeu_ps(o + d, _mm256_fmadd_ps(_mm256_loadu_ps(o + d), a, later));
-    }
-    stat[1] = stat[1] * _mm256_cvtss_f32(a) + pstat[1] * _mm256_cvtss_f32(b);
-    stat[0] = max;
-}
-
-void kern_avx2_attn(Kern *k) {
-    k->attn[DT_F32] = attn_f32;
-    k->attn[DT_F16] = attn_f16;
-    k->attn[DT_Q8_0] = attn_q8_0;
-    k->attn_join = attn_join;
-}
+void kern_avx2_attn(Kern *k) { fill_attn(k); }

@@ -51,15 +51,11 @@ static void kv_put_f32(void *kblock, void *vblock, const float *k, const float *
     memcpy((float *)vblock + (size_t)slot * (size_t)hd, v, (size_t)hd * sizeof *v);
 }
 
-static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                       int hd) {
-    uint16_t *kb = (uint16_t *)kblock + slot, *vb = (uint16_t *)vblock + (size_t)slot * (size_t)hd;
-    for (int d = 0; d < hd; d += 8) {
-        uint16_t h[8];
-        _mm_storeu_si128((__m128i *)h, vec_to_f16(_mm256_loadu_ps(k + d)));
-        for (int j = 0; j < 8; j++) kb[(d + j) * KV_BLOCK] = h[j];
-        _mm_storeu_si128((__m128i *)(vb + d), vec_to_f16(_mm256_loadu_ps(v + d)));
-    }
+enum { PUT = 8 };
+
+static ALWAYS_INLINE void put_f16(uint16_t *y, const float *x, int n) {
+    (void)n;
+    _mm_storeu_si128((__m128i *)(void *)y, vec_to_f16(_mm256_loadu_ps(x)));
 }
 
 /* The group of n <= 32 values at x, eights of them, as bytes and their scale; ref/attn.c has the rule. */
@@ -83,19 +79,7 @@ static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, int n) {
     return half_f32_to_f16(d);
 }
 
-static void kv_put_q8_0(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                        int hd) {
-    int8_t *kb = (int8_t *)kblock + slot, *vb = (int8_t *)vblock + slot * hd;
-    uint16_t *kd = (uint16_t *)kblock + hd * KV_BLOCK / 2 + slot,
-             *vd = (uint16_t *)vblock + hd * KV_BLOCK / 2 + slot;
-    for (int c = 0; c < hd; c += KV_GROUP, kd += KV_BLOCK, vd += KV_BLOCK) {
-        int8_t q[KV_GROUP];
-        int n = MIN(KV_GROUP, hd - c);
-        *kd = group_q8_0(q, k + c, n);
-        for (int d = 0; d < n; d++) kb[(c + d) * KV_BLOCK] = q[d];
-        *vd = group_q8_0(vb + c, v + c, n);
-    }
-}
+#include "kernel/kv_put.inc"
 
 void kern_avx2_kv(Kern *k) {
     k->rope = rope;

@@ -61,21 +61,16 @@ static void kv_put_f32(void *kblock, void *vblock, const float *k, const float *
     }
 }
 
-static void kv_put_f16(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                       int hd) {
-    uint16_t *kb = (uint16_t *)kblock + slot, *vb = (uint16_t *)vblock + (size_t)slot * (size_t)hd;
-    for (int d = 0; d < hd; d += 16) {
-        __mmask16 m = vec_mask((size_t)(hd - d));
-        uint16_t h[16];
-        _mm256_storeu_si256((__m256i *)h, vec_to_f16(vec_load(k + d, m)));
-        for (int j = 0; j < MIN(16, hd - d); j++) kb[(d + j) * KV_BLOCK] = h[j];
-        _mm256_mask_storeu_epi16(vb + d, m, vec_to_f16(vec_load(v + d, m)));
-    }
+enum { PUT = 16 };
+
+static ALWAYS_INLINE void put_f16(uint16_t *y, const float *x, int n) {
+    __mmask16 m = vec_mask((size_t)n);
+    _mm256_mask_storeu_epi16(y, m, vec_to_f16(vec_load(x, m)));
 }
 
 /* The group of n <= 32 values at x as bytes and their scale; ref/attn.c has the rule. */
-static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, size_t n) {
-    __mmask16 m0 = vec_mask(n), m1 = vec_mask(n > 16 ? n - 16 : 0);
+static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, int n) {
+    __mmask16 m0 = vec_mask((size_t)n), m1 = vec_mask((size_t)MAX(0, n - 16));
     __m512 v0 = vec_load(x, m0), v1 = vec_load(x + (n > 16 ? 16 : 0), m1);
     /* a NaN as first operand of max gives the second */
     __m512 a = _mm512_max_ps(vec_abs(v1), _mm512_max_ps(vec_abs(v0), _mm512_setzero_ps()));
@@ -89,19 +84,7 @@ static ALWAYS_INLINE uint16_t group_q8_0(int8_t *q, const float *x, size_t n) {
     return half_f32_to_f16(d);
 }
 
-static void kv_put_q8_0(void *kblock, void *vblock, const float *k, const float *v, int slot,
-                        int hd) {
-    int8_t *kb = (int8_t *)kblock + slot, *vb = (int8_t *)vblock + slot * hd;
-    uint16_t *kd = (uint16_t *)kblock + hd * KV_BLOCK / 2 + slot,
-             *vd = (uint16_t *)vblock + hd * KV_BLOCK / 2 + slot;
-    for (int c = 0; c < hd; c += KV_GROUP, kd += KV_BLOCK, vd += KV_BLOCK) {
-        int8_t q[KV_GROUP];
-        int n = MIN(KV_GROUP, hd - c);
-        *kd = group_q8_0(q, k + c, (size_t)n);
-        for (int d = 0; d < n; d++) kb[(c + d) * KV_BLOCK] = q[d];
-        *vd = group_q8_0(vb + c, v + c, (size_t)n);
-    }
-}
+#include "kernel/kv_put.inc"
 
 void kern_avx512_kv(Kern *k) {
     k->rope = rope;

@@ -11,15 +11,17 @@ static void clean(void) {
     unsetenv("INGOT_CPU");
     unsetenv("INGOT_THREADS");
     unsetenv("INGOT_LOG");
+    unsetenv("INGOT_MODEL_PUBLIC_KEY");
     unsetenv("INGOT_FAULT");
 }
 
 TEST(nothing_set) {
-    ConfigEnv c = {"x", 9};
+    ConfigEnv c = {.cpu = "x", .threads = 9, .model_key = "y"};
     clean();
     OK_(config_load_env(&c, TERR));
     TRUE_(c.cpu == NULL);
     EQ(c.threads, 0);
+    TRUE_(c.model_key == NULL);
 }
 
 TEST(all_set) {
@@ -29,9 +31,11 @@ TEST(all_set) {
     setenv("INGOT_THREADS", "12", 1);
     setenv("INGOT_LOG", "debug", 1);
     setenv("INGOT_FAULT", "io:3", 1);
+    setenv("INGOT_MODEL_PUBLIC_KEY", "key.pem", 1);
     OK_(config_load_env(&c, TERR));
     EQ_STR(c.cpu, "avx512");
     EQ(c.threads, 12);
+    EQ_STR(c.model_key, "key.pem");
     bool third = !fault_hit(FAULT_IO) && !fault_hit(FAULT_IO) && fault_hit(FAULT_IO);
     fault_arm(FAULT_IO, 0);
     log_set_level(LOG_WARN);
@@ -61,7 +65,7 @@ TEST(bad_values) {
         {"INGOT_FAULT", "alloc:x"}, {"INGOT_FAULT", ":1"},    {"INGOT_FAULT", "alloc:-1"},
     };
     for (size_t i = 0; i < COUNT_OF(ROWS); i++) {
-        ConfigEnv c = {NULL, 77};
+        ConfigEnv c = {.threads = 77};
         clean();
         setenv(ROWS[i].name, ROWS[i].value, 1);
         FAILS(ERR_ARG, config_load_env(&c, TERR));

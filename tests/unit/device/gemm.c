@@ -212,6 +212,30 @@ static void run_all(Device *d, Shape s, DType type) {
     for (int i = 0; i < 2; i++) run_linear_dw(d, s, i & 1);
 }
 
+/* A product without rows used to divide by their number. */
+TEST(no_rows_change_nothing) {
+    Device *d = dev_new(NULL, 2);
+    for (int packed = 0; packed < 2; packed++) {
+        Mat w = mat_new(d, packed ? DT_Q8_0 : DT_F32, 32, 32);
+        float *before = dev_random(32 * 32);
+        Buf *y = dev_put(d, before, 32 * 32), *x = dev_put(d, before, 32 * 32);
+        BufAt at = buf_at(y, 0), from = buf_at(x, 0);
+        d->ops->linear(d, &(LinearArgs){.y = at, .ldy = 32, .x = from, .ldx = 32, .w = w.w});
+        d->ops->linear_t(d, &(LinearTArgs){.dx = at, .ldx = 32, .dy = from, .ldy = 32, .w = w.w});
+        d->ops->linear_dw(
+            d, &(LinearDwArgs){
+                   .dw = at, .dy = from, .ldy = 32, .x = from, .ldx = 32, .rows = 32, .cols = 32});
+        float *after = dev_get(d, y, 32 * 32);
+        EQ_MEM(after, before, 32 * 32 * sizeof *after);
+        mat_free(d, &w);
+        d->ops->buf_free(d, x);
+        d->ops->buf_free(d, y);
+        free(before);
+        free(after);
+    }
+    device_free(d);
+}
+
 /* ---- shapes ---- */
 
 /* T: gemv to 16 rows (8 beside bf16), A shared to 384, B shared above; rows and cols around panels and blocks. */

@@ -188,6 +188,62 @@ TEST(forms_and_stop_texts_hold) {
     ingot_free(m);
 }
 
+/* Answers of one prompt, part by part. */
+typedef struct Several {
+    char text[4][256];
+    size_t n[4];
+    int n_parts, leave_at;
+} Several;
+
+static int hear_several(void *ctx, const IngotPart *p) {
+    Several *s = ctx;
+    if (p->sample < 0 || p->sample > 3 || s->n[p->sample] + p->n_text >= 256) return 1;
+    memcpy(s->text[p->sample] + s->n[p->sample], p->text, p->n_text);
+    s->n[p->sample] += p->n_text;
+    return ++s->n_parts == s->leave_at;
+}
+
+TEST(several_answers_of_one_prompt) {
+    IngotModel *m = load(2); /* two of them wait */
+    Several s = {.n_parts = 0}, alone = {.n_parts = 0};
+    IngotRequest r = request("hello world", 20, NULL);
+    IngotResult res[4] = {{.size = sizeof res[0]}}, one = {.size = sizeof one};
+    r.on_part = hear_several;
+    r.ctx = &s;
+    r.temperature = 1.5;
+    r.seed = 5;
+    r.samples = 4;
+    r.regex = "[a-z]{20}";
+    fine(ingot_generate(m, &r, res, &err));
+    for (int i = 0; i < 4; i++) {
+        EQ(res[i].size, sizeof res[i]);
+        EQ(res[i].finish, res[0].finish);
+        EQ(res[i].tokens, 20);
+        EQ(s.n[i], 20);
+        for (int k = 0; k < i; k++) TRUE_(memcmp(s.text[i], s.text[k], 20) != 0);
+    }
+    r.samples =
+        0; /* the first is what one alone is; a program of the first version says no number */
+    r.size = offsetof(IngotRequest, samples);
+    r.ctx = &alone;
+    fine(ingot_generate(m, &r, &one, &err));
+    EQ_MEM(alone.text[0], s.text[0], 20);
+    r.size = sizeof r;
+    r.samples = 4;
+    s = (Several){.leave_at = 30};
+    r.ctx = &s;
+    fine(ingot_generate(m, &r, res, &err));
+    EQ(s.n_parts, 30);
+    int n_left = 0;
+    for (int i = 0; i < 4; i++) n_left += res[i].finish == INGOT_FINISH_CANCELLED;
+    TRUE_(n_left >= 3);
+    r.samples = 129;
+    refused(INGOT_ARG, "129", ingot_generate(m, &r, res, &err));
+    r.samples = -1;
+    refused(INGOT_ARG, "-1", ingot_generate(m, &r, res, &err));
+    ingot_free(m);
+}
+
 TEST(what_is_wrong_is_said) {
     IngotModel *m = NULL, *none = NULL;
     IngotOptions o = {0};

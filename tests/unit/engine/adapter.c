@@ -172,6 +172,40 @@ static void alone_or_among_others(const char *arch) {
     tiny_model_free(&t);
 }
 
+/* A draft model guesses without the adapter, the model with it says what is right: the text is that without guesses.
+ * Here the two agree where the adapter changes little, and no more than that. */
+TEST(guesses_without_the_adapter_change_nothing) {
+    static Client want, got;
+    TinyModel t = tiny_model_invariant("llama", V, CTX, NULL, 3),
+              d = tiny_model_invariant("llama", V, CTX, NULL, 3);
+    make_files(t.m);
+    uint64_t right[2] = {0};
+    for (int strong = 0; strong < 2; strong++) {
+        want = (Client){.n_prompt = 30, .adapter = "two", .scale = strong ? 1 : 0.05};
+        for (int k = 0; k < want.n_prompt; k++) want.prompt[k] = 7 * k % V;
+        got = want;
+        Engine *en = engine_up(&t, (EngineOpts){.max_seqs = 1});
+        generate(en, &want);
+        engine_free(en);
+        for (int k = 0; k < 2; k++) { /* a draft model, then the text itself */
+            EngineOpts o = {.max_seqs = 1, .spec_k = 4};
+            if (k == 0) o.draft = d.m;
+            else o.spec_ngram = 2, o.spec_ngram_min = 1;
+            en = engine_up(&t, o);
+            generate(en, &got);
+            EngineStats s = engine_stats(en);
+            engine_free(en);
+            EQ(got.n, want.n);
+            EQ_MEM(got.ids, want.ids, sizeof got.ids);
+            TRUE_(s.n_draft_tok > 0);
+            if (k == 0) right[strong] = s.n_draft_ok;
+        }
+    }
+    TRUE_(right[0] > right[1]);
+    tiny_model_free(&d);
+    tiny_model_free(&t);
+}
+
 TEST(every_adapter_as_alone_llama) { alone_or_among_others("llama"); }
 TEST(every_adapter_as_alone_gpt2) { alone_or_among_others("gpt2"); }
 
@@ -302,6 +336,13 @@ TEST(what_is_in_use_stays) {
     OK_(engine_adapter_unload(en, "three", TERR));
     EQ(engine_adapter_list(en, list, 1), 2);
     EQ(list[0].n_requests, 1);
+    EQ(engine_adapter_max(en), LORAS);
+    do engine_adapter_list(en, list, 2); /* until the first is seen to run */
+    while (list[0].n_running == 0 && list[0].n_waiting == 1);
+    EQ(list[0].n_running, 1);
+    EQ(list[0].n_waiting, 0);
+    EQ(list[1].n_running, 0);
+    EQ(list[1].n_waiting, 1);
     TRUE_(strcmp(list[0].name, "one") == 0 && list[0].info.rank == 3 && list[0].scale < 0.6);
     set_hold(false);
     wait_over(2);

@@ -117,21 +117,27 @@ typedef struct StopCase {
     const char *text, *stop[3];
     bool include;
     const char *parts, *whole;
-    int hit, n_tok;
+    int hit, n_tok, min_tokens;
 } StopCase;
 
 TEST(text_is_held_back_as_long_as_it_may_be_a_stop_string) {
     static const StopCase cases[] = {
-        {"abc", {0}, false, "a|b|c||", "abc", 0, 3},
-        {"abcdef", {"cd"}, false, "a|b|||", "ab", 1, 4},
-        {"abcdef", {"cd"}, true, "a|b||cd|", "abcd", 1, 4},
-        {"abcxef", {"cd"}, false, "a|b||cx|e|f||", "abcxef", 0, 6},
-        {"abc", {"cd"}, false, "a|b||c|", "abc", 0, 3},
-        {"aab", {"zz", "ab", "b"}, false, "|a||", "a", 2, 3},
-        {"x\xc3\xa9y", {"\xc3\xa9"}, false, "x|||", "x", 1, 3},
-        {"x\xc3\xa9y", {0}, false, "x||\xc3\xa9|y||", "x\xc3\xa9y", 0, 4},
-        {"x\xc3", {0}, false, "x||\xef\xbf\xbd|", "x\xef\xbf\xbd", 0, 2},
-        {"", {"a"}, false, "|", "", 0, 0},
+        {"abc", {0}, false, "a|b|c||", "abc", 0, 3, 0},
+        {"abcdef", {"cd"}, false, "a|b|||", "ab", 1, 4, 0},
+        {"abcdef", {"cd"}, true, "a|b||cd|", "abcd", 1, 4, 0},
+        {"abcxef", {"cd"}, false, "a|b||cx|e|f||", "abcxef", 0, 6, 0},
+        {"abc", {"cd"}, false, "a|b||c|", "abc", 0, 3, 0},
+        {"aab", {"zz", "ab", "b"}, false, "|a||", "a", 2, 3, 0},
+        {"x\xc3\xa9y", {"\xc3\xa9"}, false, "x|||", "x", 1, 3, 0},
+        {"x\xc3\xa9y", {0}, false, "x||\xc3\xa9|y||", "x\xc3\xa9y", 0, 4, 0},
+        {"x\xc3", {0}, false, "x||\xef\xbf\xbd|", "x\xef\xbf\xbd", 0, 2, 0},
+        {"", {"a"}, false, "|", "", 0, 0, 0},
+        {"abcb", {"b"}, false, "a||", "a", 1, 2, 1},
+        {"abcb", {"b"}, false, "a|b|c||", "abc", 1, 4, 2}, /* its second token is no end yet */
+        {"abcb", {"b"}, true, "a|b|c|b|", "abcb", 1, 4, 3},
+        {"abcb", {"b"}, false, "a|b|c|b||", "abcb", 0, 4, 4},
+        {"abcb", {"cb"}, false, "a|b|||", "ab", 1, 4, 3}, /* began before, ended behind */
+        {"x\xc3", {"\xef\xbf\xbd"}, false, "x||\xef\xbf\xbd|", "x\xef\xbf\xbd", 0, 2, 2},
     };
     size_t before = mem_live_bytes();
     Tokenizer *tok = bytes_tok();
@@ -145,6 +151,7 @@ TEST(text_is_held_back_as_long_as_it_may_be_a_stop_string) {
         EngineDoor door = door_of(&s);
         EngineReq r = request(20);
         AnswerOpts o = {.include_stop = c->include};
+        r.sample.min_tokens = c->min_tokens;
         Slice stop[3];
         for (; o.n_stop < 3 && c->stop[o.n_stop]; o.n_stop++)
             stop[o.n_stop] = slice_of(c->stop[o.n_stop]);

@@ -16,7 +16,7 @@
 #include "support/tiny_model.h"
 #include "test.h"
 
-enum { V = 101, CTX = 640, C = 32, LONGEST = 120, N_CHOICES = 4, NEW = 8 };
+enum { V = 101, CTX = 640, C = 32, LONGEST = 120, N_CHOICES = 4, NEW = 40 };
 
 typedef struct Got {
     int32_t prompt[CTX], choice[N_CHOICES][LONGEST], ids[NEW];
@@ -375,7 +375,7 @@ static void alone_or_among_others(const char *level) {
     uint64_t n_preempted = 0;
     TinyModel t = tiny_model_invariant("llama", V, CTX, level, 3);
     for (int k = -1; k < (int)COUNT_OF(chunks); k++) {
-        EngineOpts o = {.max_seqs = 8, .n_blocks = 11, .prefill_chunk = k < 0 ? 0 : chunks[k]};
+        EngineOpts o = {.max_seqs = 8, .n_blocks = 9, .prefill_chunk = k < 0 ? 0 : chunks[k]};
         if (k < 0) o = (EngineOpts){.max_seqs = 1, .no_prefix = true};
         Engine *en = engine_up(&t, o);
         for (int i = 0; i < N; i++) {

@@ -1,113 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Random schedules of requests that ask about their prompts, beside some that do not, over a stand-in for the
- * model. As in schedule.c a token's "K and V" are a number made of it and of all before it, read through the block
- * table, and logits and hidden states are made of that number: what has to be told is known beforehand, and a row
- * told twice, left out, told of another's, or read from a wrong block is seen. */
+ * Random schedules of requests that ask about their prompts, beside some that do not, over a stand-in for the model
+ * (support/fake_model.h): what has to be told is known beforehand, and a row told twice, left out, told of another's,
+ * or read from a wrong block is seen. */
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/rng.h"
-#include "engine/internal.h"
+#include "support/fake_model.h"
 #include "test.h"
 
-enum { V = 50, C = 8, CTX = 300, BLOCKS_MOST = 64, SEQS_MOST = 64, CHOICES = 3, CHOICE_LEN = 70 };
-
-typedef struct Fake {
-    uint64_t kv[BLOCKS_MOST * KV_BLOCK_TOK];
-    float out[SEQS_MOST * V];
-    int order[4096];
-    uint64_t fail_at, n_calls;  /* this call of forward fails; 0: none */
-    uint64_t fail_late, n_late; /* the same for logits and hidden */
-} Fake;
-
-static uint64_t mix(uint64_t before, int32_t tok, int pos) {
-    uint64_t z = before ^ ((uint64_t)(uint32_t)tok << 32 | (uint32_t)pos);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint64_t *cell(Fake *f, const Batch *b, int row, int pos) {
-    return &f->kv[b->blocks[b->seq[row]][pos / KV_BLOCK_TOK] * KV_BLOCK_TOK + pos % KV_BLOCK_TOK];
-}
+enum { V = FAKE_V, C = FAKE_C, CTX = 300, CHOICES = 7, CHOICE_LEN = 70 };
 
 /* Two tokens may follow, and each of the others has a log-probability of its own far below. */
 static float logit(uint64_t at, int v) {
-    if (v == (int)(at % V) || v == (int)(at / V % V)) return 1.0f;
-    return -60.0f - (float)(mix(at, v, 1) % 1000) / 16.0f;
+    if (fake_may_follow(at, v)) return 1.0f;
+    return -60.0f - (float)(fake_mix(at, v, 1) % 1000) / 16.0f;
 }
 
-static float hidden(uint64_t at, int i) { return (float)(at >> 8 * i & 255) / 256.0f - 0.5f; }
-
-static const Batch *sorted;
-static int by_pos(const void *a, const void *b) {
-    return sorted->pos[*(const int *)a] - sorted->pos[*(const int *)b];
-}
-
-static Status rows_of(Fake *f, const Batch *b, const float **out, bool is_hidden) {
-    for (int i = 0; i < b->n_out; i++) {
-        uint64_t at = *cell(f, b, b->out[i], b->pos[b->out[i]]);
-        for (int v = 0; v < (is_hidden ? C : V); v++)
-            f->out[i * (is_hidden ? C : V) + v] = is_hidden ? hidden(at, v) : logit(at, v);
-    }
-    *out = f->out;
-    return OK;
-}
-
-static Status forward(void *ctx, const Batch *b, const float **out, Err *e) {
-    Fake *f = ctx;
-    if (++f->n_calls == f->fail_at) return err_set(e, ERR_IO, "the device is lost");
-    for (int i = 0; i < b->T; i++) f->order[i] = i;
-    sorted = b;
-    qsort(f->order, (size_t)b->T, sizeof f->order[0], by_pos);
-    for (int i = 0; i < b->T; i++) {
-        int r = f->order[i], pos = b->pos[r];
-        *cell(f, b, r, pos) = mix(pos ? *cell(f, b, r, pos - 1) : 0, b->tok[r], pos);
-    }
-    return rows_of(f, b, out, false);
-}
-
-static Status late(void *ctx, const Batch *b, const float **out, bool is_hidden, Err *e) {
-    Fake *f = ctx;
-    if (++f->n_late == f->fail_late) return err_set(e, ERR_IO, "the device is lost");
-    if (b->n_out < 1 || b->n_out > SEQS_MOST) return err_set(e, ERR_ARG, "%d rows", b->n_out);
-    return rows_of(f, b, out, is_hidden);
-}
-
-static Status late_logits(void *ctx, const Batch *b, const float **out, Err *e) {
-    return late(ctx, b, out, false, e);
-}
-
-static Status late_hidden(void *ctx, const Batch *b, const float **out, Err *e) {
-    return late(ctx, b, out, true, e);
-}
-
-static void kv_copy(void *ctx, int32_t dst, int32_t src) {
-    Fake *f = ctx;
-    memcpy(&f->kv[dst * KV_BLOCK_TOK], &f->kv[src * KV_BLOCK_TOK], KV_BLOCK_TOK * sizeof f->kv[0]);
+static void put_row(const FakeModel *f, float *row, uint64_t at, int32_t tok) {
+    (void)f, (void)tok;
+    for (int v = 0; v < V; v++) row[v] = logit(at, v);
 }
 
 /* ---- requests that check what they get ---- */
 
 typedef struct Client {
+    FakeEnd end;
     int32_t prompt[CTX], choice[CHOICES][CHOICE_LEN];
     int n_prompt, max_new, n_choice[CHOICES];
     EngineAsk ask;
-    int n_told, n_pooled, n_scored, n, wrong, n_done;
+    int n_told, n_pooled, n_scored, n, wrong;
     uint64_t at; /* number of the newest token */
-    FinishReason why;
-    Err err;
 } Client;
-
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int n_over;
 
 static uint64_t number_of(const Client *c, int n) {
     uint64_t at = 0;
-    for (int i = 0; i < n; i++) at = mix(at, c->prompt[i], i);
+    for (int i = 0; i < n; i++) at = fake_mix(at, c->prompt[i], i);
     return at;
 }
 
@@ -120,8 +49,8 @@ static double logprob(uint64_t at, int32_t id) {
 static void on_prompt(void *ctx, int at, const SampleOut *t) {
     Client *c = ctx;
     if (at == 1) c->at = 0;
-    c->at = mix(c->at, c->prompt[at - 1], at - 1);
-    c->wrong += at != ++c->n_told || t->id != c->prompt[at] || c->n > 0 || c->n_done > 0;
+    c->at = fake_mix(c->at, c->prompt[at - 1], at - 1);
+    c->wrong += at != ++c->n_told || t->id != c->prompt[at] || c->n > 0 || c->end.n_done > 0;
     c->wrong += !(fabs(t->logprob - logprob(c->at, t->id)) < 1e-9);
 }
 
@@ -132,11 +61,11 @@ static void on_pooled(void *ctx, const float *x, int n) {
     int from = c->ask.pool == ASK_POOL_LAST ? c->n_prompt - 1 : 0;
     int to = c->ask.pool == ASK_POOL_FIRST ? 1 : c->n_prompt;
     for (int p = 0; p < to; p++) {
-        at = mix(at, c->prompt[p], p);
-        for (int i = 0; i < C && p >= from; i++) sum[i] += (double)hidden(at, i);
+        at = fake_mix(at, c->prompt[p], p);
+        for (int i = 0; i < C && p >= from; i++) sum[i] += (double)fake_hidden(at, i);
     }
     for (int i = 0; i < C; i++) c->wrong += x[i] != (float)(sum[i] / (to - from));
-    c->wrong += n != C || c->n_pooled++ > 0 || c->n_done > 0;
+    c->wrong += n != C || c->n_pooled++ > 0 || c->end.n_done > 0;
 }
 
 static void on_choices(void *ctx, const AskScore *s, int n) {
@@ -148,37 +77,21 @@ static void on_choices(void *ctx, const AskScore *s, int n) {
         for (int k = 0; k < c->n_choice[i]; k++) {
             double lp = logprob(at, c->choice[i][k]);
             c->wrong += !(fabs(s[i].tok_logprob[k] - lp) < 1e-9);
-            at = mix(at, c->choice[i][k], c->n_prompt + k);
+            at = fake_mix(at, c->choice[i][k], c->n_prompt + k);
             sum += lp;
         }
         c->wrong += !(fabs(s[i].logprob - sum) < 1e-6);
         total += s[i].prob;
     }
-    c->wrong += n != CHOICES || c->n_scored++ > 0 || c->n_done > 0 || !(fabs(total - 1) < 1e-12);
+    c->wrong +=
+        n != CHOICES || c->n_scored++ > 0 || c->end.n_done > 0 || !(fabs(total - 1) < 1e-12);
 }
 
 static void on_token(void *ctx, const SampleOut *t) {
     Client *c = ctx;
     if (c->n == 0) c->at = number_of(c, c->n_prompt);
-    c->wrong += t->id != (int32_t)(c->at % V) && t->id != (int32_t)(c->at / V % V);
-    c->at = mix(c->at, t->id, c->n_prompt + c->n++);
-}
-
-static void on_done(void *ctx, FinishReason why, const Err *e) {
-    Client *c = ctx;
-    pthread_mutex_lock(&mu);
-    c->n_done++;
-    c->why = why;
-    if (e) c->err = *e;
-    n_over++;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mu);
-}
-
-static void wait_for(int n) {
-    pthread_mutex_lock(&mu);
-    while (n_over < n) pthread_cond_wait(&changed, &mu);
-    pthread_mutex_unlock(&mu);
+    c->wrong += !fake_may_follow(c->at, t->id);
+    c->at = fake_mix(c->at, t->id, c->n_prompt + c->n++);
 }
 
 /* What client i asks: anything that fits together. */
@@ -219,31 +132,27 @@ static Status submit(Engine *en, Client *c, uint64_t sibling, int i, uint64_t *i
                    .priority = i % 11 == 0 ? -1 : 0,
                    .sibling = sibling,
                    .on_token = on_token,
-                   .on_done = on_done,
+                   .on_done = fake_on_done,
                    .ctx = c};
     return engine_submit(en, &r, id, TERR);
 }
 
-static Engine *engine_up(Fake *f, EngineOpts o) {
+static Engine *engine_up(FakeModel *f, EngineOpts o) {
     Engine *en = NULL;
-    ModelConfig c = {.n_layer = 1, .C = C, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {.forward = forward,
-                       .kv_copy = kv_copy,
-                       .ctx = f,
-                       .logits = late_logits,
-                       .hidden = late_hidden};
-    c.arch = model_arch_find(slice_of("llama"));
+    ModelConfig c = fake_config(CTX);
+    EngineBack back = fake_back(f);
     o.check = true;
-    n_over = 0;
+    f->row = put_row;
+    fake_reset();
     OK_(engine__new_over(&en, &c, &back, &o, TERR));
     return en;
 }
 
 /* Complete ones got everything once, others no more than there was. */
 static void expect_whole(const Client *c) {
-    bool whole = c->why == FINISH_LENGTH;
-    if (c->why == FINISH_ERROR) FAIL("a request ended with: %s", c->err.msg);
-    EQ(c->n_done, 1);
+    bool whole = c->end.why == FINISH_LENGTH;
+    if (c->end.why == FINISH_ERROR) FAIL("a request ended with: %s", c->end.err.msg);
+    EQ(c->end.n_done, 1);
     EQ(c->wrong, 0);
     if (!whole) return;
     EQ(c->n_told, c->ask.prompt_logprobs ? c->n_prompt - 1 : 0);
@@ -260,10 +169,10 @@ static void add_choice(Client *c, const int32_t *tok, int n, int longest) {
 }
 
 static void storm(EngineOpts o, int n, uint64_t seed, int longest, int least_preempted) {
-    static Fake f;
+    static FakeModel f;
     Client *c = calloc((size_t)n, sizeof *c);
     uint64_t last = 0, ids[8] = {0};
-    f = (Fake){.fail_at = 0};
+    f = (FakeModel){.fail_at = 0};
     Engine *en = engine_up(&f, o);
     for (int i = 0; i < n; i++) {
         double u = rng_uniform(seed, (uint64_t)i, 99);
@@ -285,7 +194,7 @@ static void storm(EngineOpts o, int n, uint64_t seed, int longest, int least_pre
         ids[i % 8] = last;
         if (u < 0.1) engine_cancel(en, ids[(int)(u * 80)]);
     }
-    wait_for(n);
+    fake_wait(n);
     EngineStats s = engine_stats(en);
     EQ(s.n_running + s.n_waiting, 0);
     EQ(s.n_blocks_used, 0);
@@ -294,7 +203,7 @@ static void storm(EngineOpts o, int n, uint64_t seed, int longest, int least_pre
     int n_whole = 0;
     for (int i = 0; i < n; i++) {
         expect_whole(&c[i]);
-        n_whole += c[i].why == FINISH_LENGTH;
+        n_whole += c[i].end.why == FINISH_LENGTH;
     }
     TRUE_(n_whole > n * 3 / 4);
     free(c);
@@ -329,25 +238,46 @@ TEST(beside_guesses) {
 
 /* A device lost in between ends all that run, and what comes after is whole. */
 TEST(a_late_failure_ends_those_that_run) {
-    static Fake f;
+    static FakeModel f;
     static Client c[6];
     uint64_t id;
-    f = (Fake){.fail_late = 3};
+    f = (FakeModel){.fail_late = 3};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 2, .prefill_chunk = 32});
     for (int i = 0; i < 6; i++) {
         fill(&c[i], 9, 100 + i, 100);
         c[i].ask.prompt_logprobs = true;
         OK_(submit(en, &c[i], 0, i, &id));
-        if (i == 2) wait_for(3);
+        if (i == 2) fake_wait(3);
     }
-    wait_for(6);
+    fake_wait(6);
     int n_failed = 0;
     for (int i = 0; i < 6; i++) {
-        n_failed += c[i].why == FINISH_ERROR;
+        n_failed += c[i].end.why == FINISH_ERROR;
         if (i >= 3) expect_whole(&c[i]);
-        else if (c[i].why == FINISH_ERROR) EQ(c[i].err.code, ERR_IO);
+        else if (c[i].end.why == FINISH_ERROR) EQ(c[i].end.err.code, ERR_IO);
     }
     TRUE_(n_failed >= 1 && n_failed <= 2);
     EQ(engine_stats(en).n_blocks_used, 0);
     engine_free(en);
+}
+
+/* One pass for the prompt and the first choice, one for all others; one at a time where there is no room. */
+TEST(choices_are_read_together) {
+    static FakeModel f;
+    static Client c;
+    for (int n_blocks = 3; n_blocks <= 40; n_blocks += 37) {
+        f = (FakeModel){.fail_at = 0};
+        Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 8, .n_blocks = n_blocks});
+        fill(&c, 11, 0, 1);
+        c.n_prompt = 45;
+        c.max_new = 0;
+        c.ask = (EngineAsk){.on_choices = on_choices, .n_choices = CHOICES};
+        for (int i = 0; i < CHOICES; i++) c.n_choice[i] = 3 + i;
+        c.n_choice[4] = 1; /* costs nothing */
+        OK_(submit(en, &c, 0, 0, NULL));
+        fake_wait(1);
+        EQ(f.n_calls, n_blocks == 3 ? CHOICES - 1 : 2);
+        engine_free(en);
+        expect_whole(&c);
+    }
 }

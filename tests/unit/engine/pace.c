@@ -92,3 +92,23 @@ TEST(noise_gives_no_license) {
         TRUE_(total / 2000 > 2.0); /* and it does get on: 4 rows fit without noise */
     }
 }
+
+/* A prompt beside a stream got a row a step for ever: all steps had two rows, and their fixed cost was taken for that
+ * of the rows. */
+TEST(steps_that_are_alike_are_not_believed) {
+    Pace p;
+    int rows = 0, n = 0;
+    pace_init(&p, 1.0, 0.0);
+    pace_observe(&p, 2, 0.012 + 2e-5 * 2);
+    for (; n < 20 && rows < 100; n++) {
+        rows = pace_rows(&p, 1, 0, 0.004, 256);
+        pace_observe(&p, 1 + rows, 0.012 + 2e-5 * (1 + rows));
+    }
+    TRUE_(rows >= 100 && n < 10);
+    for (int i = 0; i < 100; i++)
+        pace_observe(&p, 8, 0.08); /* and where rows do cost what they seem */
+    EQ(pace_rows(&p, 8, 0, 0.01, 256), 9);
+    pace_observe(&p, 17, 0.17);
+    EQ(pace_rows(&p, 8, 0, 0.01, 256), 4);
+    EQ(pace_rows(&p, 8, 0, 0.01, 2), 2);
+}

@@ -1,110 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Random schedules over a stand-in for the model. Its "K and V" of a token are one number made of the token, its
- * position and the number of the token before it, read through the block table; two tokens may follow it, at equal
- * odds. So a wrong block, a block shared too early or reused too soon, a copy not made: each changes the tokens that come
- * out, which are known beforehand. */
+ * Random schedules over a stand-in for the model (support/fake_model.h): what comes out is known beforehand, and
+ * changes with any block that is not the right one. */
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <time.h>
 
-#include "base/mem.h"
 #include "base/clock.h"
 #include "base/rng.h"
-#include "engine/internal.h"
+#include "support/fake_model.h"
 #include "test.h"
 
-enum { V = 50, CTX = 400, BLOCKS_MOST = 64 };
-
-typedef struct Fake {
-    uint64_t kv[BLOCKS_MOST * KV_BLOCK_TOK];
-    float logits[64 * V];
-    int order[4096];
-    uint64_t fail_at, n_calls; /* this call fails; 0: none */
-    int us, fixed_us;          /* a row takes so long, and a step */
-} Fake;
-
-static uint64_t mix(uint64_t before, int32_t tok, int pos) {
-    uint64_t z = before ^ ((uint64_t)(uint32_t)tok << 32 | (uint32_t)pos);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint64_t *cell(Fake *f, const Batch *b, int seq, int pos) {
-    return &f->kv[b->blocks[seq][pos / KV_BLOCK_TOK] * KV_BLOCK_TOK + pos % KV_BLOCK_TOK];
-}
-
-static const Batch *sorted;
-static int by_pos(const void *a, const void *b) {
-    return sorted->pos[*(const int *)a] - sorted->pos[*(const int *)b];
-}
-
-/* Rows by position: as in a real pass, what a row reads of this batch is there, wherever its writer stands. */
-static Status forward(void *ctx, const Batch *b, const float **logits, Err *e) {
-    Fake *f = ctx;
-    if (++f->n_calls == f->fail_at) return err_set(e, ERR_IO, "the device is lost");
-    for (int i = 0; i < b->T; i++) f->order[i] = i;
-    sorted = b;
-    qsort(f->order, (size_t)b->T, sizeof f->order[0], by_pos);
-    for (int i = 0; i < b->T; i++) {
-        int r = f->order[i], pos = b->pos[r];
-        uint64_t before = pos ? *cell(f, b, b->seq[r], pos - 1) : 0;
-        *cell(f, b, b->seq[r], pos) = mix(before, b->tok[r], pos);
-    }
-    for (int i = 0; i < b->n_out; i++) {
-        int r = b->out[i];
-        uint64_t at = *cell(f, b, b->seq[r], b->pos[r]);
-        for (int v = 0; v < V; v++) f->logits[i * V + v] = -1e30f;
-        f->logits[i * V + (int)(at % V)] = f->logits[i * V + (int)(at / V % V)] = 1.0f;
-    }
-    if (f->us) nanosleep(&(struct timespec){.tv_nsec = 1000L * (f->fixed_us + f->us * b->T)}, NULL);
-    *logits = f->logits;
-    return OK;
-}
-
-static void kv_copy(void *ctx, int32_t dst, int32_t src) {
-    Fake *f = ctx;
-    memcpy(&f->kv[dst * KV_BLOCK_TOK], &f->kv[src * KV_BLOCK_TOK], KV_BLOCK_TOK * sizeof f->kv[0]);
-}
+enum { CTX = 400 };
 
 /* ---- requests that check what they get ---- */
 
 typedef struct Client {
+    FakeEnd end;
     int32_t prompt[CTX];
-    int n_prompt, max_new, n, wrong, n_done;
+    int n_prompt, max_new, n, wrong;
     uint64_t chain; /* number of the last token */
-    FinishReason why;
-    Err err;
 } Client;
-
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int n_over;
 
 static void on_token(void *ctx, const SampleOut *t) {
     Client *c = ctx;
     int32_t id = t->id;
-    c->wrong += id != (int32_t)(c->chain % V) && id != (int32_t)(c->chain / V % V);
-    c->chain = mix(c->chain, id, c->n_prompt + c->n++);
-}
-
-static void on_done(void *ctx, FinishReason why, const Err *e) {
-    Client *c = ctx;
-    pthread_mutex_lock(&mu);
-    c->n_done++;
-    c->why = why;
-    if (e) c->err = *e;
-    n_over++;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mu);
-}
-
-static void wait_for(int n) {
-    pthread_mutex_lock(&mu);
-    while (n_over < n) pthread_cond_wait(&changed, &mu);
-    pthread_mutex_unlock(&mu);
+    c->wrong += !fake_may_follow(c->chain, id);
+    c->chain = fake_mix(c->chain, id, c->n_prompt + c->n++);
 }
 
 /* Prompts begin alike up to `same` tokens within a family. */
@@ -113,34 +36,34 @@ static EngineReq request(Client *c, int n_prompt, int max_new, int family, int s
     for (int i = 0; i < n_prompt; i++) {
         double u = i < same ? rng_uniform(77, (uint64_t)family, (uint64_t)i)
                             : rng_uniform(78, key, (uint64_t)i);
-        c->prompt[i] = (int32_t)(u * V);
-        c->chain = mix(c->chain, c->prompt[i], i);
+        c->prompt[i] = (int32_t)(u * FAKE_V);
+        c->chain = fake_mix(c->chain, c->prompt[i], i);
     }
     return (EngineReq){.prompt = c->prompt,
                        .n_prompt = n_prompt,
                        .max_new = max_new,
                        .sample = {.temp = 1, .top_p = 1, .seed = key},
                        .on_token = on_token,
-                       .on_done = on_done,
+                       .on_done = fake_on_done,
                        .ctx = c};
 }
 
-static Engine *engine_up(Fake *f, EngineOpts o) {
+static Engine *engine_over(EngineBack back, EngineOpts o) {
     Engine *en = NULL;
-    ModelConfig c = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {.forward = forward, .kv_copy = kv_copy, .ctx = f};
-    c.arch = model_arch_find(slice_of("llama"));
+    ModelConfig c = fake_config(CTX);
     o.check = true;
-    n_over = 0;
+    fake_reset();
     OK_(engine__new_over(&en, &c, &back, &o, TERR));
     return en;
 }
 
+static Engine *engine_up(FakeModel *f, EngineOpts o) { return engine_over(fake_back(f), o); }
+
 static void expect_whole(const Client *c) {
-    if (c->why == FINISH_ERROR) FAIL("a request ended with: %s", c->err.msg);
-    EQ(c->n_done, 1);
+    if (c->end.why == FINISH_ERROR) FAIL("a request ended with: %s", c->end.err.msg);
+    EQ(c->end.n_done, 1);
     EQ(c->wrong, 0);
-    if (c->why == FINISH_LENGTH) EQ(c->n, c->max_new);
+    if (c->end.why == FINISH_LENGTH) EQ(c->n, c->max_new);
 }
 
 /* What was counted has to add up. */
@@ -149,7 +72,7 @@ static void expect_counts(const Engine *en, const Client *c, int n) {
     uint64_t ended = 0, whole = 0, began = 0, tok = 0;
     for (int i = 0; i < METRICS_FINISH; i++) ended += metrics_get(&m->finished[i]);
     for (int i = 0; i < n; i++) {
-        whole += c[i].why == FINISH_LENGTH || c[i].why == FINISH_STOP;
+        whole += c[i].end.why == FINISH_LENGTH || c[i].end.why == FINISH_STOP;
         began += c[i].n > 0;
         tok += (uint64_t)c[i].n;
     }
@@ -166,9 +89,9 @@ static void expect_counts(const Engine *en, const Client *c, int n) {
 
 /* n requests of random lengths, prefixes, priorities; some cancelled, some with a twin, some with a deadline. */
 static EngineStats storm(EngineOpts o, int n, uint64_t seed, int longest) {
-    static Fake f;
+    static FakeModel f;
     Client *c = calloc((size_t)n, sizeof *c);
-    f = (Fake){.fail_at = 0};
+    f = (FakeModel){.fail_at = 0};
     Engine *en = engine_up(&f, o);
     uint64_t last = 0, ids[8] = {0};
     int most = engine_max_ctx(en);
@@ -186,7 +109,8 @@ static EngineStats storm(EngineOpts o, int n, uint64_t seed, int longest) {
                         0, 0, (uint64_t)i);
             memcpy(c[i].prompt, c[i - 1].prompt, sizeof c[i].prompt);
             c[i].chain = 0;
-            for (int k = 0; k < r.n_prompt; k++) c[i].chain = mix(c[i].chain, c[i].prompt[k], k);
+            for (int k = 0; k < r.n_prompt; k++)
+                c[i].chain = fake_mix(c[i].chain, c[i].prompt[k], k);
             r.sibling = last;
         }
         while (engine_submit(en, &r, &last, TERR) == ERR_FULL)
@@ -194,7 +118,7 @@ static EngineStats storm(EngineOpts o, int n, uint64_t seed, int longest) {
         ids[i % 8] = last;
         if (u[5] < 0.1) engine_cancel(en, ids[(int)(u[2] * 8)]);
     }
-    wait_for(n);
+    fake_wait(n);
     EngineStats s = engine_stats(en);
     EQ(s.n_running + s.n_waiting, 0);
     EQ(s.n_blocks_used, 0);
@@ -237,15 +161,15 @@ TEST(without_prefixes) {
 
 TEST(a_shared_prefix_is_computed_once) {
     enum { N = 12, SAME = 200 };
-    static Fake f;
+    static FakeModel f;
     static Client c[N];
-    f = (Fake){.us = 20};
+    f = (FakeModel){.us = 20};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = N, .n_blocks = 60, .prefill_chunk = 64});
     for (int i = 0; i < N; i++) { /* all at once: the others wait for the first one's blocks */
         EngineReq r = request(&c[i], SAME + 10, 4, 0, SAME, (uint64_t)i);
         OK_(engine_submit(en, &r, NULL, TERR));
     }
-    wait_for(N);
+    fake_wait(N);
     EngineStats s = engine_stats(en);
     EQ(s.n_hit_tok, (N - 1) * (SAME / 32 * 32));
     EQ(s.n_prompt_tok, N * (SAME + 10) - s.n_hit_tok);
@@ -255,15 +179,15 @@ TEST(a_shared_prefix_is_computed_once) {
 
 TEST(tenants_do_not_share) {
     static const Sha256 salt = {{9}};
-    static Fake f;
+    static FakeModel f;
     static Client c[2];
-    f = (Fake){.us = 0};
+    f = (FakeModel){.us = 0};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 2});
     for (int i = 0; i < 2; i++) {
         EngineReq r = request(&c[i], 100, 2, 0, 100, 0);
         r.salt = i ? &salt : NULL;
         OK_(engine_submit(en, &r, NULL, TERR));
-        wait_for(i + 1);
+        fake_wait(i + 1);
     }
     EQ(engine_stats(en).n_hit_tok, 0);
     engine_free(en);
@@ -272,10 +196,10 @@ TEST(tenants_do_not_share) {
 /* A caller may be wrong about who its sibling is. */
 TEST(a_sibling_with_another_prompt_or_salt_shares_nothing) {
     static const Sha256 salt = {{9}};
-    static Fake f;
+    static FakeModel f;
     static Client c[3];
     uint64_t id = 0;
-    f = (Fake){.us = 0};
+    f = (FakeModel){.us = 0};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3});
     EngineReq r = request(&c[0], 40, 200, 0, 0, 1);
     OK_(engine_submit(en, &r, &id, TERR));
@@ -286,41 +210,22 @@ TEST(a_sibling_with_another_prompt_or_salt_shares_nothing) {
     r.sibling = id;
     r.salt = &salt;
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(3);
+    fake_wait(3);
     EQ(engine_stats(en).n_hit_tok, 0);
     for (int i = 0; i < 3; i++) expect_whole(&c[i]);
     engine_free(en);
 }
 
-/* A first prompt so short that the step's fixed cost looks like the cost of a row. */
-TEST(the_pace_recovers_from_a_bad_first_guess) {
-    static Fake f;
-    static Client c[3];
-    f = (Fake){.us = 20, .fixed_us = 12000};
-    Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40, .itl_target_ms = 4});
-    EngineReq r = request(&c[0], 2, 1, 0, 0, 1);
-    OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(1);
-    r = request(&c[1], 2, 300, 0, 0, 2);
-    OK_(engine_submit(en, &r, NULL, TERR));
-    r = request(&c[2], 390, 1, 0, 0, 3);
-    OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(2);
-    EQ(c[2].n_done, 1); /* long before 300 tokens */
-    TRUE_(engine_stats(en).n_steps < 150);
-    engine_free(en);
-}
-
 TEST(a_failure_forgets_the_cache) {
-    static Fake f;
+    static FakeModel f;
     static Client c[3];
-    f = (Fake){.fail_at = 2};
+    f = (FakeModel){.fail_at = 2};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 2});
     for (int i = 0; i < 3; i++) {
         EngineReq r = request(&c[i], 100, 5, 0, 100, 0);
         OK_(engine_submit(en, &r, NULL, TERR));
-        wait_for(i + 1);
-        EQ(c[i].why, i == 0 ? FINISH_ERROR : FINISH_LENGTH);
+        fake_wait(i + 1);
+        EQ(c[i].end.why, i == 0 ? FINISH_ERROR : FINISH_LENGTH);
     }
     EQ(engine_stats(en).n_hit_tok, 96);
     expect_whole(&c[1]);
@@ -329,19 +234,19 @@ TEST(a_failure_forgets_the_cache) {
 }
 
 TEST(deadlines_end_requests) {
-    static Fake f;
+    static FakeModel f;
     static Client c[3];
-    f = (Fake){.us = 2000};
+    f = (FakeModel){.us = 2000};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 1, .n_blocks = 12});
     for (int i = 0; i < 3; i++) { /* one runs, one waits, one has no deadline */
         EngineReq r = request(&c[i], 5, i < 2 ? 300 : 3, 0, 0, (uint64_t)i);
         if (i < 2) r.timeout_s = 0.05;
         OK_(engine_submit(en, &r, NULL, TERR));
     }
-    wait_for(3);
-    EQ(c[0].why, FINISH_DEADLINE);
-    EQ(c[1].why, FINISH_DEADLINE);
-    EQ(c[2].why, FINISH_LENGTH);
+    fake_wait(3);
+    EQ(c[0].end.why, FINISH_DEADLINE);
+    EQ(c[1].end.why, FINISH_DEADLINE);
+    EQ(c[2].end.why, FINISH_LENGTH);
     TRUE_(c[0].n > 1 && c[1].n == 0);
     EngineReq r = request(&c[0], 5, 5, 0, 0, 0);
     static const double bad[] = {-1, 1e10, (double)NAN, HUGE_VAL};
@@ -354,10 +259,10 @@ TEST(deadlines_end_requests) {
 
 TEST(priority_goes_first) {
     enum { N = 9 };
-    static Fake f;
+    static FakeModel f;
     static Client c[N];
     static int order[N];
-    f = (Fake){.us = 500};
+    f = (FakeModel){.us = 500};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 1});
     for (int i = 0; i < N; i++) {
         EngineReq r = request(&c[i], 4, 3, 0, 0, (uint64_t)i);
@@ -365,9 +270,9 @@ TEST(priority_goes_first) {
         OK_(engine_submit(en, &r, NULL, TERR));
     }
     for (int k = 0; k < N; k++) {
-        wait_for(k + 1);
+        fake_wait(k + 1);
         for (int i = 0; i < N; i++)
-            if (c[i].n_done && !order[i]) order[i] = k + 1;
+            if (c[i].end.n_done && !order[i]) order[i] = k + 1;
     }
     for (int i = 1; i < N; i++)
         for (int j = 1; j < N; j++)
@@ -376,9 +281,9 @@ TEST(priority_goes_first) {
 }
 
 TEST(the_queue_is_bounded_by_tokens) {
-    static Fake f;
+    static FakeModel f;
     static Client c[6];
-    f = (Fake){.us = 300};
+    f = (FakeModel){.us = 300};
     Engine *en = engine_up(&f, (EngineOpts){.max_seqs = 1, .max_queue_tok = 500});
     int n = 0;
     for (int i = 0; i < 6; i++) {
@@ -390,16 +295,16 @@ TEST(the_queue_is_bounded_by_tokens) {
     TRUE_(n == 2 || n == 3);
     TRUE_(strstr(test_err.msg, "prompt tokens wait") && strstr(test_err.msg, "try again in"));
     TRUE_(engine_stats(en).retry_after_s >= 1.0);
-    wait_for(n);
+    fake_wait(n);
     engine_free(en);
 }
 
 /* Streams that talk while a long prompt comes: rows of 100 us each, 8 streams, a target of 10 ms. */
 TEST(a_long_prompt_does_not_silence_the_others) {
     enum { N = 9 };
-    static Fake f;
+    static FakeModel f;
     static Client c[N];
-    f = (Fake){.us = 100};
+    f = (FakeModel){.us = 100};
     Engine *en = engine_up(
         &f, (EngineOpts){.max_seqs = N, .n_blocks = 64, .itl_target_ms = 10, .prefill_chunk = 256});
     for (int i = 0; i < N; i++) {
@@ -408,11 +313,11 @@ TEST(a_long_prompt_does_not_silence_the_others) {
         OK_(engine_submit(en, &r, NULL, TERR));
         if (i == N - 2) nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     }
-    wait_for(1); /* the long one is over first: 390 rows among 8 streams' 150 */
-    TRUE_(c[N - 1].n_done == 1);
+    fake_wait(1); /* the long one is over first: 390 rows among 8 streams' 150 */
+    TRUE_(c[N - 1].end.n_done == 1);
     EngineStats s = engine_stats(en);
     TRUE_(s.n_steps > 5); /* not in one chunk or two */
-    wait_for(N);
+    fake_wait(N);
     engine_free(en);
     for (int i = 0; i < N; i++) expect_whole(&c[i]);
 }
@@ -421,12 +326,12 @@ TEST(a_long_prompt_does_not_silence_the_others) {
  * among those that wait. Nothing is submitted meanwhile, so their number can only fall. */
 TEST(a_preempted_request_is_always_found) {
     enum { N = 8, ROUNDS = 60 };
-    static Fake f;
+    static FakeModel f;
     static Client c[N];
     uint64_t n_preempted = 0;
     double end_s = clock_now_s() + 3.0; /* looking slows it down, a lot where threads are watched */
     for (int round = 0; round < ROUNDS && clock_now_s() < end_s; round++) {
-        f = (Fake){.fail_at = 0};
+        f = (FakeModel){.fail_at = 0};
         Engine *en = engine_up(&f, (EngineOpts){.max_seqs = N, .n_blocks = 13});
         for (int i = 0; i < N; i++) {
             EngineReq r = request(&c[i], 20, 200, 0, 0, (uint64_t)(N * round + i));
@@ -439,7 +344,7 @@ TEST(a_preempted_request_is_always_found) {
             if (n > was) FAIL("%d requests, then %d", was, n);
             sched_yield();
         }
-        wait_for(N);
+        fake_wait(N);
         n_preempted += engine_stats(en).n_preempted;
         engine_free(en);
     }
@@ -452,7 +357,7 @@ static Engine *watched;
 static _Atomic int n_copies, n_locked;
 
 static void watch_copy(void *ctx, int32_t dst, int32_t src) {
-    kv_copy(ctx, dst, src);
+    fake_kv_copy(ctx, dst, src);
     n_copies++;
     if (pthread_mutex_trylock(&watched->mu) != 0) n_locked++;
     else pthread_mutex_unlock(&watched->mu);
@@ -460,10 +365,10 @@ static void watch_copy(void *ctx, int32_t dst, int32_t src) {
 
 /* Copying a block of a large model takes long: whoever submits or cancels does not wait for it. */
 TEST(blocks_are_copied_without_the_lock) {
-    static Fake f;
+    static FakeModel f;
     static Client c[3];
     uint64_t id = 0;
-    f = (Fake){.us = 1000};
+    f = (FakeModel){.us = 1000};
     watched = engine_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40});
     watched->back.kv_copy = watch_copy; /* it sleeps */
     for (int i = 0; i < 3; i++) {
@@ -471,7 +376,7 @@ TEST(blocks_are_copied_without_the_lock) {
         r.sibling = id;
         OK_(engine_submit(watched, &r, i ? NULL : &id, TERR));
     }
-    wait_for(3);
+    fake_wait(3);
     EQ(n_copies, 2);
     EQ(n_locked, 0);
     engine_free(watched);
@@ -481,58 +386,104 @@ TEST(blocks_are_copied_without_the_lock) {
 /* ---- a clock of its own ---- */
 
 static _Atomic double fake_s, slowest_s;
-static bool hold;
+static _Atomic int n_timed, n_at_token; /* steps so far; at the newest on_timed_token */
+static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static bool hold; /* [mu] */
 
 static double now_of(void *ctx) { return (void)ctx, fake_s; }
 
-/* A row takes 0.1 ms, and as much again for each 40 tokens before it. */
+/* A row takes 0.1 ms, and as much again for each 40 tokens before it; a step with a fixed cost takes that as well, and
+ * its rows a fifth. */
 static Status timed(void *ctx, const Batch *b, const float **logits, Err *e) {
-    double ms = 0.0;
-    for (int i = 0; i < b->T; i++) ms += 0.1 * (1.0 + b->pos[i] / 40.0);
+    const FakeModel *f = ctx;
+    double ms = f->fixed_us ? 1e-3 * (f->fixed_us + 20.0 * b->T) : 0.0;
+    for (int i = 0; i < b->T && !f->fixed_us; i++) ms += 0.1 * (1.0 + b->pos[i] / 40.0);
+    n_timed++;
     fake_s = fake_s + 1e-3 * ms;
     slowest_s = MAX(slowest_s, 1e-3 * ms);
-    return forward(ctx, b, logits, e);
+    return fake_forward(ctx, b, logits, e);
 }
 
-static void on_held_token(void *ctx, const SampleOut *t) {
+static Engine *timed_up(FakeModel *f, EngineOpts o) {
+    EngineBack back = fake_back(f);
+    back.forward = timed;
+    back.now = now_of;
+    n_timed = 0;
+    return engine_over(back, o);
+}
+
+static void on_timed_token(void *ctx, const SampleOut *t) {
+    n_at_token = n_timed;
     on_token(ctx, t);
+}
+
+static void set_hold(bool on) {
     pthread_mutex_lock(&mu);
+    hold = on;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mu);
+}
+
+/* Its stream stands still while it is held. */
+static void on_held_token(void *ctx, const SampleOut *t) {
+    pthread_mutex_lock(&mu);
+    on_token(ctx, t);
     pthread_cond_broadcast(&changed);
     while (hold) pthread_cond_wait(&changed, &mu);
     pthread_mutex_unlock(&mu);
 }
 
+static void wait_for_first(const Client *c) {
+    pthread_mutex_lock(&mu);
+    while (c->n == 0) pthread_cond_wait(&changed, &mu);
+    pthread_mutex_unlock(&mu);
+}
+
+/* A first prompt so short that the step's fixed cost looks like the cost of a row. */
+TEST(the_pace_recovers_from_a_bad_first_guess) {
+    static FakeModel f;
+    static Client c[3];
+    f = (FakeModel){.fixed_us = 12000};
+    Engine *en = timed_up(&f, (EngineOpts){.max_seqs = 3, .n_blocks = 40, .itl_target_ms = 4});
+    EngineReq r = request(&c[0], 2, 1, 0, 0, 1);
+    OK_(engine_submit(en, &r, NULL, TERR));
+    fake_wait(1);
+    set_hold(true);
+    r = request(&c[1], 2, 300, 0, 0, 2);
+    r.on_token = on_held_token;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    wait_for_first(&c[1]);
+    r = request(&c[2], 390, 1, 0, 0, 3);
+    r.on_token = on_timed_token;
+    OK_(engine_submit(en, &r, NULL, TERR));
+    set_hold(false);
+    fake_wait(3);
+    if (n_at_token >= 100) FAIL("the prompt took %d steps", n_at_token);
+    engine_free(en);
+    for (int i = 0; i < 3; i++) expect_whole(&c[i]);
+}
+
 /* Streams stood still while a newcomer whose beginning was in the cache read the rest of its prompt: its rows were
  * planned as if nothing were before them. */
 TEST(a_newcomer_deep_in_its_prompt_does_not_silence_the_others) {
-    static Fake f;
+    static FakeModel f;
     static Client c[3];
-    f = (Fake){.fail_at = 0};
-    EngineOpts o = {.max_seqs = 2, .n_blocks = 40, .itl_target_ms = 10};
-    ModelConfig m = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {.forward = timed, .kv_copy = kv_copy, .ctx = &f, .now = now_of};
-    Engine *en = NULL;
-    m.arch = model_arch_find(slice_of("llama"));
-    n_over = 0;
-    OK_(engine__new_over(&en, &m, &back, &o, TERR));
+    f = (FakeModel){.fail_at = 0};
+    Engine *en = timed_up(&f, (EngineOpts){.max_seqs = 2, .n_blocks = 40, .itl_target_ms = 10});
     EngineReq r = request(&c[0], 330, 1, 1, 320, 1);
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(1);
-    hold = true;
+    fake_wait(1);
+    set_hold(true);
     r = request(&c[1], 5, 120, 0, 0, 2); /* talks */
     r.on_token = on_held_token;
     OK_(engine_submit(en, &r, NULL, TERR));
-    pthread_mutex_lock(&mu);
-    while (c[1].n == 0) pthread_cond_wait(&changed, &mu);
-    pthread_mutex_unlock(&mu);
+    wait_for_first(&c[1]);
     slowest_s = 0.0;
     r = request(&c[2], 390, 2, 1, 320, 3);
     OK_(engine_submit(en, &r, NULL, TERR));
-    pthread_mutex_lock(&mu);
-    hold = false;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mu);
-    wait_for(3);
+    set_hold(false);
+    fake_wait(3);
     EQ(engine_stats(en).n_hit_tok, 320);
     if (slowest_s > 0.015) FAIL("a step took %.1f ms", 1e3 * slowest_s);
     engine_free(en);

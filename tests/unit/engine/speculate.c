@@ -1,109 +1,37 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Speculation over a stand-in for the model, whose next token depends on every token before it through the blocks
- * (see schedule.c), but mostly goes on counting, so that the text repeats itself. The same random schedule runs with and
+ * (support/fake_model.h), but mostly goes on counting, so that the text repeats itself. The same random schedule runs with and
  * without guesses: each request has to get the same tokens. The stand-in for the draft model keeps cells of its own
  * under the same block numbers and, asked honestly, says what the model says: it is right only as long as its cells
  * keep up with all that happens to the sequences. */
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/rng.h"
-#include "engine/internal.h"
+#include "support/fake_model.h"
 #include "test.h"
 
-enum { V = 50, CTX = 400, BLOCKS_MOST = 64, OUT_MOST = 512, NEW_MOST = 60 };
-
-typedef struct Fake {
-    uint64_t kv[BLOCKS_MOST * KV_BLOCK_TOK];
-    float logits[OUT_MOST * V];
-    int order[4096];
-    unsigned lies;             /* wrong this many times in 16 */
-    uint64_t fail_at, n_calls; /* this call fails; 0: none */
-    int n_wide;                /* rows of logits seen beyond one for each sequence */
-} Fake;
-
-static uint64_t mix(uint64_t before, int32_t tok, int pos) {
-    uint64_t z = before ^ ((uint64_t)(uint32_t)tok << 32 | (uint32_t)pos);
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
-}
-
-static uint64_t *cell(Fake *f, const Batch *b, int seq, int pos) {
-    return &f->kv[b->blocks[seq][pos / KV_BLOCK_TOK] * KV_BLOCK_TOK + pos % KV_BLOCK_TOK];
-}
-
-static const Batch *sorted;
-static int by_pos(const void *a, const void *b) {
-    return sorted->pos[*(const int *)a] - sorted->pos[*(const int *)b];
-}
+enum { V = FAKE_V, CTX = 400, NEW_MOST = 60 };
 
 /* Three times in four the number after tok, else either of two that the cell says. */
-static void put_row(const Fake *f, float *row, uint64_t at, int32_t tok) {
+static void count_on(const FakeModel *f, float *row, uint64_t at, int32_t tok) {
     for (int v = 0; v < V; v++) row[v] = -1e30f;
     if (at % 16 < f->lies) row[(tok + 7) % V] = 1.0f;
     else if (at / 16 % 4) row[(tok + 1) % V] = 1.0f;
     else row[at / 64 % V] = row[at / 64 / V % V] = 1.0f;
 }
 
-static Status forward(void *ctx, const Batch *b, const float **logits, Err *e) {
-    Fake *f = ctx;
-    if (++f->n_calls == f->fail_at) return err_set(e, ERR_IO, "the device is lost");
-    for (int i = 0; i < b->T; i++) f->order[i] = i;
-    sorted = b;
-    qsort(f->order, (size_t)b->T, sizeof f->order[0], by_pos);
-    for (int i = 0; i < b->T; i++) {
-        int r = f->order[i], pos = b->pos[r];
-        uint64_t before = pos ? *cell(f, b, b->seq[r], pos - 1) : 0;
-        *cell(f, b, b->seq[r], pos) = mix(before, b->tok[r], pos);
-    }
-    for (int i = 0; i < b->n_out; i++) {
-        int r = b->out[i];
-        put_row(f, &f->logits[i * V], *cell(f, b, b->seq[r], b->pos[r]), b->tok[r]);
-    }
-    f->n_wide += MAX(b->n_out - b->n_seq, 0);
-    *logits = f->logits;
-    return OK;
-}
-
-static void kv_copy(void *ctx, int32_t dst, int32_t src) {
-    Fake *f = ctx;
-    memcpy(&f->kv[dst * KV_BLOCK_TOK], &f->kv[src * KV_BLOCK_TOK], KV_BLOCK_TOK * sizeof f->kv[0]);
-}
-
 /* ---- requests ---- */
 
 typedef struct Client {
+    FakeEnd end;
     int32_t prompt[CTX], ids[CTX];
-    int n_prompt, max_new, n, n_done;
-    FinishReason why;
+    int n_prompt, max_new, n;
 } Client;
-
-static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static int n_over;
 
 static void on_token(void *ctx, const SampleOut *t) {
     Client *c = ctx;
     c->ids[c->n++] = t->id;
-}
-
-static void on_done(void *ctx, FinishReason why, const Err *e) {
-    Client *c = ctx;
-    (void)e;
-    pthread_mutex_lock(&mu);
-    c->n_done++;
-    c->why = why;
-    n_over++;
-    pthread_cond_broadcast(&changed);
-    pthread_mutex_unlock(&mu);
-}
-
-static void wait_for(int n) {
-    pthread_mutex_lock(&mu);
-    while (n_over < n) pthread_cond_wait(&changed, &mu);
-    pthread_mutex_unlock(&mu);
 }
 
 static const int32_t stop_id = 17;
@@ -140,7 +68,7 @@ static EngineReq draw(Client *c, int i, uint64_t seed, int longest, int most) {
                    .priority = u[4] < 0.1 ? -1 : 0,
                    .timeout_s = u[4] > 0.97 ? 1e-3 * u[5] : 0,
                    .on_token = on_token,
-                   .on_done = on_done,
+                   .on_done = fake_on_done,
                    .ctx = &c[i]};
     if (u[7] < 0.2) r.sample.repetition = 1.5, r.sample.repeat_last_n = 20;
     if (u[7] > 0.1 && u[7] < 0.4) r.sample.frequency = 0.4;
@@ -153,24 +81,24 @@ typedef struct Storm {
     EngineOpts o;
     int n, longest;
     uint64_t seed;
-    const Fake *draft; /* NULL: none */
+    const FakeModel *draft; /* NULL: none */
 } Storm;
 
-static Engine *engine_up(EngineOpts o, Fake *f, Fake *draft) {
+static Engine *engine_up(EngineOpts o, FakeModel *f, FakeModel *draft) {
     Engine *en = NULL;
-    ModelConfig c = {.n_layer = 1, .C = 8, .nh = 1, .nkv = 1, .hd = 8, .ff = 8, .V = V, .ctx = CTX};
-    EngineBack back = {.forward = forward, .kv_copy = kv_copy, .ctx = f};
-    EngineBack guess = {.forward = forward, .kv_copy = kv_copy, .ctx = draft};
-    c.arch = model_arch_find(slice_of("llama"));
+    ModelConfig c = fake_config(CTX);
+    EngineBack back = fake_back(f), guess = fake_back(draft);
     o.check = true;
-    n_over = 0;
+    f->row = count_on;
+    if (draft) draft->row = count_on;
+    fake_reset();
     OK_(engine__new_over_two(&en, &c, &back, draft ? &guess : NULL, &o, TERR));
     return en;
 }
 
 static EngineStats run(const Storm *s, Client *c, EngineOpts o) {
-    static Fake f, d;
-    f = (Fake){.lies = 0};
+    static FakeModel f, d;
+    f = (FakeModel){.lies = 0};
     if (s->draft) d = *s->draft;
     Engine *en = engine_up(o, &f, s->draft && o.spec_ngram ? &d : NULL);
     uint64_t last = 0, ids[8] = {0};
@@ -182,7 +110,7 @@ static EngineStats run(const Storm *s, Client *c, EngineOpts o) {
         ids[i % 8] = last;
         if (rng_uniform(s->seed, (uint64_t)i, 50) < 0.1) engine_cancel(en, ids[i % 7]);
     }
-    wait_for(s->n);
+    fake_wait(s->n);
     EngineStats st = engine_stats(en);
     EQ(st.n_running + st.n_waiting, 0);
     EQ(st.n_blocks_used, 0);
@@ -193,14 +121,14 @@ static EngineStats run(const Storm *s, Client *c, EngineOpts o) {
 
 /* Where one of the two was cancelled, what both have. */
 static void expect_same(const Client *a, const Client *b) {
-    EQ(a->n_done, 1);
-    EQ(b->n_done, 1);
-    NE(a->why, FINISH_ERROR);
-    NE(b->why, FINISH_ERROR);
+    EQ(a->end.n_done, 1);
+    EQ(b->end.n_done, 1);
+    NE(a->end.why, FINISH_ERROR);
+    NE(b->end.why, FINISH_ERROR);
     EQ_MEM(a->ids, b->ids, (size_t)MIN(a->n, b->n) * sizeof a->ids[0]);
-    if (a->why > FINISH_LENGTH || b->why > FINISH_LENGTH) return;
+    if (a->end.why > FINISH_LENGTH || b->end.why > FINISH_LENGTH) return;
     EQ(a->n, b->n);
-    EQ(a->why, b->why);
+    EQ(a->end.why, b->end.why);
 }
 
 /* Statistics of the run with speculation. */
@@ -212,7 +140,7 @@ static EngineStats compare(Storm s) {
     int n_whole = 0;
     for (int i = 0; i < s.n; i++) {
         expect_same(&a[i], &b[i]);
-        n_whole += a[i].why <= FINISH_LENGTH && b[i].why <= FINISH_LENGTH;
+        n_whole += a[i].end.why <= FINISH_LENGTH && b[i].end.why <= FINISH_LENGTH;
     }
     TRUE_(n_whole > s.n / 2);
     EQ(before.n_drafts, 0);
@@ -244,7 +172,7 @@ TEST(ten_thousand_requests_guess_from_their_text) {
 }
 
 TEST(many_requests_and_a_draft_model_that_errs) {
-    static const Fake errs = {.lies = 5};
+    static const FakeModel errs = {.lies = 5};
     EngineStats s = compare((Storm){.o = {.max_seqs = 8,
                                           .n_blocks = 14,
                                           .prefill_chunk = 50,
@@ -261,7 +189,7 @@ TEST(many_requests_and_a_draft_model_that_errs) {
 
 /* Prefix hits, twins, preemption, chunks: wherever its cells fell behind, it would be wrong. */
 TEST(a_draft_model_that_knows_keeps_up_with_everything) {
-    static const Fake knows = {.lies = 0};
+    static const FakeModel knows = {.lies = 0};
     static const EngineOpts o[] = {
         {.max_seqs = 8, .n_blocks = 14, .prefill_chunk = 50, .spec_ngram = 1, .spec_k = 8},
         {.max_seqs = 4, .n_blocks = 13, .prefill_chunk = 7, .spec_ngram = 1, .spec_k = 3},
@@ -296,7 +224,7 @@ TEST(without_prefixes) {
 /* ---- one property each ---- */
 
 /* One request alone; its prompt counts up to `to` twice. */
-static EngineStats alone(EngineOpts o, Fake *f, Fake *draft, Client *c, int max_new) {
+static EngineStats alone(EngineOpts o, FakeModel *f, FakeModel *draft, Client *c, int max_new) {
     Engine *en = engine_up(o, f, draft);
     *c = (Client){.n_prompt = 90};
     for (int i = 0; i < c->n_prompt; i++) c->prompt[i] = i % 45;
@@ -305,10 +233,10 @@ static EngineStats alone(EngineOpts o, Fake *f, Fake *draft, Client *c, int max_
                    .max_new = max_new,
                    .sample = {.top_p = 1},
                    .on_token = on_token,
-                   .on_done = on_done,
+                   .on_done = fake_on_done,
                    .ctx = c};
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(1);
+    fake_wait(1);
     EngineStats s = engine_stats(en);
     engine_free(en);
     EQ(c->n, max_new);
@@ -316,10 +244,10 @@ static EngineStats alone(EngineOpts o, Fake *f, Fake *draft, Client *c, int max_
 }
 
 TEST(guesses_that_never_come_true_are_soon_rare) {
-    static const Fake wrong = {.lies = 16};
-    static Fake f, d;
+    static const FakeModel wrong = {.lies = 16};
+    static FakeModel f, d;
     static Client a, b;
-    f = (Fake){.lies = 0};
+    f = (FakeModel){.lies = 0};
     d = wrong;
     alone((EngineOpts){.max_seqs = 1}, &f, NULL, &a, 300);
     EngineStats s = alone((EngineOpts){.max_seqs = 1, .spec_ngram = 1}, &f, &d, &b, 300);
@@ -329,9 +257,9 @@ TEST(guesses_that_never_come_true_are_soon_rare) {
 }
 
 TEST(a_draft_model_that_fails_is_asked_no_more) {
-    static Fake f, d;
+    static FakeModel f, d;
     static Client a, b;
-    f = d = (Fake){.lies = 0};
+    f = d = (FakeModel){.lies = 0};
     d.fail_at = 30;
     alone((EngineOpts){.max_seqs = 1}, &f, NULL, &a, 300);
     EngineStats s = alone((EngineOpts){.max_seqs = 1, .spec_ngram = 1}, &f, &d, &b, 300);
@@ -341,9 +269,9 @@ TEST(a_draft_model_that_fails_is_asked_no_more) {
 }
 
 TEST(right_guesses_save_steps) {
-    static Fake f, d;
+    static FakeModel f, d;
     static Client a, b;
-    f = d = (Fake){.lies = 0};
+    f = d = (FakeModel){.lies = 0};
     EngineStats s = alone((EngineOpts){.max_seqs = 1}, &f, NULL, &a, 300);
     EQ(s.n_steps, 300);
     s = alone((EngineOpts){.max_seqs = 1, .spec_ngram = 1, .spec_k = 9}, &f, &d, &b, 300);
@@ -357,10 +285,10 @@ TEST(right_guesses_save_steps) {
  * by then. */
 TEST(wrong_guesses_are_never_found) {
     enum { N_A = 30, N_B = 40 };
-    static const Fake wrong = {.lies = 16};
-    static Fake f, d;
+    static const FakeModel wrong = {.lies = 16};
+    static FakeModel f, d;
     static Client a, b, fresh;
-    f = (Fake){.lies = 0};
+    f = (FakeModel){.lies = 0};
     d = wrong;
     a = b = (Client){.n_prompt = N_A};
     for (int i = 0; i < N_B; i++) {
@@ -368,21 +296,24 @@ TEST(wrong_guesses_are_never_found) {
         a.prompt[i] = b.prompt[i];
     }
     fresh = b;
-    EngineReq r = {.sample = {.top_p = 1}, .max_new = 60, .on_token = on_token, .on_done = on_done};
+    EngineReq r = {.sample = {.top_p = 1},
+                   .max_new = 60,
+                   .on_token = on_token,
+                   .on_done = fake_on_done};
     Engine *en = engine_up((EngineOpts){.max_seqs = 1, .spec_ngram = 1}, &f, &d);
     r.ctx = &a, r.prompt = a.prompt, r.n_prompt = N_A;
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(1);
+    fake_wait(1);
     r.ctx = &b, r.prompt = b.prompt, r.n_prompt = N_B;
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(2);
+    fake_wait(2);
     EQ(engine_stats(en).n_hit_tok, 0);
     TRUE_(engine_stats(en).n_draft_tok > 8);
     engine_free(en);
     en = engine_up((EngineOpts){.max_seqs = 1}, &f, NULL);
     r.ctx = &fresh;
     OK_(engine_submit(en, &r, NULL, TERR));
-    wait_for(1);
+    fake_wait(1);
     engine_free(en);
     EQ_MEM(b.ids, fresh.ids, sizeof b.ids);
 }

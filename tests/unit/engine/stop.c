@@ -101,6 +101,36 @@ TEST(first_end_wins_then_the_longest) {
     EQ(s.hit, 2);
 }
 
+/* users got answers shorter than min_tokens */
+TEST(what_ends_while_muted_does_not_count) {
+    Slice strs[] = {slice_of("abab"), slice_of("b0")};
+    SampleStop s;
+    init(&s, strs, 2, false);
+    s.muted = true;
+    feed(&s, "xab", "x", false);
+    feed(&s, "ab", "ab", false); /* whole, and its end may begin another */
+    s.muted = false;
+    feed(&s, "a", "", false);
+    feed(&s, "b", "", true);
+    EQ(s.hit, 1);
+    init(&s, strs, 2, false);
+    s.muted = true;
+    feed(&s, "abab", "ab", false);
+    feed(&s, "abab", "abab", false);
+    feed(&s, "b0b", "abb0", false); /* "ab" was held, "b" may be "b0" */
+    s.muted = false;
+    feed(&s, "0", "", true);
+    EQ(s.hit, 2);
+    init(&s, strs, 2, false);
+    s.muted = true;
+    feed(&s, "abab0", "abab0", false); /* what stands behind a string in memory is none of it */
+    feed(&s, "0", "0", false);
+    StrBuf out = {0};
+    sample_stop_finish(&s, &out);
+    EQ_STR(sb_str(&out), "");
+    sb_deinit(&out);
+}
+
 TEST(no_strings_let_all_pass) {
     SampleStop s;
     init(&s, NULL, 0, false);

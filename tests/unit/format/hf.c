@@ -92,8 +92,9 @@ TEST(keys_that_are_not_known_are_named) {
     refused(u, "gpt2", HEAD, WITH("\"scale_attn_by_inverse_layer_idx\":true"), "inverse_layer");
     refused(u, "gpt2", HEAD, WITH("\"scale_attn_weights\":false"), "key \"scale_attn_weights\"");
     refused(u, "llama", HEAD, WITH("\"partial_rotary_factor\":0.5"), "partial_rotary_factor");
-    refused(u, "llama", HEAD, WITH("\"quantization_config\":{\"quant_method\":\"awq\"}"),
-            "quantized weights are not read");
+    refused(u, "llama", HEAD, WITH("\"quantization_config\":{\"quant_method\":\"hqq\"}"),
+            "quant_method \"hqq\"");
+    refused(u, "llama", HEAD, WITH("\"compression_config\":{\"x\":1}"), "compression_config");
     refused(u, "llama", "\"silu\"", "\"gelu\"", "key \"hidden_act\"");
     refused(u, "gpt2", "\"gelu_new\"", "\"gelu\"", "key \"activation_function\"");
     refused(u, "qwen3", HEAD, WITH("\"attention_bias\":true"), "key \"attention_bias\"");
@@ -162,7 +163,7 @@ TEST(sizes_that_lie_are_refused) {
 TEST(rope_scaling_that_is_not_known_is_refused) {
     const Status u = ERR_UNSUPPORTED, f = ERR_FORMAT;
     refused(u, "llama", SCALING, "\"rope_type\": \"longrope\"", "rope_type \"longrope\"");
-    refused(u, "llama", SCALING, "\"rope_type\": \"dynamic\"", "rope_type \"dynamic\"");
+    refused(u, "llama", SCALING, "\"rope_type\": \"dynamic\"", "key \"low_freq_factor\"");
     refused(u, "llama", SCALING, "\"rope_type\": \"linear\"", "key \"low_freq_factor\"");
     refused(u, "llama", SCALING, SCALING ",\"short_factor\":[1]", "key \"short_factor\"");
     refused(f, "llama", SCALING, "\"x\":null", "rope_type is missing");
@@ -236,7 +237,7 @@ static void tiny_weights(StType type, float value) {
 static Status write_as(int type) {
     HfModel *m = NULL;
     HfOpts o = {.type = type};
-    HfWrite w = {0};
+    HfWrite w = {.file_type = -1};
     char path[512];
     snprintf(path, sizeof path, "%s/out.gguf", test_tmpdir());
     OK_(open_it(&m, &o));

@@ -390,10 +390,12 @@ TEST(slow_request_is_answered_408_and_idle_connection_closed) {
 }
 
 TEST(slow_body_is_answered_408) {
-    Fix *f = start((HttpLimits){.header_timeout_ms = 150}, 1000);
+    Fix *f = start((HttpLimits){.body_timeout_ms = 150}, 1000);
+    uint64_t t0 = clock_now_ns();
     int fd = hc_connect(f->port);
     hc_ask(fd, &rep, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc");
     EQ(rep.status, 408);
+    TRUE_(seconds_since(t0) > 0.1 && seconds_since(t0) < 3);
     close(fd);
     stop(f);
 }

@@ -130,7 +130,7 @@ static void start(FakeMode m, int max_ctx) {
     OK_(tok_train_finish(t, &tok, TERR));
     tok_train_free(t);
     ServerConfig c = {.host = "127.0.0.1",
-                      .engine = {NULL, fake_submit, fake_cancel, max_ctx},
+                      .engine = {.submit = fake_submit, .cancel = fake_cancel, .max_ctx = max_ctx},
                       .tok = tok,
                       .device = "cpu",
                       .on_access = on_access};
@@ -269,7 +269,8 @@ TEST(bad_requests_say_what_is_wrong) {
         {422, "{\"code\": [\"x\"]}", "code"},
         {422, "{\"code\": \"x\", \"max_tokens\": 0}", "max_tokens: 0"},
         {422, "{\"code\": \"x\", \"max_tokens\": -1}", "max_tokens"},
-        {422, "{\"code\": \"x\", \"max_tokens\": 4097}", "4096"},
+        {422, "{\"code\": \"x\", \"max_tokens\": 1048577}", "1048576"},
+        {422, "{\"code\": \"x\", \"max_tokens\": 8192}", "8191"},
         {422, "{\"code\": \"x\", \"max_tokens\": \"5\"}", "max_tokens"},
         {422, "{\"code\": \"x\", \"max_tokens\": 1.5}", "max_tokens"},
         {422, "{\"code\": \"x\", \"max_tokens\": true}", "max_tokens"},
@@ -282,11 +283,11 @@ TEST(bad_requests_say_what_is_wrong) {
         {422, "{\"code\": \"x\", \"top_p\": 1.1}", "top_p"},
         {422, "{\"code\": \"x\", \"seed\": 1.5}", "seed"},
         {422, "{\"code\": \"x\", \"n\": 0}", "n"},
-        {422, "{\"code\": \"x\", \"n\": 17}", "16"},
+        {422, "{\"code\": \"x\", \"n\": 129}", "128"},
         {422, "{\"code\": \"x\", \"stop\": 5}", "stop"},
         {422, "{\"code\": \"x\", \"stop\": [5]}", "stop"},
         {422, "{\"code\": \"x\", \"stop\": \"\"}", "stop string 0 is empty"},
-        {422, "{\"code\": \"x\", \"stop\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}", "17 strings"},
+        {422, "{\"code\": \"x\", \"stop\": [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}", "17 elements"},
     };
     start(ECHO_PROMPT, 8192);
     for (size_t i = 0; i < COUNT_OF(t); i++) {
@@ -542,7 +543,7 @@ TEST(port_in_use_is_said) {
     Server *second;
     ServerConfig c = {.host = "127.0.0.1",
                       .port = port,
-                      .engine = {NULL, fake_submit, fake_cancel, 9},
+                      .engine = {.submit = fake_submit, .cancel = fake_cancel, .max_ctx = 9},
                       .tok = tok};
     FAILS(ERR_IO, server_new(&second, &c, TERR));
     TRUE_(strstr(test_err.msg, "in use") != NULL);

@@ -167,8 +167,8 @@ TEST(foreign_templates_are_bounded) {
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% for a in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
         "{{ 'x' * 999999999999 }}",
-        "{% set ns = namespace(s='x') %}{% for a in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% "
-        "endfor %}",
+        ("{% set ns = namespace(s='x') %}{% for a in range(64) %}{% set ns.s = ns.s ~ ns.s %}{% "
+         "endfor %}"),
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
     };
     JinjaOpts few = {.max_steps = 200000, .max_out = 1 << 20, .max_mem = 4 << 20};

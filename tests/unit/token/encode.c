@@ -121,6 +121,88 @@ TEST(encode_longest_special_token_first) {
     tok_free(t);
 }
 
+/* ---- the longest special token first, by the definition ---- */
+
+/* Fragments of text[from .. to): every place of token list[0] is cut out, what lies between goes to the next token. */
+static void cut_naively(TokBuf *out, const Tokenizer *t, Slice text, size_t from, size_t to,
+                        const int32_t *list, int n) {
+    size_t at = from;
+    if (from == to) return;
+    if (n == 0) {
+        int32_t piece[] = {-1, (int32_t)from, (int32_t)to};
+        for (int i = 0; i < 3; i++) tokbuf_push(out, piece[i]);
+        return;
+    }
+    Slice what = tok_text(t, *list);
+    while (at + what.n <= to && memcmp(text.p + at, what.p, what.n) != 0) at++;
+    if (at + what.n > to) {
+        cut_naively(out, t, text, from, to, list + 1, n - 1);
+        return;
+    }
+    size_t left = at, right = at + what.n;
+    int32_t piece[] = {*list, (int32_t)at, (int32_t)right};
+    while (t->flags[*list] & TOK_LSTRIP && left > from && text.p[left - 1] == ' ') left--;
+    while (t->flags[*list] & TOK_RSTRIP && right < to && text.p[right] == ' ') right++;
+    cut_naively(out, t, text, from, left, list + 1, n - 1);
+    for (int i = 0; i < 3; i++) tokbuf_push(out, piece[i]);
+    cut_naively(out, t, text, right, to, list, n);
+}
+
+static void cut_by_library(TokBuf *out, const Tokenizer *t, Slice text) {
+    Fragments f = {.t = t, .text = text, .control = true};
+    Fragment x;
+    TRUE_(tok__fragments_init(&f));
+    while (tok__fragments_next(&f, &x)) {
+        tokbuf_push(out, x.id);
+        tokbuf_push(out, (int32_t)(x.text.p - text.p));
+        tokbuf_push(out, (int32_t)(x.text.p - text.p + (ptrdiff_t)x.text.n));
+    }
+    tok__fragments_deinit(&f);
+}
+
+TEST(encode_longest_special_token_first_as_defined) {
+    enum { N = 14 };
+    char names[N][8], text[80];
+    for (uint64_t round = 0; round < 300; round++) {
+        VocabSpec s = {.pre = NULL};
+        int32_t list[N];
+        uint32_t r[4];
+        for (uint64_t i = 0; i < N; i++) { /* of three letters, so that they overlap; all differ */
+            rng_philox(r, 31, round, i);
+            size_t n = 2 + r[0] % 4;
+            for (size_t k = 0; k < n; k++)
+                names[i][k] = "ab "[r[1] >> 2 * k & 3 ? r[1] >> 2 * k & 1 : 2];
+            names[i][n] = '\0';
+            s.tokens[i] = names[i];
+            s.types[i] = i % 3 ? TOK_USER_DEFINED : TOK_CONTROL;
+            for (uint64_t j = 0; j < i; j++)
+                if (!strcmp(names[i], names[j])) snprintf(names[i], 8, "c%c", (char)('a' + i));
+        }
+        Tokenizer *t = NULL;
+        OK_(vocab_build_load(&t, &s, TERR));
+        int n = 0;
+        for (size_t len = 7; len > 0; len--)
+            for (int32_t i = 0; i < N; i++)
+                if (strlen(names[i]) == len) list[n++] = 256 + i;
+        for (int i = 0; i < N; i++)
+            if (round % 2 && i % 4 < 3)
+                t->flags[256 + i] = (uint8_t)(t->flags[256 + i] | (1 + i % 3));
+        t->specials.overlap = true;
+        for (uint64_t k = 0; k < sizeof text; k++) {
+            rng_philox(r, 32, round, k);
+            text[k] = "aabb  c"[r[0] % 7];
+        }
+        TokBuf got = {0}, want = {0};
+        cut_naively(&want, t, (Slice){text, sizeof text}, 0, sizeof text, list, n);
+        cut_by_library(&got, t, (Slice){text, sizeof text});
+        EQ(got.n, want.n);
+        EQ_MEM(got.v, want.v, got.n * sizeof *got.v);
+        tokbuf_deinit(&got);
+        tokbuf_deinit(&want);
+        tok_free(t);
+    }
+}
+
 /* One chunk through the library and through the definition. */
 static void check_chunk(const Tokenizer *t, char **merges, size_t n_merges, Slice chunk) {
     TokBuf got = {0}, want = {0};

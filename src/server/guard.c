@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * Who may ask for what: keys in front of every route but those that are open. */
+#include <time.h>
+
+#include "server/prepare.h"
+
+static uint32_t scope_of(const Route *t) {
+    switch (t->scope) {
+    case ROUTE_OPEN: return KEY_SCOPE_ANY;
+    case ROUTE_INFER: return KEY_SCOPE_INFERENCE;
+    case ROUTE_FEEDBACK: return KEY_SCOPE_FEEDBACK;
+    case ROUTE_ADMIN: return KEY_SCOPE_ADMIN;
+    }
+    return KEY_SCOPE_ADMIN;
+}
+
+static Status check(KeyUser *user, Server *s, const HttpReq *r, uint32_t scope, Err *e) {
+    KeyAsk ask = {.authorization = http_header(r, "Authorization"),
+                  .api_key = http_header(r, "X-Api-Key"),
+                  .scope = scope,
+                  .peer = http_peer(r),
+                  .now_s = (int64_t)time(NULL)};
+    *user = (KeyUser){0};
+    return s->cfg.keys ? keys_check(user, s->cfg.keys, &ask, e) : OK;
+}
+
+bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t) {
+    Err e = {0};
+    *user = (KeyUser){0};
+    if (t->scope == ROUTE_OPEN || check(user, s, r, scope_of(t), &e) == OK) return true;
+    server__reply_err(r, t->shape, NULL, &e);
+    return false;
+}
+
+bool server__is_known(Server *s, HttpReq *r) {
+    KeyUser user;
+    Slice given = http_header(r, "Authorization");
+    if (!s->cfg.keys || !keys_required(s->cfg.keys)) return true;
+    if (given.n == 0 && http_header(r, "X-Api-Key").n == 0) return false;
+    return check(&user, s, r, KEY_SCOPE_ANY, NULL) == OK;
+}
+
+Status server__keep_key(Job *j, const HttpReq *r, Err *e) {
+    Slice a = http_header(r, "Authorization"), b = http_header(r, "X-Api-Key");
+    if (!j->server->cfg.keys || !keys_required(j->server->cfg.keys)) return OK;
+    j->bearer = arena_dup(&j->arena, a.p, a.n);
+    j->api_key = arena_dup(&j->arena, b.p, b.n);
+    return arena_ok(&j->arena) ? OK : err_set(e, ERR_NOMEM, "request");
+}
+
+/* The model stands in the body, so it is looked at after the route's own check. */
+Status server__check_model(Job *j, Err *e) {
+    const char *model = j->adapter ? j->adapter : j->server->cfg.model;
+    if (!j->bearer || !j->api_key) return OK;
+    KeyAsk ask = {.authorization = slice_of(j->bearer),
+                  .api_key = slice_of(j->api_key),
+                  .model = slice_of(model),
+                  .scope = scope_of(j->route),
+                  .now_s = (int64_t)time(NULL)};
+    j->param = "model";
+    TRY(keys_check(&j->user, j->server->cfg.keys, &ask, e));
+    j->param = NULL;
+    return OK;
+}
