@@ -39,6 +39,14 @@ check_json 'length == 3 and .[0].scenario == "shared_prefix" and .[0].ratio > 0 
 check_json '.[1:] | all(.bench == "engine" and .scenario == "long_prompt" and .gaps > 0)'
 check_json '.[1:] | all(.gap_median_ms > 0 and .gap_max_ms >= .gap_p99_ms and .ratio > 0 and .stolen_s >= 0)'
 expect_fail 2 'give a model' "$INGOT" bench --engine
+expect_fail 2 'is for --engine' "$INGOT" bench long.gguf --speculate ngram
+for how in ngram "$MODEL"; do # a model that guesses for itself is always right
+    expect_ok "$INGOT" bench "$MODEL" --engine --speculate "$how" --streams 2 --pp 8 --tg 6 --reps 2 --batch-invariant --json
+    check_json "length == 1 and (.[0] | .scenario == \"speculate\" and .same == 2 and .pairs == 2 and (.ratio | $ordered))"
+    check_json ".[0] | (.plain_tok_s | $ordered) and (.guess_tok_s | $ordered) and .k == 8"
+    [ "$how" = ngram ] || check_json '.[0] | .right == 1 and .drafted > 0 and .tok_a_step > 1.5'
+done
+expect_fail 2 'context' "$INGOT" bench "$MODEL" --engine --speculate ngram --pp 4000 --tg 4000
 
 # training steps and products
 tiny=(--n-layer 1 --n-head 2 --n-embd 16 --vocab 40 --ctx 8 --batch 2 --reps 3)

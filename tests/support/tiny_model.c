@@ -2,6 +2,7 @@
 #include "support/tiny_model.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "base/rng.h"
 #include "test.h"
@@ -39,6 +40,7 @@ static TinyModel make(const char *arch, int V, int ctx, DeviceOpts o, uint64_t s
         c.rope_scale = 1.0f;
         c.n_rot = c.hd / 2;
     }
+    if (!o.cpu) o.cpu = getenv("INGOT_CPU"); /* a level for a whole run */
     OK_(device_cpu_new(&t.dev, &o, TERR));
     OK_(model_new(&t.m, t.dev, &c, TERR));
     fill_random(&t, seed);

@@ -11,7 +11,8 @@ typedef struct TinyModel {
     Model *m;    /* owned */
 } TinyModel;
 
-/* arch: "llama" or "gpt2"; V tokens of vocabulary, ctx of context; cpu: kernel level or NULL. */
+/* arch: "llama" or "gpt2"; V tokens of vocabulary, ctx of context; cpu: kernel level; NULL: as
+ * INGOT_CPU says, else the best. */
 TinyModel tiny_model_new(const char *arch, int V, int ctx, const char *cpu, uint64_t seed);
 /* The same on a device whose rows do not depend on each other's number. */
 TinyModel tiny_model_invariant(const char *arch, int V, int ctx, const char *cpu, uint64_t seed);
