@@ -44,6 +44,7 @@ typedef struct ApiOutput {
     StrBuf held;
 } ApiOutput;
 
+/* At the beginning of an answer; the sink is copied, named borrowed. */
 void api_output_init(ApiOutput *o, const ApiSink *sink, ApiCalls calls, Slice named);
 /* The next piece of the answer; end: there is no more. */
 void api_output_push(ApiOutput *o, Slice text, bool end);

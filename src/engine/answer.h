@@ -52,8 +52,9 @@ typedef struct AnswerSample {
     FinishReason why;
     int stop;        /* FINISH_STOP by a stop string: its number from 1; else 0 */
     int32_t stop_id; /* FINISH_STOP by a token, which is not among ids: that token; else -1 */
-    ReqTimes times;  /* when it came, was scheduled, had its first and last token; zero after a stop string */
-    Err err;         /* with FINISH_ERROR */
+    ReqTimes
+        times; /* when it came, was scheduled, had its first and last token; zero after a stop string */
+    Err err; /* with FINISH_ERROR */
 } AnswerSample;
 
 /* One step of reading. */
