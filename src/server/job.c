@@ -12,6 +12,8 @@
 enum {
     OUT_MOST =
         256 << 10, /* bytes a client is behind by: what comes stays in its rings until it reads */
+    ROOM_BYTES = 16 << 20, /* of one prompt's samples */
+    GRAMMARS_MS = 2000,    /* to make all grammars of a request */
     PING_NS_PER_S = 1000000000,
     PING_S = 15
 };
@@ -191,9 +193,15 @@ static Status read_stop(AnswerOpts *o, Job *j, Err *e) {
 static Status make_grammars(AnswerOpts *o, Job *j, Err *e) {
     Grammar **g = arena_new_n(&j->arena, Grammar *, (size_t)j->q.n);
     if (!g) return err_set(e, ERR_NOMEM, "grammars");
+    uint64_t t0 = clock_now_ns();
     for (int i = 0; i < (int)j->q.n; i++) {
         Status st = server__grammar(&g[i], j, e);
         if (st == OK && !g[i]) return OK;
+        if (st == OK && i > 0 && clock_now_ns() - t0 > (uint64_t)GRAMMARS_MS * 1000000) {
+            grammar_free(g[i]);
+            st = err_set(e, ERR_ARG, "n: %lld answers of this form take too long to prepare",
+                         (long long)j->q.n);
+        }
         if (st == OK) continue;
         while (i-- > 0) grammar_free(g[i]);
         return st;
@@ -213,6 +221,16 @@ static Status make_salt(Sha256 *salt, const Job *j, Err *e) {
     return st;
 }
 
+/* What is set aside for tokens that may come, so that a slow reader holds nobody up. */
+static Status check_room(const Job *j, int64_t max_new, Err *e) {
+    int64_t each = j->q.logprobs ? (int64_t)sizeof(SampleOut) : 16;
+    if (j->q.n * max_new <= ROOM_BYTES / each) return OK;
+    return err_set(e, ERR_ARG,
+                   "n: %lld answers of up to %lld tokens%s, fewer are taken in one request",
+                   (long long)j->q.n, (long long)max_new,
+                   j->q.logprobs ? " with log-probabilities" : "");
+}
+
 Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
     Server *s = j->server;
     Sha256 salt;
@@ -224,6 +242,7 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
                     .priority = (int)j->q.priority,
                     .timeout_s = j->q.timeout > 0 ? j->q.timeout : s->cfg.timeout_s};
     AnswerOpts o = {.n = (int)j->q.n, .wake = server__knock, .wake_ctx = s};
+    TRY(check_room(j, max_new, e));
     TRY(read_sampling(&er.sample, j, e));
     TRY(read_stop(&o, j, e));
     if (j->q.cache_salt.n > 0 || j->user.id[0]) {
