@@ -85,9 +85,9 @@ static LogLevel level_of(const char *word) {
     return LOG_INFO;
 }
 
-static void print_access(void *ctx, const char *line) {
-    const Serving *s = ctx;
-    fprintf(stderr, strcmp(s->c->log_format, "json") == 0 ? "%s\n" : "INFO:     %s\n", line);
+static void print_line(void *ctx, const char *line) {
+    (void)ctx;
+    fprintf(stderr, "%s\n", line);
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
@@ -223,13 +223,23 @@ static ServerConfig model_part(const Serving *s) {
                           .n_embd = s->m.m->cfg.C};
 }
 
+static void print_resources(const Serving *s, const char *operation) {
+    StrBuf b = {0};
+    if (!s->c->log_resources) return;
+    server_resources(&b, operation);
+    fprintf(stderr, "%s\n", sb_str(&b));
+    sb_deinit(&b);
+}
+
 static Status load(Serving *s, Err *e) {
     size_t bytes = 0;
     double t0 = clock_now_s();
+    print_resources(s, "Before model load");
     TRY(open_model(s, e));
     TRY(plan(&bytes, s, e));
     TRY(engine_new(&s->en, s->m.m, &s->eo, e));
     TRY(cli_loras_load(s->en, &s->loras, e));
+    print_resources(s, "After model load");
     ServerConfig part = model_part(s);
     TRY(server_attach(s->server, &part, e));
     print_loaded(s, s->path, clock_now_s() - t0, bytes);
@@ -281,11 +291,20 @@ static void wake_server(void *ctx) {
     if (s->server) server_wake(s->server);
 }
 
+/* When keys were used last, from the thread that writes anyway. */
+static void flush_keys(void *ctx) {
+    Err e = {0};
+    if (keys_flush(ctx, &e) != OK) log_warn("keys: %s", e.msg);
+}
+
 /* Without a folder to write to there are no ratings, and serving goes on. */
 static void open_feedback(Serving *s) {
     StrBuf path = {0};
     Err e = {0};
-    FeedbackConfig fc = {.wake = wake_server, .wake_ctx = s};
+    FeedbackConfig fc = {.wake = wake_server,
+                         .wake_ctx = s,
+                         .on_second = flush_keys,
+                         .second_ctx = s->keys};
     Status st = state_path(&path, s->c, "feedback.db", true, &e);
     fc.path = sb_str(&path);
     if (st == OK) st = feedback_new(&s->feedback, &fc, &e);
@@ -367,6 +386,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .tls_key = s->c->tls_key,
                        .cors = {.origins = s->c->cors.v, .n_origins = s->c->cors.n},
                        .on_low_rating = warn_low,
+                       .log_resources = s->c->log_resources,
                        .on_spans = s->c->otlp ? post_spans : NULL,
                        .device = "cpu",
                        .version = CLI_VERSION,
@@ -376,8 +396,8 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                        .n_prep = (int)s->c->prep_threads,
                        .json_log = strcmp(s->c->log_format, "json") == 0,
                        .timeout_s = s->c->timeout,
-                       .on_access = level >= LOG_INFO ? print_access : NULL,
-                       .access_ctx = s};
+                       .on_line = level >= LOG_INFO ? print_line : NULL,
+                       .ctx = s};
     TRY(server_new(&s->server, &sc, e));
     catch_signals(s->server);
     if (pthread_create(&loader, NULL, load_thread, s) != 0)

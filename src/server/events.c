@@ -10,7 +10,7 @@
 enum { LOGGED_TARGET = 512 };
 
 static void put_line(const Server *s, const StrBuf *b) {
-    if (!b->failed) s->cfg.on_access(s->cfg.access_ctx, sb_str(b));
+    if (!b->failed) s->cfg.on_line(s->cfg.ctx, sb_str(b));
 }
 
 /* ---- text ---- */
@@ -29,7 +29,7 @@ static void put_target(StrBuf *b, Slice t) {
 
 static void put_access(StrBuf *b, const HttpReq *r, int status) {
     Slice method = http_method(r);
-    sb_printf(b, "%s - \"", http_peer(r));
+    sb_printf(b, "INFO:     %s - \"", http_peer(r));
     if (http_version(r) != 0) {
         sb_printf(b, "%.*s ", (int)method.n, method.p);
         put_target(b, http_target(r));
@@ -38,6 +38,38 @@ static void put_access(StrBuf *b, const HttpReq *r, int status) {
         sb_putc(b, '-'); /* no request line could be read */
     }
     sb_printf(b, "\" %d %s", status, http_reason(status));
+}
+
+/* Gigabytes rounded to two places, at least one of them written: 6.6, 0.0, 5.98. */
+static void put_gb(StrBuf *b, double bytes) {
+    char text[32];
+    int n = snprintf(text, sizeof text, "%.2f", bytes / (double)(1 << 30));
+    if (n > 0 && text[n - 1] == '0') text[n - 1] = '\0';
+    sb_printf(b, "%sGB", text);
+}
+
+void server_resources(StrBuf *b, const char *operation) {
+    double rss = (double)server__rss(), limit = (double)mem_limit_bytes();
+    time_t now = time(NULL);
+    struct tm tm = {0};
+    char stamp[32] = "";
+    localtime_r(&now, &tm);
+    strftime(stamp, sizeof stamp, "%Y-%m-%d %H:%M:%S", &tm);
+    sb_printf(b, "%s | [%s] GPU: none - VRAM: 0.0GB (allocated) / 0.0GB (reserved) | RAM: ", stamp,
+              operation);
+    put_gb(b, rss);
+    sb_putc(b, '/');
+    put_gb(b, limit);
+    sb_printf(b, " (%.1f%%)", limit > 0 ? 100 * rss / limit : 0.0);
+}
+
+static void put_resources(const Job *j, const char *operation) {
+    const Server *s = j->server;
+    StrBuf b = {0};
+    if (s->cfg.json_log || !s->cfg.log_resources || !s->cfg.on_line || !j->route->operation) return;
+    server_resources(&b, operation);
+    put_line(s, &b);
+    sb_deinit(&b);
 }
 
 /* ---- JSON ---- */
@@ -79,7 +111,7 @@ void server__log_reply(void *ctx, const HttpReq *r, int status) {
     sb_deinit(&b);
 }
 
-static bool logs(const Job *j) { return j->server->cfg.json_log && j->server->cfg.on_access; }
+static bool logs(const Job *j) { return j->server->cfg.json_log && j->server->cfg.on_line; }
 
 static void put_request(JsonW *w, const Job *j) {
     jw_cstr(w, "request_id", j->request_id);
@@ -92,6 +124,7 @@ static void put_request(JsonW *w, const Job *j) {
 void server__log_received(const Job *j) {
     StrBuf b = {0};
     JsonW w;
+    put_resources(j, "Before generation");
     if (!logs(j)) return;
     open_event(&w, &b, "info", "request_received");
     put_request(&w, j);
@@ -115,6 +148,7 @@ void server__log_ended(const Job *j, const Err *failed) {
     double took = (double)(clock_now_ns() - j->t_start_ns) * 1e-9;
     StrBuf b = {0};
     JsonW w;
+    put_resources(j, "After generation");
     if (!logs(j)) return;
     const ApiErrorRow *row = failed ? api_error_row(failed->code) : NULL;
     int status = !row ? 200 : j->route->shape == API_OPENAI ? row->http : row->http_plain;

@@ -7,7 +7,7 @@
 #include "base/io.h"
 #include "server/internal.h"
 
-static int64_t read_rss(void) {
+int64_t server__rss(void) {
     StrBuf b = {0};
     long long size, resident = 0;
     if (io_read_file(&b, "/proc/self/statm", 4096, NULL) != OK ||
@@ -34,7 +34,7 @@ static bool read_cpu(uint64_t *busy, uint64_t *all) {
 
 void server__health_sample(Health *h) {
     uint64_t busy, all;
-    h->rss_bytes = read_rss();
+    h->rss_bytes = server__rss();
     if (!read_cpu(&busy, &all) || all <= h->all_ticks || busy < h->busy_ticks) return;
     h->cpu_percent = 100.0 * (double)(busy - h->busy_ticks) / (double)(all - h->all_ticks);
     h->busy_ticks = busy;

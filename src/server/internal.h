@@ -140,6 +140,8 @@ MUST_CHECK Status server__describe(StrBuf *b, const Server *s, Err *e);
 void server__stats_init(ServeStats *s);
 /* A job ends: answered well, or with an error, or its client left (ok false). */
 void server__stats_note(Server *s, const Job *j, bool ok);
+/* Bytes of resident memory of this process. */
+int64_t server__rss(void);
 /* Take a new sample of the process and the machine. */
 void server__health_sample(Health *h);
 /* A number nobody else gets from this server, 16 hexadecimal digits, with a prefix. Any thread. */

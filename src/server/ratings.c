@@ -42,7 +42,7 @@ static void on_done(void *ctx, const FeedbackDone *d) {
     unlist(w);
     if (d->st == OK) {
         s->stats.by_rating[MIN(MAX(d->rating, 1), 5)]++;
-        if (d->rating < 3 && s->cfg.on_low_rating) s->cfg.on_low_rating(s->cfg.access_ctx, d);
+        if (d->rating < 3 && s->cfg.on_low_rating) s->cfg.on_low_rating(s->cfg.ctx, d);
         reply(r, d);
     } else {
         server__reply_err(r, API_PLAIN, NULL, &d->err);

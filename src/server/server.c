@@ -89,7 +89,7 @@ static Status server_init(Server *s, Err *e) {
                     .on_refuse = on_refuse,
                     .on_request = on_request,
                     .on_wake = on_wake,
-                    .on_reply = c->on_access ? server__log_reply : NULL,
+                    .on_reply = c->on_line ? server__log_reply : NULL,
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};

@@ -48,11 +48,12 @@ typedef struct ServerConfig {
     /* A rating below 3 was stored. Loop thread. NULL: nothing. */
     void (*on_low_rating)(void *ctx, const FeedbackDone *d);
     double timeout_s; /* of a request, waiting included, then 504; 0: none */
-    bool
-        json_log; /* lines are JSON objects, and requests have an event when they come and when they end */
-    /* One line per answer, `127.0.0.1:43368 - "POST /complete HTTP/1.1" 200 OK`; NULL: none. Loop thread. */
-    void (*on_access)(void *ctx, const char *line);
-    void *access_ctx;
+    /* Lines for the operator; NULL: none. Loop thread. As text one per answer, `INFO:     127.0.0.1:43368 - "POST
+     * /complete HTTP/1.1" 200 OK`, and with log_resources one before and after each generation (server_resources). With
+     * json_log an object per answer, and per request that came and that ended. */
+    bool json_log, log_resources;
+    void (*on_line)(void *ctx, const char *line);
+    void *ctx; /* of the callbacks */
 } ServerConfig;
 
 /* Bind and listen. ERR_IO names address and cause, ERR_NOMEM. */
@@ -72,5 +73,8 @@ void server_stop(Server *s);
 void server_reload(Server *s);
 /* Look at what other threads have done soon. Any thread. */
 void server_wake(Server *s);
+/* Append "2026-01-31 12:00:00 | [operation] GPU: none - VRAM: ... | RAM: 1.2GB/8.0GB (15.0%)", of this process and what
+ * it may use. Any thread. */
+void server_resources(StrBuf *b, const char *operation);
 
 #endif

@@ -124,7 +124,7 @@ void server__trace_flush(Server *s) {
     if (s->spans.n == 0) return;
     int n = s->spans.n;
     otlp_take(&s->spans, &body, "ingot", s->cfg.version ? s->cfg.version : "0");
-    bool sent = !body.failed && s->cfg.on_spans(s->cfg.access_ctx, (Slice){sb_str(&body), body.n});
+    bool sent = !body.failed && s->cfg.on_spans(s->cfg.ctx, (Slice){sb_str(&body), body.n});
     if (!sent) s->stats.n_spans_dropped += (uint64_t)n;
     sb_deinit(&body);
 }

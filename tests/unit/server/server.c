@@ -108,7 +108,7 @@ static char access_line[4096]; /* the last one; read after the server stopped */
 static HcReply rep;
 static Status run_status;
 
-static void on_access(void *ctx, const char *line) {
+static void on_line(void *ctx, const char *line) {
     (void)ctx;
     snprintf(access_line, sizeof access_line, "%s", line);
 }
@@ -133,7 +133,7 @@ static void start(FakeMode m, int max_ctx) {
                       .engine = {.submit = fake_submit, .cancel = fake_cancel, .max_ctx = max_ctx},
                       .tok = tok,
                       .device = "cpu",
-                      .on_access = on_access};
+                      .on_line = on_line};
     OK_(server_new(&server, &c, TERR));
     port = server_port(server);
     EQ(pthread_create(&loop_thread, NULL, loop, NULL), 0);
@@ -216,7 +216,7 @@ TEST(complete_answers_without_the_prompt) {
     EQ_STR(v, "application/json");
     stop();
     TRUE_(strstr(access_line, " - \"POST /complete HTTP/1.1\" 200 OK") != NULL);
-    TRUE_(strncmp(access_line, "127.0.0.1:", 10) == 0);
+    TRUE_(strncmp(access_line, "INFO:     127.0.0.1:", 20) == 0);
 }
 
 TEST(defaults_and_given_values_reach_the_engine) {
