@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/config.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/fault.h"
@@ -107,4 +108,44 @@ TEST(what_the_network_is_told) {
     EQ_STR(c.http_proxy, NULL);
     FALSE_(c.hf_offline);
     clean_net();
+}
+
+TEST(keys_in_the_order_of_their_names) {
+    ConfigEnv c;
+    unsetenv("INGOT_API_KEY");
+    setenv("LLAMA_API_KEY", "second", 1);
+    setenv("VLLM_API_KEY", "first,more", 1);
+    OK_(config_load_env(&c, TERR));
+    EQ(c.n_api_keys, 2);
+    EQ_STR(c.api_key[0], "first,more");
+    EQ_STR(c.api_key[1], "second");
+    unsetenv("LLAMA_API_KEY");
+    unsetenv("VLLM_API_KEY");
+    OK_(config_load_env(&c, TERR));
+    EQ(c.n_api_keys, 0);
+}
+
+static const char *state_dir(const ConfigEnv *c, const char *given) {
+    static StrBuf b;
+    static char out[64];
+    sb_clear(&b);
+    Status st = config_state_dir(&b, c, given, TERR);
+    snprintf(out, sizeof out, "%s", st == OK ? sb_str(&b) : "none");
+    sb_deinit(&b);
+    b = (StrBuf){0};
+    return out;
+}
+
+TEST(state_folder_by_rank) {
+    ConfigEnv c = {.state_dir = "/s//", .xdg_state = "/x", .home = "/h"};
+    EQ_STR(state_dir(&c, "given/"), "given");
+    EQ_STR(state_dir(&c, ""), "/s");
+    EQ_STR(state_dir(&c, "/"), "/");
+    c.state_dir = NULL;
+    EQ_STR(state_dir(&c, NULL), "/x/ingot");
+    c.xdg_state = NULL;
+    EQ_STR(state_dir(&c, NULL), "/h/.local/state/ingot");
+    c.home = NULL;
+    EQ_STR(state_dir(&c, NULL), "none");
+    TRUE_(strstr(test_err.msg, "INGOT_STATE_DIR") != NULL);
 }

@@ -136,3 +136,14 @@ TEST(keys_differ_by_seed_and_purpose) {
     TRUE_(rng_key(1, "dropout") != rng_key(1, "shuffle"));
     TRUE_(rng_key(1, "") != rng_key(1, "a"));
 }
+
+TEST(secrets_differ_and_fill_what_was_asked_for) {
+    uint8_t a[300] = {0}, b[300] = {0};
+    OK_(rng_secret(a, sizeof a, TERR));
+    OK_(rng_secret(b, sizeof b, TERR));
+    TRUE_(memcmp(a, b, sizeof a) != 0);
+    int zeros = 0;
+    for (size_t i = 0; i < sizeof a; i++) zeros += a[i] == 0;
+    TRUE_(zeros < 20); /* of 300 about one */
+    OK_(rng_secret(a, 0, TERR));
+}

@@ -59,3 +59,15 @@ TEST(hash_fills_a_table_evenly) {
     NEAR(chi, SLOTS - 1, 270); /* six standard deviations of sqrt(2 * 1023) */
     mem_free(count);
 }
+
+TEST(equal_digests) {
+    Sha256 a, b;
+    OK_(sha_256(&a, "a", 1, TERR));
+    b = a;
+    TRUE_(sha_equal(&a, &b));
+    for (size_t i = 0; i < sizeof b.b; i++) {
+        b.b[i] ^= 1;
+        FALSE_(sha_equal(&a, &b));
+        b.b[i] ^= 1;
+    }
+}
