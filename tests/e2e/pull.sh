@@ -84,8 +84,9 @@ refused 'no answer in time' $U/-hang/small.bin --retries 0 --stall-timeout 1
 refused 'no answer in time' $U/-slow=100/small.bin --retries 0 --stall-timeout 1
 refused 'connection broke' $U/-chunked,cut,noranges/small.bin --retries 0
 refused 'cannot connect to 127.0.0.1' http://127.0.0.1:1/x --retries 0
-refused 'cannot resolve nosuch.invalid; set HTTPS_PROXY' http://nosuch.invalid/x
-expect_fail 1 'cannot resolve hub.invalid; set HTTPS_PROXY or HF_ENDPOINT' env HF_ENDPOINT=https://hub.invalid "$INGOT" pull hf:a/b
+N=$(printf 'n%.0s' {1..64}).invalid # longer than a name may be: refused without asking anybody
+refused 'cannot resolve n+.invalid; set HTTPS_PROXY' http://$N/x
+expect_fail 1 'cannot resolve n+.invalid; set HTTPS_PROXY or HF_ENDPOINT' env HF_ENDPOINT=https://$N "$INGOT" pull hf:a/b
 expect_fail 2 'want hf:' pull ftp://x/y
 expect_fail 2 'credentials in it' pull http://a:b@x/y
 expect_fail 2 'names no file; say -o' pull $U/
@@ -177,9 +178,9 @@ expect_ok env http_proxy=$PROXY "$INGOT" pull http://any.invalid:$FILES/small.bi
 same p1 srv/small.bin
 expect_ok env HTTP_PROXY=$PROXY "$INGOT" pull http://any.invalid:$FILES/small.bin -o p2
 expect_ok env ALL_PROXY=$PROXY "$INGOT" pull http://any.invalid:$FILES/small.bin -o p3
-expect_fail 1 'cannot resolve any.invalid' env HTTP_PROXY=$PROXY REQUEST_METHOD=GET "$INGOT" pull http://any.invalid:$FILES/small.bin -o p4
-expect_fail 1 'cannot resolve any.invalid; a proxy is set' env HTTP_PROXY=$PROXY NO_PROXY=.invalid "$INGOT" pull http://any.invalid:$FILES/small.bin -o p4
-expect_fail 1 'cannot resolve the proxy' env HTTP_PROXY=http://proxy.invalid:1 "$INGOT" pull http://any.invalid:$FILES/small.bin -o p4
+expect_fail 1 'cannot resolve n+.invalid' env HTTP_PROXY=$PROXY REQUEST_METHOD=GET "$INGOT" pull http://$N:$FILES/small.bin -o p4
+expect_fail 1 'cannot resolve n+.invalid; a proxy is set' env HTTP_PROXY=$PROXY NO_PROXY=.invalid "$INGOT" pull http://$N:$FILES/small.bin -o p4
+expect_fail 1 'cannot resolve the proxy' env HTTP_PROXY=http://$N:1 "$INGOT" pull http://any.invalid:$FILES/small.bin -o p4
 if [ -n "${TLS-}" ]; then
     expect_ok env HTTPS_PROXY=$PROXY NO_PROXY=other "$INGOT" pull https://localhost:$TLS/small.bin -o p5 --cacert cert.pem
     grep -q "^CONNECT localhost:$TLS" plog || fail "the proxy was not asked"
