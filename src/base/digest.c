@@ -59,8 +59,6 @@ Status digest_hmac(Sha256 *out, const void *key, size_t n_key, const void *p, si
     return OK;
 }
 
-void digest_hex(char hex[DIGEST_HEX], const Sha256 *s) { put_hex(hex, s->b, sizeof s->b); }
-
 bool digest_parse_hex(char *out, Slice text, size_t n) {
     if (text.n != n) return false;
     for (size_t i = 0; i < n; i++) {

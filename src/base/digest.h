@@ -23,8 +23,6 @@ MUST_CHECK Status digest_finish(char hex[DIGEST_HEX], Digest *d, Err *e);
 /* HMAC-SHA256 of n bytes. ERR_INTERNAL if OpenSSL fails. */
 MUST_CHECK Status digest_hmac(Sha256 *out, const void *key, size_t n_key, const void *p, size_t n,
                               Err *e);
-/* 32 bytes as lower-case hexadecimal. */
-void digest_hex(char hex[DIGEST_HEX], const Sha256 *s);
 /* True if text is n hexadecimal digits; they come out in lower case, with a NUL. */
 bool digest_parse_hex(char *out, Slice text, size_t n);
 

@@ -23,30 +23,6 @@ Status sha_256(Sha256 *out, const void *p, size_t n, Err *e) {
     return OK;
 }
 
-Status sha_begin(ShaStream *s, Err *e) {
-    EVP_MD_CTX *c = EVP_MD_CTX_new();
-    s->ctx = c;
-    if (c && EVP_DigestInit_ex(c, EVP_sha256(), NULL) == 1) return OK;
-    EVP_MD_CTX_free(c);
-    s->ctx = NULL;
-    return err_set(e, ERR_NOMEM, "sha-256 could not be set up");
-}
-
-Status sha_add(ShaStream *s, const void *p, size_t n, Err *e) {
-    if (EVP_DigestUpdate(s->ctx, n > 0 ? p : "", n) == 1) return OK;
-    return err_set(e, ERR_INTERNAL, "sha-256 of %zu bytes failed in openssl", n);
-}
-
-Status sha_end(Sha256 *out, ShaStream *s, Err *e) {
-    Sha256 d;
-    unsigned len = 0;
-    bool ok = !out || !s->ctx || (EVP_DigestFinal_ex(s->ctx, d.b, &len) == 1 && len == sizeof d.b);
-    EVP_MD_CTX_free(s->ctx);
-    if (ok && out && s->ctx) *out = d;
-    s->ctx = NULL;
-    return ok ? OK : err_set(e, ERR_INTERNAL, "sha-256 failed in openssl");
-}
-
 const char *sha_hex(char buf[65], const Sha256 *s) {
     for (int i = 0; i < 32; i++) {
         buf[2 * i] = "0123456789abcdef"[s->b[i] >> 4];

@@ -9,17 +9,8 @@ typedef struct Sha256 {
     uint8_t b[32];
 } Sha256;
 
-/* Digest of n bytes. ERR_INTERNAL if OpenSSL fails. */
+/* Digest of n bytes (of bytes in parts: digest.h). ERR_INTERNAL if OpenSSL fails. */
 MUST_CHECK Status sha_256(Sha256 *out, const void *p, size_t n, Err *e);
-/* The same over bytes that come in parts. */
-typedef struct ShaStream {
-    void *ctx; /* owned; NULL: ended */
-} ShaStream;
-/* ERR_NOMEM. */
-MUST_CHECK Status sha_begin(ShaStream *s, Err *e);
-MUST_CHECK Status sha_add(ShaStream *s, const void *p, size_t n, Err *e);
-/* The digest; out NULL: none. Releases s in every case; legal on one that has ended. */
-MUST_CHECK Status sha_end(Sha256 *out, ShaStream *s, Err *e);
 /* 64 hexadecimal digits, lower case. */
 const char *sha_hex(char buf[65], const Sha256 *s);
 /* From 64 such digits; false for anything else. */

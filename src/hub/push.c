@@ -30,7 +30,7 @@ Status hub__push_ask(NetAnswer *out, Push *p, const char *method, const char *qu
     Sha256 h;
     char hex[DIGEST_HEX];
     TRY(sha_256(&h, body.p, body.n, e));
-    digest_hex(hex, &h);
+    sha_hex(hex, &h);
     HubS3Call s = {.s3 = &p->run.s3,
                    .rq = {.method = method,
                           .url = hub__s3_url(&p->run.s3, p->bucket, p->key, query, &p->run.arena),

@@ -255,13 +255,13 @@ static Status make_signature(Signing *g, const HubS3 *s, const HubS3Request *r, 
     Status st = sb_check(&canon, e);
     if (st == OK) st = sha_256(&h, sb_str(&canon), canon.n, e);
     if (st == OK) {
-        digest_hex(hex, &h);
+        sha_hex(hex, &h);
         sb_printf(&text, "AWS4-HMAC-SHA256\n%s\n%s\n%s", g->stamp, g->scope, hex);
         st = sb_check(&text, e);
     }
     if (st == OK) st = signing_key(&key, s->secret, g, s->region, e);
     if (st == OK) st = digest_hmac(&h, key.b, sizeof key.b, sb_str(&text), text.n, e);
-    if (st == OK) digest_hex(g->signature, &h);
+    if (st == OK) sha_hex(g->signature, &h);
     sb_deinit(&canon);
     sb_deinit(&text);
     return st;

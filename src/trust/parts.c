@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/digest.h"
 #include "base/fault.h"
 #include "base/team.h"
 #include "trust/internal.h"
@@ -96,32 +97,36 @@ Status trust__list(TrustParts *p, const char *folder, Err *e) {
 
 /* ---- digests ---- */
 
-typedef struct Digest {
+typedef struct Hashing {
     TrustPart *part;
     Err *err; /* owned [n] */
     const TrustOpts *o;
     _Atomic uint64_t done; /* [atomic] bytes; only for show */
     uint64_t total;
-} Digest;
+} Hashing;
 
-static Status hash_map(Digest *j, TrustPart *f, int worker, Err *e) {
-    ShaStream s;
-    Status st = sha_begin(&s, e);
+static Status hash_map(Hashing *j, TrustPart *f, int worker, Err *e) {
+    Digest *d = NULL;
+    char hex[DIGEST_HEX];
+    Status st = digest_new(&d, DIGEST_SHA256, e);
     for (size_t at = 0, n; st == OK && at < f->map.n; at += n) {
         n = MIN(f->map.n - at, (size_t)STEP);
-        st = sha_add(&s, f->map.p + at, n, e);
+        digest_add(d, f->map.p + at, n);
         if (!f->is_mapped) io_map_release(f->map.p + at, n);
         uint64_t done = atomic_fetch_add_explicit(&j->done, n, memory_order_relaxed) + n;
         if (worker == 0 && j->o->progress) j->o->progress(j->o->progress_ctx, done, j->total);
         if (st == OK && j->o->stop && atomic_load_explicit(j->o->stop, memory_order_relaxed))
             st = err_set(e, ERR_CANCELLED, "stopped");
     }
-    Status end = sha_end(st == OK ? &f->digest : NULL, &s, e);
-    return st == OK ? end : st;
+    if (st == OK) st = digest_finish(hex, d, e);
+    digest_free(d);
+    if (st == OK && !sha_parse(&f->digest, hex, strlen(hex)))
+        st = err_set(e, ERR_INTERNAL, "a digest is not what it should be");
+    return st;
 }
 
 static void hash_part(void *ctx, int64_t tile, int worker) {
-    Digest *j = ctx;
+    Hashing *j = ctx;
     TrustPart *f = &j->part[tile];
     Err *e = &j->err[tile];
     IoMap own = {0};
@@ -137,7 +142,7 @@ static void hash_part(void *ctx, int64_t tile, int worker) {
 }
 
 Status trust__digest(TrustParts *p, const TrustOpts *o, Err *e) {
-    Digest j = {.part = p->v, .o = o};
+    Hashing j = {.part = p->v, .o = o};
     Team *team = NULL;
     for (size_t i = 0; i < p->n; i++) {
         uint64_t size = p->v[i].map.n;
