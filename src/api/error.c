@@ -30,6 +30,7 @@ const char *api_error_type(int http) {
     case 403: return "permission_error";
     case 404: return "not_found_error";
     case 429: return "rate_limit_error";
+    case 503: return "unavailable_error";
     default: return http < 500 ? "invalid_request_error" : "server_error";
     }
 }

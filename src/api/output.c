@@ -67,14 +67,20 @@ static void put_call(ApiOutput *o, Slice name, Slice arguments) {
     o->n_calls++;
 }
 
-/* {"name", "arguments" | "parameters"}; false: it is something else. */
-static bool put_json_call(ApiOutput *o, const Json *j) {
+static bool is_known(const ApiOutput *o, Slice name) {
+    return name.n > 0 && (!o->sink.known || o->sink.known(o->sink.tools, name));
+}
+
+/* {"name", "arguments" | "parameters"}; false: it is something else. hand_over: give it to the sink. */
+static bool take_json_call(ApiOutput *o, const Json *j, bool hand_over) {
     Slice name = json_str(json_get(j, "name"));
     const Json *args = json_get(j, "arguments");
     StrBuf text = {0};
     JsonW w;
     if (!args) args = json_get(j, "parameters");
-    if (name.n == 0 || (args && !json_is_object(args) && !json_is_str(args))) return false;
+    if (!is_known(o, name) || (args && !json_is_object(args) && !json_is_str(args))) return false;
+    if (!args && o->calls == API_CALLS_BARE) return false; /* an object with a name, and no call */
+    if (!hand_over) return true;
     jw_init(&w, &text);
     if (json_is_str(args)) sb_put(&text, json_str(args).p, json_str(args).n);
     else if (args) jw_json(&w, NULL, args);
@@ -84,9 +90,9 @@ static bool put_json_call(ApiOutput *o, const Json *j) {
     return true;
 }
 
-static bool put_call_text(ApiOutput *o, Slice s) {
+static bool take_call_text(ApiOutput *o, Slice s, bool hand_over) {
     Json *j = NULL;
-    bool ok = json_parse(&j, s, NULL) == OK && put_json_call(o, j);
+    bool ok = json_parse(&j, s, NULL) == OK && take_json_call(o, j, hand_over);
     json_free(j);
     return ok;
 }
@@ -103,54 +109,61 @@ static bool put_deepseek(ApiOutput *o, Slice s) {
     if (close != SIZE_MAX) args.n = close;
     args = trim(args);
     Json *j = NULL;
-    bool ok = json_parse(&j, args, NULL) == OK && json_is_object(j) && name.n > 0;
+    bool ok = json_parse(&j, args, NULL) == OK && json_is_object(j) && is_known(o, name);
     if (ok) put_call(o, name, args);
     json_free(j);
     return ok;
 }
 
 static bool put_one(ApiOutput *o, Slice s) {
-    return o->calls == API_CALLS_DEEPSEEK ? put_deepseek(o, s) : put_call_text(o, trim(s));
+    return o->calls == API_CALLS_DEEPSEEK ? put_deepseek(o, s) : take_call_text(o, trim(s), true);
 }
 
 /* ---- whole answers that are calls ---- */
 
-/* Several objects, with blanks or ';' between them, as Llama writes parallel calls. */
-static bool put_bare(ApiOutput *o, Slice s) {
-    static const char mark[] = "<|python_tag|>";
-    size_t from = 0;
-    int depth = 0, n_before = o->n_calls;
+/* Where the object that begins at s.p[at] ends; 0: it does not. */
+static size_t object_end(Slice s, size_t at) {
+    int depth = 0;
     bool in_str = false;
-    if (s.n >= sizeof mark - 1 && memcmp(s.p, mark, sizeof mark - 1) == 0) {
-        s.p += sizeof mark - 1;
-        s.n -= sizeof mark - 1;
-    }
-    for (size_t i = 0; i < s.n; i++) {
+    for (size_t i = at; i < s.n; i++) {
+        char c = s.p[i];
         if (in_str) {
-            if (s.p[i] == '\\') i++;
-            else in_str = s.p[i] != '"';
+            if (c == '\\') i++;
+            else in_str = c != '"';
             continue;
         }
-        if (depth == 0 && (is_blank(s.p[i]) || s.p[i] == ';')) continue;
-        if (depth == 0 && s.p[i] != '{') break;
-        if (depth == 0) from = i;
-        in_str = s.p[i] == '"';
-        depth += (s.p[i] == '{') - (s.p[i] == '}');
-        if (depth == 0 && !put_call_text(o, (Slice){s.p + from, i + 1 - from})) break;
+        in_str = c == '"';
+        depth += (c == '{') - (c == '}');
+        if (depth == 0) return i + 1;
     }
-    return o->n_calls > n_before;
+    return 0;
 }
 
-static bool put_list(ApiOutput *o, Slice s) {
-    Json *j = NULL;
-    int n_before = o->n_calls;
-    if (json_parse(&j, s, NULL) == OK) {
-        for (size_t i = 0; i < json_len(j); i++) {
-            if (!put_json_call(o, json_at(j, i))) break;
+/* Several objects, with blanks or ';' between them, as Llama writes parallel calls. False: that is not all of it. */
+static bool take_bare(ApiOutput *o, Slice s, bool hand_over) {
+    static const char mark[] = "<|python_tag|>";
+    size_t at = 0;
+    bool any = false;
+    if (s.n >= sizeof mark - 1 && memcmp(s.p, mark, sizeof mark - 1) == 0) at = sizeof mark - 1;
+    while (at < s.n) {
+        if (is_blank(s.p[at]) || s.p[at] == ';') {
+            at++;
+            continue;
         }
+        size_t end = s.p[at] == '{' ? object_end(s, at) : 0;
+        if (end == 0 || !take_call_text(o, (Slice){s.p + at, end - at}, hand_over)) return false;
+        at = end;
+        any = true;
     }
+    return any;
+}
+
+static bool take_list(ApiOutput *o, Slice s, bool hand_over) {
+    Json *j = NULL;
+    bool ok = json_parse(&j, s, NULL) == OK && json_is_array(j) && json_len(j) > 0;
+    for (size_t i = 0; ok && i < json_len(j); i++) ok = take_json_call(o, json_at(j, i), hand_over);
     json_free(j);
-    return o->n_calls > n_before;
+    return ok;
 }
 
 static void finish_whole(ApiOutput *o) {
@@ -160,9 +173,9 @@ static void finish_whole(ApiOutput *o) {
         put_call(o, o->named, s);
         ok = true;
     } else if (o->calls == API_CALLS_LIST) {
-        ok = put_list(o, s);
+        ok = take_list(o, s, false) && take_list(o, s, true);
     } else {
-        ok = put_bare(o, s);
+        ok = take_bare(o, s, false) && take_bare(o, s, true);
     }
     if (ok) sb_clear(&o->held);
     else give(o, o->held.n);

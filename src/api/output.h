@@ -31,7 +31,10 @@ typedef enum ApiCalls {
 typedef struct ApiSink {
     void (*content)(void *ctx, Slice text);
     void (*call)(void *ctx, int index, Slice name, Slice arguments); /* arguments: JSON text */
+    bool (*known)(const void *tools,
+                  Slice name); /* whether there is such a function; NULL: all are */
     void *ctx;
+    const void *tools;
 } ApiSink;
 
 /* Zeroed is legal for deinit. The fields are the module's own. */

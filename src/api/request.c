@@ -150,7 +150,6 @@ static const ApiField embedding_rows[] = {
      .type = API_JSON,
      .offset = AT(input),
      .kinds = STRING | ARRAY,
-     .max = API_MAX_INPUTS,
      .required = true,
      .schema = "{\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{}}],"
                "\"description\":\"a text, token ids, or a list of one of these\"}",

@@ -22,10 +22,14 @@ static Status put_list(OptSet *o, int i, const char *value, Err *e) {
 
 static Status put_from(OptSet *o, int i, const char *name, bool *found, Err *e) {
     const char *value = config_get(name);
+    OptType type = opt__spec(o, i)->type;
     if (!value) return OK;
+    if (type == OPT_INT && str_starts_with(value, "tcp://"))
+        return OK; /* a link to a service of this name */
+    if (type == OPT_BOOL && strcmp(value, "1") == 0) value = "true";
+    if (type == OPT_BOOL && strcmp(value, "0") == 0) value = "false";
     *found = true;
-    Status st =
-        opt__spec(o, i)->type == OPT_LIST ? put_list(o, i, value, e) : opt__put(o, i, value, e);
+    Status st = type == OPT_LIST ? put_list(o, i, value, e) : opt__put(o, i, value, e);
     if (st != OK) err_in(e, name);
     return st;
 }

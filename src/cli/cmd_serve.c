@@ -70,7 +70,7 @@ static void catch_signals(Server *s) {
 }
 
 static void release_signals(void) {
-    signal(SIGHUP, SIG_DFL);
+    signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
 }
@@ -79,6 +79,7 @@ static void release_signals(void) {
 
 static LogLevel level_of(const char *word) {
     static const char *const words[] = {"error", "warn", "info", "debug"};
+    if (strncasecmp(word, "crit", 4) == 0) return LOG_ERROR;
     for (int i = 0; i < (int)COUNT_OF(words); i++) {
         if (strncasecmp(words[i], word, strlen(words[i])) == 0) return (LogLevel)i;
     }
@@ -271,7 +272,8 @@ static Status open_keys(Serving *s, Err *e) {
     s->plain = mem_new_n(const char *, (size_t)c->api_keys.n + CONFIG_N_API_KEYS + 1);
     if (!s->plain) return err_set(e, ERR_NOMEM, "keys");
     for (int i = 0; i < c->api_keys.n; i++) s->plain[n++] = c->api_keys.v[i];
-    for (int i = 0; i < cli_env.n_api_keys; i++) s->plain[n++] = cli_env.api_key[i];
+    for (int i = 0; i < cli_env.n_api_keys && c->api_keys.n == 0; i++)
+        s->plain[n++] = cli_env.api_key[i];
     KeysConfig kc = {.plain = s->plain, .n_plain = n};
     if (state_path(&path, c, "keys.db", false, NULL) == OK) kc.path = sb_str(&path);
     Status st = keys_open(&s->keys, &kc, e);
@@ -417,6 +419,7 @@ static int serve(const ServeCmd *c, const char *path) {
     Err e = {0};
     Serving s = {.c = c, .path = path};
     LogLevel level = level_of(c->log_level);
+    signal(SIGHUP, SIG_IGN); /* until there is something to read again */
     log_set_level(level);
     Status st = list_names(&s, path, &e);
     if (st == OK) st = open_keys(&s, &e);

@@ -246,7 +246,7 @@ static const OptSpec opts[] = {
      .offset = AT(log_level),
      .def = "info",
      .metavar = "error|warn|info|debug",
-     .choices = "error|warn|info|debug|ERROR|WARNING|INFO|DEBUG",
+     .choices = "error|warn|info|debug|warning|critical|ERROR|WARN|WARNING|INFO|DEBUG|CRITICAL",
      .help = "info and debug: a line for every answer"},
     CLI_MODEL_KEY_OPT(AT(model_key)),
     /* what other servers are started with */
@@ -438,7 +438,9 @@ Status cli_serve_settle(ServeCmd *c, CliArgs *a, Err *e) {
 int cli_serve_print(const CliArgs *a) {
     for (size_t i = 0; i < COUNT_OF(opts); i++) {
         StrBuf v = {0};
-        opt_format(a->set, opts[i].key, &v);
+        bool secret = strcmp(opts[i].key, "api_key") == 0 && opt_given(a->set, "api_key");
+        if (secret) sb_puts(&v, "[given, not shown]");
+        else opt_format(a->set, opts[i].key, &v);
         printf("%s: %s\n", opts[i].key, sb_str(&v));
         sb_deinit(&v);
     }

@@ -76,11 +76,34 @@ static void on_relisten(evutil_socket_t fd, short what, void *ctx) {
     if (s->listener) evconnlistener_enable(s->listener);
 }
 
+static void close_listener(HttpServer *s) {
+    if (s->listener) evconnlistener_free(s->listener);
+    s->listener = NULL;
+}
+
+/* Whether a request is still being answered. */
+static bool is_busy(const HttpServer *s) {
+    for (const HttpConn *c = s->conns; c; c = c->next) {
+        if (c->state != CONN_READ) return true;
+    }
+    return false;
+}
+
+/* Once the last answer is sent, who is still connected has nothing to wait for. */
+static void end_if_drained(HttpServer *s) {
+    if (!s->stopping || is_busy(s)) return;
+    close_listener(s);
+    for (HttpConn *c = s->conns, *next; c; c = next) {
+        next = c->next;
+        http__conn_close(c);
+    }
+    event_base_loopbreak(s->base);
+}
+
+/* Answers that run go on, and so do new connections: whoever asks is told that the server is stopping. */
 static void begin_stop(HttpServer *s) {
     s->stopping = true;
     s->stop_ms = http__now_ms() + (uint64_t)s->grace_ms;
-    evconnlistener_free(s->listener);
-    s->listener = NULL;
     for (HttpConn *c = s->conns, *next; c; c = next) {
         next = c->next;
         http__conn_stop(c);
@@ -94,7 +117,7 @@ static void on_knock(evutil_socket_t fd, short what, void *ctx) {
     if (read(fd, &n, sizeof n) < 0) return;
     if (atomic_exchange(&s->wake_asked, false) && s->cfg.on_wake) s->cfg.on_wake(s->cfg.ctx);
     if (atomic_load(&s->stop_asked) && !s->stopping) begin_stop(s);
-    if (s->stopping && s->n_conns == 0) event_base_loopbreak(s->base);
+    end_if_drained(s);
 }
 
 static int scan_interval_ms(const HttpLimits *l) {
@@ -117,6 +140,7 @@ static void on_scan(evutil_socket_t fd, short what, void *ctx) {
             http__conn_scan(c, now);
         }
     }
+    end_if_drained(s);
     if (s->n_conns == 0) return;
     event_add(s->ev_scan, &(struct timeval){0, scan_interval_ms(&s->cfg.limits) * 1000});
 }
@@ -286,6 +310,7 @@ Status http_run(HttpServer *s, int grace_ms, Err *e) {
         event_add(s->ev_tick, &t);
     }
     int rc = run_without_sigpipe(s->base);
+    close_listener(s);
     while (s->conns) http__conn_close(s->conns);
     event_del(s->ev_tick);
     return rc < 0 ? err_set(e, ERR_IO, "http loop failed") : OK;

@@ -71,8 +71,8 @@ typedef struct HttpConfig {
 MUST_CHECK Status http_new(HttpServer **out, const HttpConfig *c, Err *e);
 void http_free(HttpServer *s);
 int http_port(const HttpServer *s);
-/* Run the loop on this thread until http_stop, then let running answers finish for up to grace_ms. At the
- * return every connection is closed. Once per server. */
+/* Run the loop on this thread until http_stop, then let running answers finish for up to grace_ms; who connects
+ * meanwhile is answered once and let go (http_stopping). At the return every connection is closed. Once per server. */
 MUST_CHECK Status http_run(HttpServer *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */
 void http_stop(HttpServer *s);

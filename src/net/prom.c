@@ -13,11 +13,11 @@ static double quality(Slice accept, const char *range) {
     size_t left = accept.n - (size_t)(at - accept.p);
     const char *end = memchr(at, ',', left);
     size_t n = end ? (size_t)(end - at) : left;
-    const char *q = memmem(at, n, ";q=", 3);
+    const char *q = memmem(at, n, "q=", 2);
     char digits[8] = "";
-    if (!q) return 1;
-    size_t m = MIN(n - (size_t)(q - at) - 3, sizeof digits - 1);
-    memcpy(digits, q + 3, m);
+    if (!q || (q[-1] != ';' && q[-1] != ' ')) return 1;
+    size_t m = MIN(n - (size_t)(q - at) - 2, sizeof digits - 1);
+    memcpy(digits, q + 2, m);
     return atof(digits);
 }
 

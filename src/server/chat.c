@@ -183,7 +183,11 @@ static void begin(Job *j) {
     c->n = n;
     for (int i = 0; i < n; i++) {
         Choice *ch = &c->choice[i];
-        ApiSink sink = {on_content, on_call, ch};
+        ApiSink sink = {.content = on_content,
+                        .call = on_call,
+                        .known = server__knows_tool,
+                        .ctx = ch,
+                        .tools = j};
         JsonW w;
         ch->chat = c;
         ch->index = i;

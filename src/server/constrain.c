@@ -30,16 +30,46 @@ static ApiCalls template_style(const Tokenizer *t) {
     return API_CALLS_TAGS;
 }
 
+static bool says_text(const Json *format) {
+    return slice_eq_str(json_str(json_get(format, "type")), "text");
+}
+
+/* How many forms a request asks for besides calls. */
+static int n_forms(const ApiRequest *q) {
+    return (q->response_format && !says_text(q->response_format)) +
+           (q->structured_outputs != NULL) + (q->json_schema != NULL) + (q->guided_json != NULL) +
+           (q->guided_choice != NULL) + (q->guided_regex.n > 0) + (q->guided_grammar.n > 0);
+}
+
+bool server__shows_tools(const Job *j) {
+    return json_len(j->q.tools) > 0 && !slice_eq_str(tool_mode(j), "none");
+}
+
 ApiCalls server__calls(const Job *j) {
-    if (json_len(j->q.tools) == 0 || slice_eq_str(tool_mode(j), "none")) return API_CALLS_NONE;
+    if (!server__shows_tools(j)) return API_CALLS_NONE;
     if (server__tool_named(j).n > 0) return API_CALLS_NAMED;
     if (slice_eq_str(tool_mode(j), "required")) return API_CALLS_LIST;
+    if (n_forms(&j->q) > 0) return API_CALLS_NONE; /* JSON that was asked for is no call */
     return template_style(j->server->cfg.tok);
+}
+
+bool server__constrained(const Job *j) {
+    ApiCalls calls = server__calls(j);
+    return calls == API_CALLS_NAMED || calls == API_CALLS_LIST || n_forms(&j->q) > 0;
 }
 
 static const Json *function_of(const Json *tool) {
     const Json *f = json_get(tool, "function");
     return f ? f : tool;
+}
+
+bool server__knows_tool(const void *ctx, Slice name) {
+    const Job *j = ctx;
+    for (size_t i = 0; i < json_len(j->q.tools); i++) {
+        const Json *f = function_of(json_at(j->q.tools, i));
+        if (slice_eq(name, json_str(json_get(f, "name")))) return true;
+    }
+    return false;
 }
 
 Status server__check_tools(const Job *j, Err *e) {
@@ -69,31 +99,84 @@ Status server__check_tools(const Job *j, Err *e) {
     return OK;
 }
 
-static void put_parameters(JsonW *w, const char *key, const Json *f) {
-    const Json *p = json_get(f, "parameters");
+/* "#/$defs/X" of function i as "#/$defs/i.X": definitions of all functions lie at the root, where names may meet. */
+static void put_ref(JsonW *w, const char *key, Slice ref, int i) {
+    static const char *const roots[] = {"#/$defs/", "#/definitions/"};
+    StrBuf b = {0};
+    for (size_t k = 0; k < COUNT_OF(roots) && b.n == 0; k++) {
+        size_t n = strlen(roots[k]);
+        if (ref.n <= n || memcmp(ref.p, roots[k], n) != 0) continue;
+        sb_printf(&b, "#/$defs/%d.", i);
+        sb_put(&b, ref.p + n, ref.n - n);
+    }
+    if (b.n == 0) sb_put(&b, ref.p, ref.n);
+    if (b.failed) w->b->failed = true;
+    jw_str(w, key, (Slice){sb_str(&b), b.n});
+    sb_deinit(&b);
+}
+
+/* A schema of function i, its references made to fit. */
+static void put_schema(JsonW *w, const char *key, const Json *v, int i) {
+    Slice name;
+    const Json *m;
+    if (json_is_array(v)) {
+        jw_arr(w, key);
+        for (size_t k = 0; k < json_len(v); k++) put_schema(w, NULL, json_at(v, k), i);
+        jw_end_arr(w);
+    } else if (json_is_object(v)) {
+        jw_obj(w, key);
+        for (void *it = NULL; (it = json_next(v, it, &name, &m));) {
+            if (slice_eq_str(name, "$ref") && json_is_str(m)) put_ref(w, name.p, json_str(m), i);
+            else put_schema(w, name.p, m, i);
+        }
+        jw_end_obj(w);
+    } else {
+        jw_json(w, key, v);
+    }
+}
+
+static bool is_defs(Slice name) {
+    return slice_eq_str(name, "$defs") || slice_eq_str(name, "definitions");
+}
+
+/* What the arguments of function i are: an object, whatever the schema forgets to say. */
+static void put_members(JsonW *w, const Json *p, int i) {
     Slice name;
     const Json *v;
-    jw_obj(w, key);
     if (!json_get(p, "type")) jw_cstr(w, "type", "object");
     for (void *it = NULL; (it = json_next(p, it, &name, &v));) {
-        if (!slice_eq_str(name, "$defs") && !slice_eq_str(name, "definitions"))
-            jw_json(w, name.p, v);
+        if (!is_defs(name)) put_schema(w, name.p, v, i);
     }
-    jw_end_obj(w);
 }
 
-/* References begin at the root: definitions of all functions go there. */
-static void put_defs(JsonW *w, const char *key, const Json *tools) {
+static void put_parameters(JsonW *w, const char *key, const Json *f, int i) {
     jw_obj(w, key);
+    put_members(w, json_get(f, "parameters"), i);
+    jw_end_obj(w);
+}
+
+static void put_defs_of(JsonW *w, const Json *defs, int i) {
+    Slice name;
+    const Json *v;
+    for (void *it = NULL; (it = json_next(defs, it, &name, &v));) {
+        StrBuf key = {0};
+        sb_printf(&key, "%d.%.*s", i, (int)MIN(name.n, 1000), name.p);
+        put_schema(w, sb_str(&key), v, i);
+        sb_deinit(&key);
+    }
+}
+
+static void put_defs(JsonW *w, const Json *tools) {
+    jw_obj(w, "$defs");
     for (size_t i = 0; i < json_len(tools); i++) {
-        const Json *v, *d = json_get(json_get(function_of(json_at(tools, i)), "parameters"), key);
-        Slice name;
-        for (void *it = NULL; (it = json_next(d, it, &name, &v));) jw_json(w, name.p, v);
+        const Json *p = json_get(function_of(json_at(tools, i)), "parameters");
+        put_defs_of(w, json_get(p, "$defs"), (int)i);
+        put_defs_of(w, json_get(p, "definitions"), (int)i);
     }
     jw_end_obj(w);
 }
 
-static void put_call_schema(JsonW *w, const Json *f) {
+static void put_call_schema(JsonW *w, const Json *f, int i) {
     Slice name = json_str(json_get(f, "name"));
     jw_obj(w, NULL);
     jw_cstr(w, "type", "object");
@@ -101,7 +184,7 @@ static void put_call_schema(JsonW *w, const Json *f) {
     jw_obj(w, "name");
     jw_str(w, "const", name);
     jw_end_obj(w);
-    put_parameters(w, "parameters", f);
+    put_parameters(w, "parameters", f, i);
     jw_end_obj(w);
     jw_arr(w, "required");
     jw_cstr(w, NULL, "name");
@@ -119,11 +202,19 @@ static void put_list_schema(JsonW *w, const Job *j) {
     jw_obj(w, "items");
     jw_arr(w, "anyOf");
     for (size_t i = 0; i < json_len(j->q.tools); i++)
-        put_call_schema(w, function_of(json_at(j->q.tools, i)));
+        put_call_schema(w, function_of(json_at(j->q.tools, i)), (int)i);
     jw_end_arr(w);
     jw_end_obj(w);
-    put_defs(w, "$defs", j->q.tools);
-    put_defs(w, "definitions", j->q.tools);
+    put_defs(w, j->q.tools);
+    jw_end_obj(w);
+}
+
+/* The arguments of function i alone, as a schema of its own. */
+static void put_named_schema(JsonW *w, const Job *j, int i) {
+    const Json *f = function_of(json_at(j->q.tools, (size_t)i));
+    jw_obj(w, NULL);
+    put_members(w, json_get(f, "parameters"), i);
+    put_defs(w, j->q.tools);
     jw_end_obj(w);
 }
 
@@ -136,8 +227,7 @@ static Status tool_grammar(Grammar **out, Job *j, Err *e) {
     for (size_t i = 0; named.n > 0 && i < json_len(j->q.tools); i++) {
         const Json *f = function_of(json_at(j->q.tools, i));
         if (!slice_eq(json_str(json_get(f, "name")), named)) continue;
-        if (json_get(f, "parameters")) jw_json(&w, NULL, json_get(f, "parameters"));
-        else put_parameters(&w, NULL, f);
+        put_named_schema(&w, j, (int)i);
         break;
     }
     Status st = sb_check(&b, e);
@@ -192,8 +282,15 @@ static Status from_format(Grammar **out, const Json *f, Err *e) {
 static Status from_structured(Grammar **out, const Json *s, Job *j, Err *e) {
     const Json *v;
     if ((v = json_get(s, "json"))) return from_json(out, v, "structured_outputs.json", e);
-    if ((v = json_get(s, "regex"))) return grammar_from_regex(out, json_str(v), NULL, e);
-    if ((v = json_get(s, "grammar"))) return grammar_from_gbnf(out, json_str(v), NULL, e);
+    for (int i = 0; i < 2; i++) {
+        v = json_get(s, i ? "grammar" : "regex");
+        if (!v) continue;
+        if (json_str(v).n == 0)
+            return err_set(e, ERR_ARG, "structured_outputs.%s: a text is needed",
+                           i ? "grammar" : "regex");
+        return i ? grammar_from_gbnf(out, json_str(v), NULL, e)
+                 : grammar_from_regex(out, json_str(v), NULL, e);
+    }
     if ((v = json_get(s, "choice"))) return from_choices(out, v, "structured_outputs.choice", j, e);
     if (json_bool(json_get(s, "json_object"))) return grammar_json_object(out, NULL, e);
     return err_set(
@@ -201,15 +298,8 @@ static Status from_structured(Grammar **out, const Json *s, Job *j, Err *e) {
         "structured_outputs: one of json, regex, choice, grammar, json_object is needed");
 }
 
-static bool says_text(const Json *format) {
-    return slice_eq_str(json_str(json_get(format, "type")), "text");
-}
-
 static Status check_one(const Job *j, bool by_tools, Err *e) {
-    const ApiRequest *q = &j->q;
-    int n = by_tools + (q->response_format && !says_text(q->response_format)) +
-            (q->structured_outputs != NULL) + (q->json_schema != NULL) + (q->guided_json != NULL) +
-            (q->guided_choice != NULL) + (q->guided_regex.n > 0) + (q->guided_grammar.n > 0);
+    int n = by_tools + n_forms(&j->q);
     if (n > 1)
         return err_set(e, ERR_ARG, "response_format: %d constraints are given, one is possible", n);
     return OK;
@@ -234,7 +324,8 @@ static Status compile(Grammar **out, Job *j, Err *e) {
 Status server__grammar(Grammar **out, Job *j, Err *e) {
     *out = NULL;
     Status st = compile(out, j, e);
-    if (st == OK && *out && j->server->cfg.vocab) {
+    if (st == OK && *out && j->server->cfg.vocab && !j->warmed) {
+        j->warmed = true;
         st = grammar_warm(*out, j->server->cfg.vocab, WARM_MS, e);
         if (st != OK) grammar_free(*out);
     }

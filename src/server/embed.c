@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdatomic.h>
 
+#include "base/clock.h"
+
 #include "server/prepare.h"
 
 enum { SIDE_BY_SIDE = 16 };
@@ -22,6 +24,7 @@ typedef struct Text {
 
 struct Pooled {
     PooledOpts o;        /* [const] */
+    double t_start;      /* [const] */
     _Atomic int n_refs;  /* [atomic] the job and requests that run */
     _Atomic int n_over;  /* [atomic] texts that ended, with a state or an error */
     _Atomic bool failed; /* [atomic] one of them with an error */
@@ -49,6 +52,7 @@ Status pooled_new(Pooled **out, const PooledOpts *o, Err *e) {
         return err_set(e, ERR_NOMEM, "embeddings of %d texts", o->n);
     }
     p->o = *o;
+    p->t_start = clock_now_s();
     atomic_init(&p->n_refs, 1);
     for (int i = 0; i < o->n; i++) {
         p->text[i].p = p;
@@ -90,6 +94,12 @@ static void on_done(void *ctx, FinishReason why, const Err *e) {
 
 /* ---- the job's side ---- */
 
+/* Of the time of all texts; a moment where it is over, which then says so. */
+static double time_left(const Pooled *p) {
+    if (p->o.timeout_s <= 0) return 0;
+    return MAX(p->o.timeout_s - (clock_now_s() - p->t_start), 1e-3);
+}
+
 static void submit(Pooled *p, Text *t) {
     EngineAsk want = {.pool = p->o.pool, .normalize = p->o.normalize, .on_pooled = on_pooled};
     EngineReq r = {.prompt = t->ids.v,
@@ -97,7 +107,8 @@ static void submit(Pooled *p, Text *t) {
                    .ask = &want,
                    .sample = {.top_p = 1},
                    .adapter = p->o.adapter,
-                   .timeout_s = p->o.timeout_s,
+                   .timeout_s = time_left(p),
+                   .salt = p->o.salted ? &p->o.salt : NULL,
                    .on_done = on_done,
                    .ctx = t};
     atomic_fetch_add(&p->n_refs, 1);
@@ -163,6 +174,8 @@ Status server__prepare_embeddings(Job *j, Err *e) {
     int n = server__n_prompts(j->q.input);
     if (c->n_embd <= 0) return err_set(e, ERR_UNSUPPORTED, "embeddings: this server makes none");
     if (n < 1) return err_set(e, ERR_ARG, "input: is empty");
+    if (n > API_MAX_INPUTS)
+        return err_set(e, ERR_ARG, "input: %d texts, the limit is %d", n, API_MAX_INPUTS);
     if (j->q.dimensions > c->n_embd)
         return err_set(e, ERR_ARG, "dimensions: %lld, the model has %d", (long long)j->q.dimensions,
                        c->n_embd);
@@ -170,11 +183,13 @@ Status server__prepare_embeddings(Job *j, Err *e) {
                     .pool = pool_of(j->q.pooling),
                     .normalize = j->q.normalize,
                     .adapter = j->adapter,
-                    .timeout_s = c->timeout_s,
                     .n = n,
                     .width = c->n_embd,
                     .wake = server__knock,
                     .wake_ctx = j->server};
+    TRY(server__time_left(&o.timeout_s, j, e));
+    o.salted = j->user.id[0] != '\0';
+    if (o.salted) TRY(server__salt(&o.salt, j, e));
     TRY(pooled_new(&j->pooled, &o, e));
     for (int i = 0; i < n; i++) TRY(read_text(j, i, e));
     pooled_step(j->pooled);
@@ -249,4 +264,4 @@ static void end_embeddings(Job *j) {
     jw_end_obj(&w);
 }
 
-const JobWriter server__write_embeddings = {.end = end_embeddings};
+const JobWriter server__write_embeddings = {.end = end_embeddings, .slow = true};

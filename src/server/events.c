@@ -150,8 +150,7 @@ void server__log_ended(const Job *j, const Err *failed) {
     JsonW w;
     put_resources(j, "After generation");
     if (!logs(j)) return;
-    const ApiErrorRow *row = failed ? api_error_row(failed->code) : NULL;
-    int status = !row ? 200 : j->route->shape == API_OPENAI ? row->http : row->http_plain;
+    int status = server__status(j, failed);
     open_event(&w, &b, status >= 500 ? "error" : "info",
                failed ? "request_failed" : "request_completed");
     put_request(&w, j);

@@ -101,6 +101,12 @@ MUST_CHECK Status server__chat_tokens(TokBuf *out, Job *j, Err *e);
 MUST_CHECK Status server__grammar(Grammar **out, Job *j, Err *e);
 /* How calls of tools stand in the answer; API_CALLS_NONE: there are none. */
 ApiCalls server__calls(const Job *j);
+/* Whether the template is to see the tools. */
+bool server__shows_tools(const Job *j);
+/* Whether the answer is held to a form. */
+bool server__constrained(const Job *j);
+/* Whether a function of this name is among the tools; ctx: the job. */
+bool server__knows_tool(const void *ctx, Slice name);
 /* The function that tool_choice names; empty: none. */
 Slice server__tool_named(const Job *j);
 /* tools and tool_choice fit together. ERR_ARG. */
@@ -154,6 +160,9 @@ void server__log_reply(void *ctx, const HttpReq *r, int status);
 /* A job was prepared; has ended, with an error or without. */
 void server__log_received(const Job *j);
 void server__log_ended(const Job *j, const Err *failed);
+
+/* The HTTP status of a job that ends so; 499: its client left. */
+int server__status(const Job *j, const Err *failed);
 
 /* ---- trace.c ---- */
 /* The trace of a request, the client's or a new one. */

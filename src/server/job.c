@@ -12,8 +12,9 @@
 enum {
     OUT_MOST =
         256 << 10, /* bytes a client is behind by: what comes stays in its rings until it reads */
-    ROOM_BYTES = 16 << 20, /* of one prompt's samples */
-    GRAMMARS_MS = 2000,    /* to make all grammars of a request */
+    ROOM_BYTES = 16 << 20, /* of a request's samples */
+    GRAMMARS_MS = 3000,    /* to make all grammars of a request */
+    SLICE_NS = 2000000,    /* of one job, before others have their turn */
     PING_NS_PER_S = 1000000000,
     PING_S = 15
 };
@@ -50,17 +51,28 @@ static void job_free(Job *j) {
     mem_free(j);
 }
 
+int server__status(const Job *j, const Err *failed) {
+    enum { CLIENT_LEFT = 499 };
+    if (!failed) return 200;
+    if (!j->req) return CLIENT_LEFT;
+    const ApiErrorRow *row = api_error_row(failed->code);
+    return j->route->shape == API_OPENAI ? row->http : row->http_plain;
+}
+
+static void note_left(Job *j) {
+    Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
+    server__stats_note(j->server, j, false);
+    server__log_ended(j, &left);
+    server__trace_end(j, &left);
+}
+
 static void on_gone(void *ctx) {
     Job *j = ctx;
     j->req = NULL;
-    if (j->prepared && j->st == OK) {
-        Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
-        server__stats_note(j->server, j, false);
-        server__log_ended(j, &left);
-        server__trace_end(j, &left);
-    }
-    Prep *p = j->server->prep; /* NULL: its threads are gone */
-    if (j->prepared || !p || prep_cancel(p, j)) job_free(j);
+    Prep *p = j->server->prep;                           /* NULL: its threads are gone */
+    if (!j->prepared && p && !prep_cancel(p, j)) return; /* it comes out of preparing */
+    note_left(j);
+    job_free(j);
 }
 
 void server__jobs_free(Server *s) {
@@ -170,7 +182,7 @@ static Status read_sampling(SampleOpts *o, Job *j, Err *e) {
                       .frequency = q->frequency_penalty,
                       .min_tokens = q->min_tokens,
                       .logprobs = q->logprobs,
-                      .top_logprobs = q->top_logprobs};
+                      .top_logprobs = q->logprobs ? q->top_logprobs : 0};
     o->seed = json_get(j->json, "seed") ? (uint64_t)q->seed : server__draw(j->server);
     TRY(read_bias(o, j, e));
     TRY(read_stop_ids(o, j, e));
@@ -193,14 +205,14 @@ static Status read_stop(AnswerOpts *o, Job *j, Err *e) {
 static Status make_grammars(AnswerOpts *o, Job *j, Err *e) {
     Grammar **g = arena_new_n(&j->arena, Grammar *, (size_t)j->q.n);
     if (!g) return err_set(e, ERR_NOMEM, "grammars");
-    uint64_t t0 = clock_now_ns();
     for (int i = 0; i < (int)j->q.n; i++) {
+        uint64_t t0 = clock_now_ns();
         Status st = server__grammar(&g[i], j, e);
         if (st == OK && !g[i]) return OK;
-        if (st == OK && i > 0 && clock_now_ns() - t0 > (uint64_t)GRAMMARS_MS * 1000000) {
+        j->t_grammars_ns += clock_now_ns() - t0;
+        if (st == OK && j->t_grammars_ns > (uint64_t)GRAMMARS_MS * 1000000) {
             grammar_free(g[i]);
-            st = err_set(e, ERR_ARG, "n: %lld answers of this form take too long to prepare",
-                         (long long)j->q.n);
+            st = err_set(e, ERR_ARG, "n: so many answers of this form take too long to prepare");
         }
         if (st == OK) continue;
         while (i-- > 0) grammar_free(g[i]);
@@ -211,7 +223,7 @@ static Status make_grammars(AnswerOpts *o, Job *j, Err *e) {
 }
 
 /* Tenants share no prefixes: a key's id is part of it. */
-static Status make_salt(Sha256 *salt, const Job *j, Err *e) {
+Status server__salt(Sha256 *salt, const Job *j, Err *e) {
     StrBuf b = {0};
     sb_put(&b, j->user.id, sizeof j->user.id);
     sb_put(&b, j->q.cache_salt.p, j->q.cache_salt.n);
@@ -222,13 +234,22 @@ static Status make_salt(Sha256 *salt, const Job *j, Err *e) {
 }
 
 /* What is set aside for tokens that may come, so that a slow reader holds nobody up. */
-static Status check_room(const Job *j, int64_t max_new, Err *e) {
+static Status check_room(Job *j, int64_t max_new, Err *e) {
     int64_t each = j->q.logprobs ? (int64_t)sizeof(SampleOut) : 16;
-    if (j->q.n * max_new <= ROOM_BYTES / each) return OK;
+    j->room_used += j->q.n * max_new * each;
+    if (j->room_used <= ROOM_BYTES) return OK;
     return err_set(e, ERR_ARG,
                    "n: %lld answers of up to %lld tokens%s, fewer are taken in one request",
                    (long long)j->q.n, (long long)max_new,
                    j->q.logprobs ? " with log-probabilities" : "");
+}
+
+Status server__time_left(double *out, const Job *j, Err *e) {
+    double most = j->q.timeout > 0 ? j->q.timeout : j->server->cfg.timeout_s;
+    *out = most;
+    if (most <= 0) return OK;
+    *out = most - 1e-9 * (double)(clock_now_ns() - j->t_start_ns);
+    return *out > 0 ? OK : err_set(e, ERR_TIMEOUT, "inference timeout");
 }
 
 Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
@@ -240,18 +261,20 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
                     .ignore_end = j->q.ignore_eos,
                     .adapter = j->adapter,
                     .priority = (int)j->q.priority,
-                    .timeout_s = j->q.timeout > 0 ? j->q.timeout : s->cfg.timeout_s};
+                    .timeout_s = 0};
     AnswerOpts o = {.n = (int)j->q.n, .wake = server__knock, .wake_ctx = s};
     TRY(check_room(j, max_new, e));
+    TRY(server__time_left(&er.timeout_s, j, e));
     TRY(read_sampling(&er.sample, j, e));
     TRY(read_stop(&o, j, e));
     if (j->q.cache_salt.n > 0 || j->user.id[0]) {
-        TRY(make_salt(&salt, j, e));
+        TRY(server__salt(&salt, j, e));
         er.salt = &salt;
     }
     if (j->n_answers == 0)
         TRY(sha_256(&j->prompt_digest, prompt->v, prompt->n * sizeof prompt->v[0], e));
-    o.ends_only = !j->q.stream && o.n_stop == 0; /* stop strings are looked for as the text comes */
+    o.ends_only = !j->q.stream && o.n_stop == 0 &&
+                  !j->q.logprobs; /* stop strings are looked for as the text comes */
     TRY(make_grammars(&o, j, e));
     TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
     j->n_answers++;
@@ -275,11 +298,14 @@ Usage server__usage(const Job *j) {
     return u;
 }
 
+static bool ended_badly(const AnswerSample *a) {
+    return a->ended && a->why != FINISH_STOP && a->why != FINISH_LENGTH;
+}
+
 /* The first sample that ended otherwise than it should, or NULL. */
 static const AnswerSample *find_failed(const Job *j) {
     for (int i = 0; i < server__n_choices(j); i++) {
-        const AnswerSample *a = server__choice(j, i);
-        if (a->ended && a->why != FINISH_STOP && a->why != FINISH_LENGTH) return a;
+        if (ended_badly(server__choice(j, i))) return server__choice(j, i);
     }
     return NULL;
 }
@@ -310,18 +336,30 @@ static size_t send_out(Job *j) {
     return behind;
 }
 
-/* Take parts while the client keeps up. True: all that there is was taken. */
-static bool take_parts(Job *j) {
+/* One part of answer i; false: there is none, or it is the end of a sample that failed, which writers never see. */
+static bool take_part(Job *j, int i) {
     AnswerPart p;
+    if (!answer_next(j->answers[i], &p)) return false;
+    int choice = i * j->n_samples + p.sample;
+    if (p.end && ended_badly(server__choice(j, choice))) return false;
+    if (j->route->writer->part) j->route->writer->part(j, choice, &p);
+    return true;
+}
+
+/* Take parts while the client keeps up, for a slice of time. True: all that there is was taken. */
+static bool take_parts(Job *j) {
+    uint64_t until = clock_now_ns() + SLICE_NS;
     size_t behind = j->streaming ? send_out(j) : 0;
-    for (int i = 0; i < j->n_answers; i++) {
-        while (behind + j->out.n < OUT_MOST || !j->streaming) {
-            if (!answer_next(j->answers[i], &p)) break;
-            if (j->route->writer->part) j->route->writer->part(j, i * j->n_samples + p.sample, &p);
+    bool in_time = true;
+    for (int i = 0; i < j->n_answers && in_time; i++) {
+        while (in_time && (behind + j->out.n < OUT_MOST || !j->streaming)) {
+            if (!take_part(j, i)) break;
+            in_time = clock_now_ns() < until;
         }
     }
     if (j->streaming) behind = send_out(j);
-    return behind < OUT_MOST;
+    if (!in_time) server__knock(j->server); /* the others first, then on */
+    return in_time && behind < OUT_MOST;
 }
 
 static bool is_done(const Job *j) {
@@ -349,7 +387,7 @@ static void finish_stream(Job *j, const Err *failed) {
 static void finish_whole(Job *j) {
     char head[JOB_ID_BYTES + 32];
     snprintf(head, sizeof head, "X-Request-Id: %s\r\n", j->request_id);
-    j->route->writer->end(j);
+    if (!j->rendering) j->route->writer->end(j);
     server__reply_json(j->req, 200, &j->out, head);
 }
 
@@ -367,6 +405,13 @@ static void finish(Job *j, const Err *failed) {
     job_free(j);
 }
 
+/* An answer that takes long to write is written where it was prepared. */
+static void render(Job *j) {
+    j->prepared = false;
+    j->rendering = true;
+    prep_push(j->server->prep, j);
+}
+
 /* A job that runs: move it on; it may be freed. */
 static void poll(Job *j) {
     Err failed = {0};
@@ -376,16 +421,18 @@ static void poll(Job *j) {
     if (!bad && !(all && is_done(j))) return;
     if (bad) failed = failure_of(bad);
     else if (j->pooled) failed = pooled_error(j->pooled);
-    finish(j, failed.code != OK ? &failed : NULL);
+    if (failed.code == OK && j->route->writer->slow) render(j);
+    else finish(j, failed.code != OK ? &failed : NULL);
 }
 
 /* A job that comes from preparing. */
 static void take_over(Job *j) {
     j->prepared = true;
     if (!j->req) {
+        note_left(j);
         job_free(j);
-    } else if (j->st != OK) {
-        finish(j, &j->err);
+    } else if (j->st != OK || j->rendering) {
+        finish(j, j->st != OK ? &j->err : NULL);
     } else {
         server__log_received(j);
         if (j->q.stream) begin_stream(j);

@@ -29,6 +29,7 @@ typedef struct JobWriter {
     void (*begin)(Job *j);                                 /* before the first part */
     void (*part)(Job *j, int choice, const AnswerPart *p); /* NULL: samples are enough */
     void (*end)(Job *j);                                   /* after the last part */
+    bool slow;            /* `end` takes long: it is called on a preparing thread */
     void (*drop)(Job *j); /* free what `state` owns; NULL: nothing */
 } JobWriter;
 
@@ -67,10 +68,14 @@ struct Job {
     Answer **answers;         /* [n_answers] owned, the list in the arena */
     int n_answers, n_samples; /* samples of each */
     int64_t n_prompt_tok;
-    Sha256 prompt_digest; /* of the first prompt's tokens */
-    ChatSplit split;      /* of a chat's answers, at their beginning */
-    Pooled *pooled;       /* embeddings instead of answers; owned */
-    void *state;          /* the writer's, in the arena */
+    int64_t room_used;      /* bytes set aside for tokens that may come */
+    uint64_t t_grammars_ns; /* spent on grammars */
+    bool warmed;            /* the first of them was made ready */
+    bool rendering;         /* its answer is being written on a preparing thread */
+    Sha256 prompt_digest;   /* of the first prompt's tokens */
+    ChatSplit split;        /* of a chat's answers, at their beginning */
+    Pooled *pooled;         /* embeddings instead of answers; owned */
+    void *state;            /* the writer's, in the arena */
 };
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
@@ -88,6 +93,10 @@ void server__knock(void *ctx);
 /* ---- for preparing: any thread that has the job ---- */
 /* Submit one prompt, q.n samples of it; prompts of a job are submitted in order. The grammar is made from q. */
 MUST_CHECK Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e);
+/* Seconds of the request's time that are left, 0: no limit. ERR_TIMEOUT. */
+MUST_CHECK Status server__time_left(double *out, const Job *j, Err *e);
+/* What keeps its prefixes from those of others. */
+MUST_CHECK Status server__salt(Sha256 *salt, const Job *j, Err *e);
 /* Room for n answers; before the first server__submit. */
 MUST_CHECK Status server__job_answers(Job *j, int n, Err *e);
 

@@ -29,12 +29,18 @@ static void put_vars(JsonW *w, const ApiRequest *q) {
 
 /* {"messages", "vars"} as one JSON value. */
 static Status collect(Json **out, const Job *j, Err *e) {
+    static const char *const own[] = {"messages", "tools", "add_generation_prompt"};
     const Json *list = j->q.messages;
     StrBuf b = {0};
     JsonW w;
     for (size_t i = 0; i < json_len(list); i++) {
         if (json_str(json_get(json_at(list, i), "role")).n == 0)
             return err_set(e, ERR_ARG, "messages: [%zu].role: a string is needed", i);
+    }
+    for (size_t i = 0; i < COUNT_OF(own); i++) {
+        if (json_get(j->q.template_vars, own[i]))
+            return err_set(e, ERR_ARG, "chat_template_kwargs: \"%s\" has a field of its own",
+                           own[i]);
     }
     jw_init(&w, &b);
     jw_obj(&w, NULL);
@@ -57,7 +63,7 @@ static Status render(StrBuf *text, Job *j, Err *e) {
     TRY(collect(&j->extra, j, e));
     TRY(chat_messages(&made, chat, json_get(j->extra, "messages"), e));
     ChatReq r = {.messages = made,
-                 .tools = server__calls(j) != API_CALLS_NONE ? j->q.tools : NULL,
+                 .tools = server__shows_tools(j) ? j->q.tools : NULL,
                  .vars = json_get(j->extra, "vars"),
                  .add_prompt = j->q.add_generation_prompt && !j->q.continue_final,
                  .continue_last = j->q.continue_final};
@@ -76,6 +82,8 @@ Status server__chat_tokens(TokBuf *out, Job *j, Err *e) {
     if (st == OK) st = chat_encode_text(out, c->chat, c->tok, prompt, e);
     if (st == OK && out->failed) st = err_set(e, ERR_NOMEM, "prompt");
     if (st == OK) chat_split_init(&j->split, c->chat, prompt);
+    if (st == OK && server__constrained(j)) /* what is held to a form has no thoughts before it */
+        j->split = (ChatSplit){.state = CHAT_CONTENT};
     if (st == OK) j->param = NULL;
     sb_deinit(&text);
     return st;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * What OpenAI's answers have in common, and text completions. */
 #include <math.h>
+#include <stdio.h>
 
 #include "server/internal.h"
 
@@ -37,14 +38,18 @@ void server__put_usage(JsonW *w, const char *key, const Usage *u) {
 
 /* ---- log-probabilities ---- */
 
-/* -inf has no JSON; -9999 is what clients know for it. */
-static double for_json(double logprob) { return isfinite(logprob) ? logprob : -9999.0; }
+/* Six digits are what there is in it. -inf has no JSON; -9999 is what clients know for it. */
+static void put_number(JsonW *w, const char *key, double logprob) {
+    char text[32];
+    int n = snprintf(text, sizeof text, "%.6g", isfinite(logprob) ? logprob : -9999.0);
+    jw_raw(w, key, (Slice){text, (size_t)MAX(n, 0)});
+}
 
 static void put_token(JsonW *w, const Tokenizer *t, int32_t id, double logprob) {
     Slice text = tok_piece(t, id);
     if (text.n == 0) text = tok_text(t, id);
     jw_str(w, "token", text);
-    jw_num(w, "logprob", for_json(logprob));
+    put_number(w, "logprob", logprob);
     jw_arr(w, "bytes");
     for (size_t i = 0; i < text.n; i++) jw_int(w, NULL, (unsigned char)text.p[i]);
     jw_end_arr(w);
@@ -73,6 +78,7 @@ typedef struct TextLogprobs {
 
 typedef struct Completion {
     TextLogprobs *lp; /* [n_choices] in the arena; NULL: not asked for */
+    StrBuf *echo;     /* [n_answers] in the arena: the prompts' texts; NULL: not asked for */
 } Completion;
 
 static Slice taken(const StrBuf *b) { return (Slice){sb_str(b), b->n}; }
@@ -81,35 +87,52 @@ static void comma(StrBuf *b) {
     if (b->n > 0) sb_putc(b, ',');
 }
 
+static Slice text_of(const Tokenizer *t, int32_t id) {
+    Slice text = tok_piece(t, id);
+    return text.n > 0 ? text : tok_text(t, id);
+}
+
+/* One member of a token's alternatives; of those with the same text the first stays. */
+static void put_alternative(JsonW *w, const Tokenizer *t, const SampleOut *s, int i) {
+    StrBuf key = {0};
+    bool chosen = i < 0;
+    Slice text = text_of(t, chosen ? s->id : s->top[i].id);
+    bool twice = !chosen && slice_eq(text, text_of(t, s->id));
+    for (int k = 0; k < i && !twice; k++) twice = slice_eq(text, text_of(t, s->top[k].id));
+    sb_put(&key, text.p, text.n);
+    if (!twice) put_number(w, sb_str(&key), chosen ? s->logprob : s->top[i].logprob);
+    sb_deinit(&key);
+}
+
+/* The chosen token, then the likeliest others. */
 static void put_top(StrBuf *b, const Tokenizer *t, const SampleOut *s) {
     JsonW w;
     comma(b);
     jw_init(&w, b);
     jw_obj(&w, NULL);
-    for (int i = 0; i < s->n_top; i++) {
-        StrBuf key = {0};
-        Slice text = tok_piece(t, s->top[i].id);
-        if (text.n == 0) text = tok_text(t, s->top[i].id);
-        sb_put_quoted(&key, text, 256);
-        jw_num(&w, sb_str(&key), for_json(s->top[i].logprob));
-        sb_deinit(&key);
-    }
+    for (int i = -1; i < s->n_top; i++) put_alternative(&w, t, s, i);
     jw_end_obj(&w);
 }
 
-static void note(TextLogprobs *lp, const Tokenizer *t, const AnswerPart *p) {
+static int64_t n_chars(Slice s) {
+    int64_t n = 0;
+    for (size_t i = 0; i < s.n; i++) n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
+    return n;
+}
+
+static void note(TextLogprobs *lp, const Tokenizer *t, const SampleOut *tok) {
     JsonW w;
-    Slice text = tok_piece(t, p->tok->id);
+    Slice text = text_of(t, tok->id);
     comma(&lp->offset);
     sb_printf(&lp->offset, "%lld", (long long)lp->at);
     comma(&lp->logprob);
     jw_init(&w, &lp->logprob);
-    jw_num(&w, NULL, for_json(p->tok->logprob));
+    put_number(&w, NULL, tok->logprob);
     comma(&lp->token);
     jw_init(&w, &lp->token);
-    jw_str(&w, NULL, text.n > 0 ? text : tok_text(t, p->tok->id));
-    put_top(&lp->top, t, p->tok);
-    for (size_t i = 0; i < p->text.n; i++) lp->at += ((unsigned char)p->text.p[i] & 0xc0) != 0x80;
+    jw_str(&w, NULL, text);
+    put_top(&lp->top, t, tok);
+    lp->at += n_chars(tok_piece(t, tok->id));
 }
 
 static void put_list(JsonW *w, const char *key, StrBuf *b) {
@@ -171,23 +194,36 @@ static void put_event(Job *j, int choice, Slice text, const AnswerSample *ended)
 
 /* The prompt's text, for "echo". */
 static Slice echo_text(const Job *j, int choice) {
-    const Json *v = j->q.prompt, *at = json_at(v, (size_t)(choice / j->n_samples));
-    if (!j->q.echo) return (Slice){"", 0};
-    return json_is_str(v) ? json_str(v) : json_str(at);
+    const Completion *c = j->state;
+    return c && c->echo ? taken(&c->echo[choice / j->n_samples]) : (Slice){"", 0};
+}
+
+/* A prompt may be text or ids, alone or one of several. */
+static void read_echo(StrBuf *out, const Job *j, int i) {
+    const Json *v = j->q.prompt, *first = json_at(v, 0);
+    if (json_is_array(v) && (json_is_str(first) || json_is_array(first))) v = json_at(v, (size_t)i);
+    sb_put(out, json_str(v).p, json_str(v).n);
+    for (size_t k = 0; json_is_array(v) && k < json_len(v); k++) {
+        Slice piece = tok_piece(j->server->cfg.tok, (int32_t)json_int(json_at(v, k)));
+        sb_put(out, piece.p, piece.n);
+    }
 }
 
 static void begin(Job *j) {
-    size_t n = (size_t)server__n_choices(j);
+    int n = server__n_choices(j);
     Completion *c = arena_new(&j->arena, Completion);
     j->state = c;
-    if (c && j->q.logprobs) c->lp = arena_new_n(&j->arena, TextLogprobs, n);
-    for (int i = 0; j->q.stream && j->q.echo && i < (int)n; i++)
-        put_event(j, i, echo_text(j, i), NULL);
+    if (!c) return;
+    if (j->q.logprobs) c->lp = arena_new_n(&j->arena, TextLogprobs, (size_t)n);
+    if (j->q.echo) c->echo = arena_new_n(&j->arena, StrBuf, (size_t)j->n_answers);
+    for (int i = 0; c->echo && i < j->n_answers; i++) read_echo(&c->echo[i], j, i);
+    for (int i = 0; c->lp && i < n; i++) c->lp[i].at = n_chars(echo_text(j, i));
+    for (int i = 0; j->q.stream && c->echo && i < n; i++) put_event(j, i, echo_text(j, i), NULL);
 }
 
 static void part(Job *j, int choice, const AnswerPart *p) {
     Completion *c = j->state;
-    if (c && c->lp && p->tok) note(&c->lp[choice], j->server->cfg.tok, p);
+    if (c && c->lp && p->tok) note(&c->lp[choice], j->server->cfg.tok, p->tok);
     if (!j->q.stream) return;
     if (p->text.n > 0 || p->end)
         put_event(j, choice, p->text, p->end ? server__choice(j, choice) : NULL);
@@ -217,7 +253,7 @@ static void free_lists(Job *j) {
         sb_deinit(&c->lp[i].token);
         sb_deinit(&c->lp[i].top);
     }
-    if (c) c->lp = NULL;
+    for (int i = 0; c && c->echo && i < j->n_answers; i++) sb_deinit(&c->echo[i]);
 }
 
 static void end_stream(Job *j) {

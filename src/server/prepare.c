@@ -24,8 +24,6 @@ static Status check_given(const Job *j, Err *e) {
     if (q->best_of > 0 && q->best_of != q->n)
         return err_set(e, ERR_UNSUPPORTED, "best_of: %lld, only n itself (%lld) is taken",
                        (long long)q->best_of, (long long)q->n);
-    if (q->stream && q->best_of > 1 && q->n != q->best_of)
-        return err_set(e, ERR_ARG, "best_of: cannot be streamed");
     if (q->top_logprobs > 0 && !q->logprobs && j->route->schema == &api_chat)
         return err_set(e, ERR_ARG, "top_logprobs: needs logprobs");
     return OK;
@@ -33,7 +31,9 @@ static Status check_given(const Job *j, Err *e) {
 
 static Status prepare(Job *j, Err *e) {
     Slice body = {sb_str(&j->body), j->body.n};
-    TRY(json_parse(&j->json, body, e));
+    Status st = json_parse(&j->json, body, e);
+    sb_deinit(&j->body); /* all of it is in j->json */
+    TRY(st);
     TRY(api_read(&j->q, j->route->schema, j->json, &j->param, e));
     TRY(check_given(j, e));
     TRY(server__read_model(&j->adapter, j->server, j->q.model, e));
@@ -42,6 +42,10 @@ static Status prepare(Job *j, Err *e) {
 }
 
 void server__prepare(Job *j) {
+    if (j->rendering) {
+        j->route->writer->end(j);
+        return;
+    }
     if (j->st != OK) j->st = err_set(&j->err, j->st, "request of %zu bytes", j->body.n);
     else j->st = prepare(j, &j->err);
 }

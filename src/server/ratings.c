@@ -4,6 +4,8 @@
 
 #include "server/internal.h"
 
+enum { MAX_BODY = 64 << 10 }; /* it is read on the loop's thread */
+
 /* One that waits for its commit. */
 struct Rating {
     Server *server;
@@ -83,6 +85,10 @@ void server__post_feedback(Server *s, HttpReq *r) {
     Err e = {0};
     Json *body = NULL;
     Status st = OK;
+    if (http_body(r).n > MAX_BODY) {
+        server__reply_text(r, API_PLAIN, 413, NULL, "body: over 64 KB");
+        return;
+    }
     if (!s->cfg.feedback) st = err_set(&e, ERR_UNSUPPORTED, "feedback: this server keeps none");
     if (st == OK && http_body(r).n > 0) st = json_parse(&body, http_body(r), &e);
     if (st == OK) st = put(s, r, &s->user, body, &e);

@@ -321,19 +321,31 @@ static void put_usage(JsonW *w, const Response *r) {
     jw_end_obj(w);
 }
 
+/* Said back as it came, where it is of a size that makes sense. */
+static void put_back(JsonW *w, const Job *j, const char *key) {
+    enum { MOST = 4096 };
+    StrBuf b = {0};
+    JsonW own;
+    jw_init(&own, &b);
+    jw_json(&own, NULL, json_get(j->json, key));
+    if (b.n <= MOST && !b.failed) jw_raw(w, key, all_of(&b));
+    else jw_null(w, key);
+    sb_deinit(&b);
+}
+
 static void put_echo(JsonW *w, const Job *j) {
     const ApiRequest *q = &j->q;
-    jw_json(w, "instructions", json_get(j->json, "instructions"));
-    jw_json(w, "metadata", json_get(j->json, "metadata"));
+    put_back(w, j, "instructions");
+    put_back(w, j, "metadata");
     jw_json(w, "max_output_tokens", json_get(j->json, "max_output_tokens"));
     jw_bool(w, "parallel_tool_calls", q->parallel_tool_calls);
     jw_null(w, "previous_response_id");
     jw_bool(w, "store", false);
     jw_num(w, "temperature", q->temperature);
     jw_num(w, "top_p", q->top_p);
-    if (q->tool_choice) jw_json(w, "tool_choice", q->tool_choice);
+    if (q->tool_choice) put_back(w, j, "tool_choice");
     else jw_cstr(w, "tool_choice", "auto");
-    if (json_get(j->json, "tools")) jw_json(w, "tools", json_get(j->json, "tools"));
+    if (json_get(j->json, "tools")) put_back(w, j, "tools");
     else jw_raw(w, "tools", slice_of("[]"));
 }
 
@@ -374,7 +386,8 @@ static void begin(Job *j) {
     if (!r) return;
     r->job = j;
     r->split = j->split;
-    ApiSink sink = {on_content, on_call, r};
+    ApiSink sink = {
+        .content = on_content, .call = on_call, .known = server__knows_tool, .ctx = r, .tools = j};
     api_output_init(&r->out, &sink, server__calls(j), server__tool_named(j));
     if (!j->q.stream) return;
     whole_event(r, "response.created", false);

@@ -29,11 +29,12 @@ static void take_model(Server *s) {
 }
 
 static void reload(Server *s) {
-    Err e = {0};
-    if (s->cfg.keys && keys_reload(s->cfg.keys, &e) != OK) log_error("keys: %s", e.msg);
-    e = (Err){0};
-    if (http_reload_tls(s->http, &e) != OK) log_error("certificate: %s", e.msg);
-    log_info("keys and certificates were read again");
+    Err e = {0}, tls = {0};
+    if (s->cfg.keys && keys_reload(s->cfg.keys, &e) != OK)
+        log_error("keys: %s; the old ones stay in force", e.msg);
+    if (http_reload_tls(s->http, &tls) != OK)
+        log_error("certificate: %s; the old one stays in force", tls.msg);
+    if (e.code == OK && tls.code == OK) log_info("keys and certificates were read again");
 }
 
 static void on_wake(void *ctx) {

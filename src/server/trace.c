@@ -99,8 +99,7 @@ static void put_phase(OtlpBatch *b, const Job *j, const char *parent, const char
 void server__trace_end(Job *j, const Err *failed) {
     Server *s = j->server;
     uint64_t offset = clock_offset();
-    const ApiErrorRow *row = failed ? api_error_row(failed->code) : NULL;
-    int status = !row ? 200 : j->route->shape == API_OPENAI ? row->http : row->http_plain;
+    int status = server__status(j, failed);
     if (!s->cfg.on_spans || !j->trace.sampled) return;
     if (s->spans.n > MAX_SPANS) {
         s->stats.n_spans_dropped++;

@@ -119,6 +119,23 @@ jq -es 'map(select(.event == "request_received" and .request_id == "r-2" and .ma
     fail "$(cat serve.log)"
 ! grep -q 'secret words' serve.log || fail "a prompt in the log"
 
+# ---- stopping: who asks meanwhile is told ----
+start --grace 20 --api-key plainkey
+curl -sN -H "$key" "$URL/v1/completions" -d '{"prompt": "x", "max_tokens": 200, "stream": true, "ignore_eos": true, "temperature": 0}' >stream &
+reader=$!
+for _ in $(seq 100); do grep -q '^data' stream && break; sleep 0.02; done
+kill -TERM $PID
+sleep 0.05
+ready=$(curl -s -o out -w '%{http_code}' "$URL/health/ready")
+if [ "$ready" != 000 ]; then # it may have ended by then
+    eq "ready while stopping" "$ready" 503
+    eq "a request while stopping" "$(code -H "$key" "$URL/v1/completions" -d "$body")" 503
+fi
+wait $PID
+eq "exit status after SIGTERM" $? 0
+wait $reader
+eq "the stream's end" "$(grep '^data' stream | tail -1)" 'data: [DONE]'
+
 # ---- traces, webhook ----
 python3 "$E2E/otlp_sink.py" posts >sink &
 for _ in $(seq 100); do [ -s sink ] && break; sleep 0.05; done

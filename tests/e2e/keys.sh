@@ -37,7 +37,7 @@ jq -e --arg id "$id" '.keys[0] | .id == $id and .name == "bob'"'"'s laptop" and 
     and .models == "a,qwen*" and .expires - .created == 43200 and .last_used == 0' "$WORK/out" >/dev/null || fail "$(cat "$WORK/out")"
 expect_ok "$INGOT" keys create day --expires 2100-02-28
 expect_ok "$INGOT" keys list --json
-eq "a day" "$(jq '.keys[1].expires' "$WORK/out")" "$(date -ud 2100-02-28 +%s)"
+eq "a day" "$(jq '.keys[] | select(.name == "day").expires' "$WORK/out")" "$(date -ud 2100-02-28 +%s)"
 expect_ok "$INGOT" keys revoke "$id"
 expect_ok "$INGOT" keys revoke "$id" --json
 jq -e '.revoked' "$WORK/out" >/dev/null || fail "$(cat "$WORK/out")"

@@ -118,6 +118,7 @@ refused 'want 0000' $U/-linked,lie/small.bin
 pid=$!
 for _ in {1..100}; do [ -e slow.part ] && break; sleep 0.05; done
 expect_fail 1 'another process is at work' pull $U/big.bin -o slow --quiet
+sleep 1 # some of it has come
 kill -TERM $pid
 wait $pid && fail "a stopped pull says it is fine"
 [ -e slow.part.json ] || fail "no state of what is there"

@@ -72,9 +72,9 @@ ask '{"code": "x", "top_k": null, "top_p": 0.9}'; eq "top_k null" "$CODE" 200
 ask '{"code": "x", "top_k": 1}'; one=$(jq -c .completion out)
 ask '{"code": "x", "temperature": 0}'; eq "top_k 1 is greedy" "$one" "$(jq -c .completion out)"
 
-ask '{"code": "x", "temperature": 0, "n": 3, "max_tokens": 20}'
+ask '{"code": "x", "temperature": 0, "n": 3, "max_tokens": 20, "ignore_eos": true}'
 eq "three greedy ones" "$(jq -c '.completions | [length, (unique | length)]' out)" "[3,1]"
-ask '{"code": "x", "temperature": 1, "n": 3, "max_tokens": 20}'
+ask '{"code": "x", "temperature": 1, "n": 3, "max_tokens": 20, "ignore_eos": true}'
 eq "three that differ" "$(jq -c '.completions | [length, (unique | length)]' out)" "[3,3]"
 eq "their tokens" "$(jq .tokens out)" 60
 ask '{"code": "x", "temperature": 0, "max_tokens": 20}'

@@ -28,9 +28,14 @@ static void on_call(void *ctx, int index, Slice name, Slice args) {
     sb_deinit(&t);
 }
 
+static bool known(const void *tools, Slice name) {
+    (void)tools;
+    return name.n == 1;
+}
+
 /* The parts of text in pieces of `step` bytes. */
 static void take(Seen *seen, ApiCalls calls, const char *text, size_t step) {
-    ApiSink sink = {on_content, on_call, seen};
+    ApiSink sink = {.content = on_content, .call = on_call, .known = known, .ctx = seen};
     ApiOutput o;
     size_t n = strlen(text);
     *seen = (Seen){0};
@@ -83,6 +88,13 @@ TEST(bare_calls) {
            "<|python_tag|>{\"name\": \"f\", \"parameters\": {}}; {\"name\": \"g\", \"parameters\": "
            "{}}",
            "f(0:f:{})f(1:g:{})");
+    expect(API_CALLS_BARE, "{\"name\": \"Alice\", \"age\": 5}",
+           "c({\"name\": \"Alice\", \"age\": 5})");
+    expect(API_CALLS_BARE, "{\"name\": \"f\"}", "c({\"name\": \"f\"})");
+    expect(API_CALLS_BARE, "{\"name\": \"f\", \"parameters\": {}} and more",
+           "c({\"name\": \"f\", \"parameters\": {}} and more)");
+    expect(API_CALLS_TAGS, "<tool_call>{\"name\": \"evil\"}</tool_call>",
+           "c(<tool_call>{\"name\": \"evil\"}</tool_call>)");
     expect(API_CALLS_BARE, "{\"a\": 1}", "c({\"a\": 1})");
     expect(API_CALLS_BARE, "no {\"name\": \"f\"}", "c(no {\"name\": \"f\"})");
 }

@@ -548,17 +548,23 @@ TEST(stop_lets_a_running_answer_finish) {
     http_stop(f->http);
     TRUE_(hc_closed(idle, 2000));
     TRUE_(hc_closed(partial, 2000));
-    EQ(hc_connect(f->port), -1);
+    char v[32];
+    hc_once(f->port, &rep, GET("/echo")); /* whoever comes is still answered, once */
+    EQ(rep.status, 200);
+    TRUE_(hc_header(&rep, "Connection", v, sizeof v));
+    EQ_STR(v, "close");
+    int late = hc_connect(f->port); /* and who says nothing keeps nobody waiting */
+    TRUE_(late >= 0);
     release_slow(f);
     hc_read(fd, &rep, false);
     EQ(rep.status, 200);
     EQ_STR(rep.body, "slow");
-    char v[32];
     TRUE_(hc_header(&rep, "Connection", v, sizeof v));
     uint64_t t0 = clock_now_ns();
     join(f);
     TRUE_(seconds_since(t0) < 2);
     EQ(f->n_gone, 0);
+    close(late);
     close(fd);
     close(idle);
     close(partial);
