@@ -17,7 +17,7 @@ enum {
 
 /* Everything a body can say; what is NULL, empty or zero was not given. All is borrowed from the body. */
 typedef struct ApiRequest {
-    Slice model, user, prompt_text, text, conversation;
+    Slice model, user, prompt_text, text;
     const Json *messages, *prompt, *input, *tokens;
     /* sampling */
     int64_t max_tokens, max_completion_tokens, min_tokens, top_k, seed, n, best_of, top_logprobs;

@@ -4,6 +4,7 @@
  *   PREPARING -[prepared, submitted]-> RUNNING -[all samples ended]-> answered, freed
  *   PREPARING -[refused]-> answered with the error, freed
  *   PREPARING -[client leaves]-> freed, once no thread prepares it any more
+ *   RUNNING   -[all ended, a slow writer]-> PREPARING again, to be written there -> answered, freed
  *   RUNNING   -[client leaves]-> freed, the engine is told to cancel
  *
  * Until it is prepared a job belongs to the thread that prepares it, but for `req` and the list, which are always the
@@ -48,7 +49,6 @@ struct Job {
     uint64_t t_start_ns;           /* [const] */
     int64_t created;               /* [const] seconds since 1970 */
     bool streaming;                /* the head of a stream was sent */
-    bool ended;                    /* the writer's end was called */
     uint64_t t_sent_ns;            /* something was sent last */
     StrBuf out;                    /* written, not yet sent */
     Job *prep_next;                /* [prep] */
