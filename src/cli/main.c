@@ -24,6 +24,7 @@ static const CliCommand commands[] = {
     {"run", "generate text in the terminal", cmd_run},
     {"template", "show what a chat template makes of messages", cmd_template},
     {"serve", "answer HTTP requests", cmd_serve},
+    {"load", "put load on a server and measure its answers", cmd_load},
     {"keys", "make, list and revoke the API keys of a server", cmd_keys},
     {"info", "show what a GGUF file holds", cmd_info},
     {"bench", "measure speed on this machine", cmd_bench},
