@@ -113,6 +113,15 @@ KvType cli_kv_type(const char *name);
         .key = "kv_cache_type", .type = OPT_CHOICE, .offset = (at), .def = "f16", \
         .choices = CLI_KV_TYPES, .help = "type of the KV cache"                   \
     }
+/* Positions that --ctx asks for, of a model that has so many. */
+#define CLI_CTX_OPT(at)                                                                           \
+    {                                                                                             \
+        .key = "ctx", .letter = 'c', .type = OPT_INT, .offset = (at), .def = "0", .min = -1,      \
+        .max = MODEL_MAX_CTX, .metavar = "N",                                                     \
+        .help = "tokens of prompt and answer together; 0: what the model has, at most 4096; -1: " \
+                "all it has"                                                                      \
+    }
+int cli_ctx(int64_t wanted, int of_model);
 #define CLI_SPECIAL_OPT(at)                                                   \
     {                                                                         \
         .key = "special", .type = OPT_BOOL, .offset = (at),                   \

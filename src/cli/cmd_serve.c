@@ -18,7 +18,7 @@
 #include "server/server.h"
 #include "store/store.h"
 
-enum { DEFAULT_CTX = 4096, OUTBOX_GRACE_MS = 2000 };
+enum { OUTBOX_GRACE_MS = 2000 };
 
 /* What one run of the command holds. */
 typedef struct Serving {
@@ -150,7 +150,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     const ServeCmd *c = s->c;
     char a[32], b[32];
     s->eo = (EngineOpts){.max_seqs = (int)c->max_seqs,
-                         .max_ctx = c->ctx ? (int)c->ctx : MIN(s->m.m->cfg.ctx, DEFAULT_CTX),
+                         .max_ctx = cli_ctx(c->ctx, s->m.m->cfg.ctx),
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
