@@ -174,6 +174,8 @@ int cmd_info(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
 /* API keys of a server */
 int cmd_keys(int argc, char **argv);
+/* speeds, prices -> dollars */
+int cmd_cost(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 

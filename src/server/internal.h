@@ -109,8 +109,8 @@ bool server__constrained(const Job *j);
 bool server__knows_tool(const void *ctx, Slice name);
 /* The function that tool_choice names; empty: none. */
 Slice server__tool_named(const Job *j);
-/* tools and tool_choice fit together. ERR_ARG. */
-MUST_CHECK Status server__check_tools(const Job *j, Err *e);
+/* tools and tool_choice fit together; of "allowed_tools" these are left. ERR_ARG, ERR_NOMEM. */
+MUST_CHECK Status server__check_tools(Job *j, Err *e);
 
 /* ---- guard.c ---- */
 /* May this request have this route? If not, it is answered. */

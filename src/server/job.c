@@ -43,6 +43,7 @@ static void job_free(Job *j) {
     for (int i = 0; i < j->n_answers; i++) answer_free(j->answers[i]);
     pooled_free(j->pooled);
     json_free(j->extra);
+    json_free(j->allowed);
     json_free(j->items);
     json_free(j->json);
     sb_deinit(&j->body);

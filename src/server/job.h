@@ -59,6 +59,7 @@ struct Job {
     Json *json;    /* owned; q borrows from it */
     Json *items;   /* owned; items of a response as messages */
     Json *extra;   /* owned; further JSON that was made of it */
+    Json *allowed; /* owned; the tools that tool_choice leaves */
     ApiRequest q;
     Arena arena;
     Status st; /* of preparing */

@@ -48,6 +48,8 @@ void server__prepare(Job *j) {
     }
     if (j->st != OK) j->st = err_set(&j->err, j->st, "request of %zu bytes", j->body.n);
     else j->st = prepare(j, &j->err);
+    const char *named = j->st != OK ? api_field_of(j->route->schema, j->err.msg) : NULL;
+    if (named) j->param = named;
 }
 
 Status server__no_room(Job *j, const char *what, int64_t n_prompt, int64_t max_new, Err *e) {
