@@ -181,6 +181,8 @@ int cmd_template(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 /* this machine -> speeds */
 int cmd_bench(int argc, char **argv);
+/* model, requests -> answers */
+int cmd_batch(int argc, char **argv);
 /* API keys of a server */
 int cmd_keys(int argc, char **argv);
 /* speeds, prices -> dollars */

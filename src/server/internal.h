@@ -124,6 +124,10 @@ MUST_CHECK Status server__check_model(Job *j, Err *e);
 /* Tell the store of ratings that a request ended. */
 void server__note_request(const Job *j);
 
+/* ---- call.c ---- */
+/* Tell a caller inside this process how its job ended. */
+void server__call_answer(Job *j, const Err *failed);
+
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,
     server__write_generate, server__write_inference, server__write_embeddings, server__write_made,
