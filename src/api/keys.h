@@ -52,12 +52,13 @@ typedef struct KeysConfig {
 
 /* One request's claim. */
 typedef struct KeyAsk {
-    Slice authorization; /* header Authorization: "Bearer KEY" */
-    Slice api_key;       /* header X-Api-Key; looked at if the other is empty */
-    Slice model;         /* that is asked for; empty: none in particular */
-    uint32_t scope;      /* KeyScope */
-    const char *peer; /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
-    int64_t now_s;    /* time of day */
+    Slice
+        authorization; /* header Authorization: "Bearer KEY", or "Basic" with the key as password */
+    Slice api_key;     /* header X-Api-Key; looked at if the other is empty */
+    Slice model;       /* that is asked for; empty: none in particular */
+    uint32_t scope;    /* KeyScope */
+    const char *peer;  /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
+    int64_t now_s;     /* time of day */
 } KeyAsk;
 
 /* Who it is, when the answer was OK. */

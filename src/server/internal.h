@@ -64,6 +64,9 @@ struct Route {
     const char *operation; /* in traces: "chat"; NULL: none */
     const char *summary;
     const char *reply; /* JSON Schema of the answer, as text; NULL: not JSON */
+    bool page;         /* for browsers, which are asked for a key in their own way */
+    const char *rest;  /* name of what follows a path ending in /, for /openapi.json */
+    const char *query; /* fields of the query, as parameters of OpenAPI; NULL: none */
 };
 
 /* The one table of routes. */
@@ -80,6 +83,7 @@ void server__get_model(Server *s, HttpReq *r);
 void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
+void server__get_page(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
@@ -111,6 +115,10 @@ bool server__knows_tool(const void *ctx, Slice name);
 Slice server__tool_named(const Job *j);
 /* tools and tool_choice fit together; of "allowed_tools" these are left. ERR_ARG, ERR_NOMEM. */
 MUST_CHECK Status server__check_tools(Job *j, Err *e);
+
+/* ---- pages.c ---- */
+/* Whether Accept names text/html, and JSON not before it. */
+bool server__wants_html(const HttpReq *r);
 
 /* ---- guard.c ---- */
 /* May this request have this route? If not, it is answered. */
