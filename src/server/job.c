@@ -39,6 +39,8 @@ static void job_free(Job *j) {
     Server *s = j->server;
     unlist(j);
     s->stats.n_active--;
+    server__settle(j);
+    server__hold(j, 0);
     if (j->route->writer->drop) j->route->writer->drop(j);
     for (int i = 0; i < j->n_answers; i++) answer_free(j->answers[i]);
     pooled_free(j->pooled);
@@ -82,24 +84,12 @@ void server__jobs_free(Server *s) {
 
 /* ---- the beginning ---- */
 
-static bool is_id(Slice id) {
-    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    if (id.n == 0 || id.n >= JOB_ID_BYTES) return false;
-    for (size_t i = 0; i < id.n; i++) {
-        if (!memchr(chars, id.p[i], sizeof chars - 1)) return false;
-    }
-    return true;
-}
-
 void server__job_start(Server *s, HttpReq *r, const Route *route) {
     Job *j = mem_new(Job);
-    Slice body = http_body(r), id = http_header(r, "X-Request-Id");
     Err e = {0};
-    if (j) sb_put(&j->body, body.p, body.n);
-    if (!j || j->body.failed) {
-        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", body.n) != OK)
+    if (!j) {
+        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", http_body(r).n) != OK)
             server__reply_err(r, route->shape, NULL, &e);
-        mem_free(j);
         return;
     }
     j->server = s;
@@ -110,8 +100,11 @@ void server__job_start(Server *s, HttpReq *r, const Route *route) {
     j->user = s->user;
     server__trace_start(j, r);
     arena_init(&j->arena, 4096);
-    if (is_id(id)) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
-    else server__draw_id(j->request_id, s, "req-");
+    snprintf(j->request_id, sizeof j->request_id, "%s", http_request_id(r));
+    http_take_body(&j->body, r);
+    j->n_held = (int64_t)j->body.cap;
+    j->most_s = s->live.timeout_s;
+    server__limits_start(j, r);
     if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
@@ -246,7 +239,7 @@ static Status check_room(Job *j, int64_t max_new, Err *e) {
 }
 
 Status server__time_left(double *out, const Job *j, Err *e) {
-    double most = j->q.timeout > 0 ? j->q.timeout : j->server->cfg.timeout_s;
+    double most = j->q.timeout > 0 ? j->q.timeout : j->most_s;
     *out = most;
     if (most <= 0) return OK;
     *out = most - 1e-9 * (double)(clock_now_ns() - j->t_start_ns);
@@ -277,6 +270,7 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
     o.ends_only = !j->q.stream && o.n_stop == 0 &&
                   !j->q.logprobs; /* stop strings are looked for as the text comes */
     TRY(make_grammars(&o, j, e));
+    TRY(server__reserve(j, (int64_t)prompt->n + j->q.n * max_new, e));
     TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
     j->n_answers++;
     j->n_samples = (int)j->q.n;
@@ -322,9 +316,12 @@ static Err failure_of(const AnswerSample *a) {
 }
 
 static void begin_stream(Job *j) {
-    char head[JOB_ID_BYTES + 64];
-    snprintf(head, sizeof head, "Cache-Control: no-cache\r\nX-Request-Id: %s\r\n", j->request_id);
-    http_stream_begin(j->req, 200, "text/event-stream; charset=utf-8", head);
+    StrBuf heads = {0};
+    sb_puts(&heads, "Cache-Control: no-cache\r\n");
+    server__rate_heads(&heads, j);
+    http_stream_begin(j->req, 200, "text/event-stream; charset=utf-8",
+                      heads.failed ? NULL : sb_str(&heads));
+    sb_deinit(&heads);
     j->streaming = true;
     j->t_sent_ns = clock_now_ns();
 }
@@ -386,10 +383,23 @@ static void finish_stream(Job *j, const Err *failed) {
 }
 
 static void finish_whole(Job *j) {
-    char head[JOB_ID_BYTES + 32];
-    snprintf(head, sizeof head, "X-Request-Id: %s\r\n", j->request_id);
+    StrBuf heads = {0};
     if (!j->rendering) j->route->writer->end(j);
-    server__reply_json(j->req, 200, &j->out, head);
+    server__settle(j); /* before saying what is left */
+    server__rate_heads(&heads, j);
+    server__reply_json(j->req, 200, &j->out, heads.failed ? NULL : sb_str(&heads));
+    sb_deinit(&heads);
+}
+
+static void finish_failed(Job *j, const Err *failed) {
+    StrBuf heads = {0};
+    ErrDetail d = {.param = j->param, .code = j->code, .retry_after_s = j->retry_after_s};
+    if (j->retry_after_s > 0) j->server->stats.n_rate_refused++;
+    server__settle(j);
+    server__rate_heads(&heads, j);
+    if (!heads.failed) d.heads = sb_str(&heads);
+    server__reply_err(j->req, j->route->shape, &d, failed);
+    sb_deinit(&heads);
 }
 
 static void finish(Job *j, const Err *failed) {
@@ -399,10 +409,8 @@ static void finish(Job *j, const Err *failed) {
     server__trace_end(j, failed);
     if (!failed) server__note_request(j);
     if (j->streaming) finish_stream(j, failed);
-    else if (failed) {
-        ErrDetail d = {j->param, j->code, j->request_id};
-        server__reply_err(j->req, j->route->shape, &d, failed);
-    } else finish_whole(j);
+    else if (failed) finish_failed(j, failed);
+    else finish_whole(j);
     job_free(j);
 }
 
@@ -429,6 +437,8 @@ static void poll(Job *j) {
 /* A job that comes from preparing. */
 static void take_over(Job *j) {
     j->prepared = true;
+    server__hold(j, j->n_json);
+    if (j->req && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
     if (!j->req) {
         note_left(j);
         job_free(j);

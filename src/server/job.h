@@ -17,6 +17,7 @@
 #define INGOT_SERVER_JOB_H
 
 #include "api/error.h"
+#include "api/rate.h"
 #include "api/request.h"
 #include "api/trace.h"
 #include "base/arena.h"
@@ -51,15 +52,22 @@ struct Job {
     bool streaming;                /* the head of a stream was sent */
     uint64_t t_sent_ns;            /* something was sent last */
     StrBuf out;                    /* written, not yet sent */
-    Job *prep_next;                /* [prep] */
+    int64_t n_held;                /* bytes that count as held for it */
+    char peer[64], rate_key[KEYS_MAX_ID]; /* [const] whose limits these are */
+    double most_s;  /* [const] time a request may take, unless it says so itself; 0: any */
+    Job *prep_next; /* [prep] */
 
     /* [prep], then [net] */
     bool prepared; /* [net] */
-    StrBuf body;   /* owned copy */
-    Json *json;    /* owned; q borrows from it */
-    Json *items;   /* owned; items of a response as messages */
-    Json *extra;   /* owned; further JSON that was made of it */
-    Json *allowed; /* owned; the tools that tool_choice leaves */
+    ApiRateAsk rate;
+    int64_t n_reserved;   /* tokens, of the client's limit */
+    double retry_after_s; /* where that limit is why it failed */
+    int64_t n_json;       /* bytes that its JSON takes, at most */
+    StrBuf body;          /* owned copy */
+    Json *json;           /* owned; q borrows from it */
+    Json *items;          /* owned; items of a response as messages */
+    Json *extra;          /* owned; further JSON that was made of it */
+    Json *allowed;        /* owned; the tools that tool_choice leaves */
     ApiRequest q;
     Arena arena;
     Status st; /* of preparing */
