@@ -33,7 +33,9 @@ typedef struct ApiRateAsk {
 /* "10/minute", "600/s", "1e6/day"; a number alone is a minute's. ERR_ARG names what. */
 MUST_CHECK Status api_rate_parse(ApiRate *out, const char *what, const char *text, Err *e);
 
+/* A table with nothing taken yet. ERR_NOMEM, ERR_IO. */
 MUST_CHECK Status api_rates_new(ApiRates **out, Err *e);
+/* NULL is fine. */
 void api_rates_free(ApiRates *r);
 /* Take a request out, or ERR_FULL and the seconds until there is one, with nothing taken. */
 MUST_CHECK Status api_rate_request(double *wait_s, ApiRates *r, const ApiRateAsk *a, Err *e);

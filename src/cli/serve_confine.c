@@ -81,11 +81,13 @@ Status cli_serve_confine(ServeConfine *s, const ServeCmd *c, Err *e) {
     ConfineOpts o = {.user = s->user, .folder = folder, .files = c->sandbox};
     if (s->state.n > 0) folder[o.n_folders++] = sb_str(&s->state);
     if (s->logs.n > 0) folder[o.n_folders++] = sb_str(&s->logs);
-    TRY(confine_apply(&got, &o, e));
-    if (s->user.given && s->state.n > 0 &&
+    Err why = {0};
+    Status st = confine_apply(&got, &o, &why);
+    if (s->user.given && geteuid() != 0 && s->state.n > 0 &&
         faccessat(AT_FDCWD, sb_str(&s->state), R_OK | W_OK | X_OK, AT_EACCESS) != 0)
         return err_set(e, ERR_IO, "%s: user %s does not reach it; name a folder with --state-dir",
                        sb_str(&s->state), s->user.name);
+    if (st != OK) return err_set(e, st, "%s", why.msg);
     describe(s, &got, c->sandbox);
     if (s->user.given) say_unreadable(c);
     return OK;

@@ -19,11 +19,8 @@ static const char *make(const char *name, uint32_t scopes, const char *models, i
     static char text[8][KEYS_MAX_TEXT];
     static int i;
     char *out = text[i++ % 8];
-    KeyNew n = {.name = name,
-                .scopes = scopes,
-                .models = models,
-                .expires_s = expires_s,
-                .now_s = 1000};
+    KeyNew n = {
+        .name = name, .scopes = scopes, .models = models, .expires_s = expires_s, .now_s = 1000};
     OK_(keys_create(out, path, &n, TERR));
     return out;
 }
