@@ -60,6 +60,9 @@ int cli_dispatch(const CliGroup *g, int argc, char **argv);
  * in every case. */
 int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv);
 void cli_args_deinit(CliArgs *a);
+/* Defaults, file, environment and argv into target, and nothing else: nothing is printed. Free likewise. */
+MUST_CHECK Status cli_read(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv,
+                           Err *e);
 /* Print "ingot: message" and give the exit code for it: CLI_USAGE for ERR_ARG (a value the
  * caller chose), else CLI_FAIL. */
 int cli_fail(const Err *e);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "server/internal.h"
 
 /* ---- noting ---- */
@@ -255,6 +256,12 @@ static void put_stats(PromW *w, const Server *s) {
         (double)(t->by_rating[1] + t->by_rating[2]));
     one(w, PROM_COUNTER, "otlp_spans_dropped", "Spans of traces that found no room.",
         (double)t->n_spans_dropped);
+    one(w, PROM_COUNTER, "rate_limited_requests", "Requests refused by a rate limit.",
+        (double)t->n_rate_refused);
+    one(w, PROM_GAUGE, "request_bodies_bytes", "Memory that requests hold: bodies, and JSON.",
+        (double)http_held_bytes(s->http));
+    one(w, PROM_COUNTER, "log_lines_lost", "Lines of the log that found no room.",
+        (double)log_lost());
     one(w, PROM_GAUGE, "active_requests", "Requests that are not answered yet.", t->n_active);
     one(w, PROM_GAUGE, "active_connections", "Clients connected.", http_n_connections(s->http));
     one(w, PROM_GAUGE, "model_loaded", "1 once the model is there.", s->cfg.engine.submit != NULL);

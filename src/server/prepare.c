@@ -31,6 +31,7 @@ static Status check_given(const Job *j, Err *e) {
 
 static Status prepare(Job *j, Err *e) {
     Slice body = {sb_str(&j->body), j->body.n};
+    j->n_json = server__json_bytes(body);
     Status st = json_parse(&j->json, body, e);
     sb_deinit(&j->body); /* all of it is in j->json */
     TRY(st);
