@@ -192,6 +192,8 @@ int cmd_keys(int argc, char **argv);
 int cmd_top(int argc, char **argv);
 /* speeds, prices -> dollars */
 int cmd_cost(int argc, char **argv);
+/* server -> how long its answers take */
+int cmd_load(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 
