@@ -10,7 +10,7 @@
 #include "cli/top.h"
 #include "text/utf8.h"
 
-enum { NAME_CELLS = 11 };
+enum { NAME_CELLS = 12 };
 
 typedef struct Top {
     const Json *data, *names, *rows;
@@ -104,8 +104,9 @@ static void line(Top *t, const char *name, const char *series, const char *fmt, 
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    sb_printf(t->b, "%-*s%-*s ", NAME_CELLS, name, TEXT_CELLS, text);
-    if (series && room > 4) spark(t, series, MIN(room, TOP_CELLS));
+    bool plot = series && room > 4;
+    sb_printf(t->b, "%-*s%-*s", NAME_CELLS, name, plot ? TEXT_CELLS + 1 : 0, text);
+    if (plot) spark(t, series, MIN(room, TOP_CELLS));
     sb_putc(t->b, '\n');
 }
 
