@@ -23,10 +23,13 @@ const NEXT = {
     504: ["The answer took too long", "Ask for fewer tokens, or try again when there is less to do."],
 };
 
+const TOO_LONG = "Ask for fewer tokens, shorten the message or begin a new conversation.";
+
 function troubleOf(status, body, after) {
-    const [title, next] = NEXT[status] ?? NEXT[status >= 500 ? 500 : 400];
+    const [title, words] = NEXT[status] ?? NEXT[status >= 500 ? 500 : 400];
+    const next = body?.error?.code === "context_length_exceeded" ? TOO_LONG : words;
     const said = body?.error?.message ?? body?.detail ?? "";
-    const field = body?.error?.param ?? null;
+    const field = body?.error?.param ?? /^([a-z_]+):/.exec(said)?.[1] ?? null;
     return new Trouble(said ? `${title}: ${said}` : title, next,
         { field, after, again: ![400, 401, 403, 404, 413, 422].includes(status) });
 }
