@@ -232,6 +232,7 @@ test("a server that goes away in the middle", async () => {
     await shot(page, "broken");
     await page.keyboard.press("Enter");
     await shown(page, /cannot be reached/);
+    assert.equal(await text(page, ".turn.model .text"), kept);
     const other = await serve("--port", own.port);
     await field(page, "max_tokens", "20");
     await page.locator("#trouble button", { hasText: "Try again" }).press("Enter");
