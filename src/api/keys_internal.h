@@ -43,6 +43,8 @@ MUST_CHECK Status keys__check_models(Slice models, Err *e);
 bool keys__model_allowed(const char *models, Slice model);
 
 /* ---- keys_file.c ---- */
+/* keys.db for reading, as store_open_read; one of an earlier version is brought up to date first, where it may be written. */
+MUST_CHECK Status keys__open_read(Store **out, const char *path, Err *e);
 /* Every row of an open file, oldest first; fn's failure ends it. ERR_FORMAT a row that none of ours could be. */
 MUST_CHECK Status keys__read(Store *s, Status (*fn)(void *ctx, const KeyEntry *k, Err *e),
                              void *ctx, Err *e);

@@ -60,6 +60,13 @@ Slice http_header(const HttpReq *r, const char *name) {
 
 Slice http_body(const HttpReq *r) { return (Slice){sb_str(&r->parse.body), r->parse.body.n}; }
 
+void http_take_body(StrBuf *out, HttpReq *r) {
+    *out = r->parse.body;
+    r->parse.body = (StrBuf){0};
+    r->conn->server->n_held += out->cap - r->conn->n_held; /* held, but not here */
+    r->conn->n_held = 0;
+}
+
 bool http_is_secure(const HttpReq *r) { return r->conn->server->tls != NULL; }
 
 int http_version(const HttpReq *r) { return r->parse.version; }
@@ -150,6 +157,7 @@ void http__reply_refuse(HttpReq *r, int status, const char *why) {
     StrBuf b = {0};
     bool later = status == 429 || status == 503;
     r->parse.keep_alive = false;
+    if (!r->id[0]) http__take_id(r);
     put_refusal(&b, &r->conn->server->cfg, status, why);
     http_reply(r, status, "application/json", later ? "Retry-After: 1\r\n" : NULL,
                (Slice){sb_str(&b), b.n});

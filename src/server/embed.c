@@ -107,6 +107,7 @@ static void submit(Pooled *p, Text *t) {
                    .ask = &want,
                    .sample = {.top_p = 1},
                    .adapter = p->o.adapter,
+                   .priority = p->o.priority,
                    .timeout_s = time_left(p),
                    .salt = p->o.salted ? &p->o.salt : NULL,
                    .on_done = on_done,
@@ -183,6 +184,7 @@ Status server__prepare_embeddings(Job *j, Err *e) {
                     .pool = pool_of(j->q.pooling),
                     .normalize = j->q.normalize,
                     .adapter = j->adapter,
+                    .priority = server__priority(j),
                     .n = n,
                     .width = c->n_embd,
                     .wake = server__knock,
@@ -192,6 +194,7 @@ Status server__prepare_embeddings(Job *j, Err *e) {
     if (o.salted) TRY(server__salt(&o.salt, j, e));
     TRY(pooled_new(&j->pooled, &o, e));
     for (int i = 0; i < n; i++) TRY(read_text(j, i, e));
+    TRY(server__reserve(j, j->n_prompt_tok, e));
     pooled_step(j->pooled);
     return OK;
 }

@@ -91,9 +91,20 @@ Status server__keep_key(Job *j, const HttpReq *r, Err *e) {
     return arena_ok(&j->arena) ? OK : err_set(e, ERR_NOMEM, "request");
 }
 
+/* A line of a batch runs with what its key may do by then. */
+static Status check_call(Job *j, const char *model, Err *e) {
+    KeyAsk ask = {.model = slice_of(model), .scope = KEY_SCOPE_BATCH, .now_s = (int64_t)time(NULL)};
+    if (!j->server->cfg.keys) return OK;
+    j->param = "model";
+    TRY(keys_check_id(j->server->cfg.keys, j->user.id, &ask, e));
+    j->param = NULL;
+    return OK;
+}
+
 /* The model stands in the body, so it is looked at after the route's own check. */
 Status server__check_model(Job *j, Err *e) {
     const char *model = j->adapter ? j->adapter : j->server->cfg.model;
+    if (server__is_idle(j)) return check_call(j, model, e);
     if (!j->bearer || !j->api_key) return OK;
     KeyAsk ask = {.authorization = slice_of(j->bearer),
                   .api_key = slice_of(j->api_key),

@@ -104,6 +104,7 @@ static bool path_matches(const Route *t, Slice path) {
 static void call(Server *s, HttpReq *r, const Route *t) {
     static const char retry[] = "Retry-After: 5\r\n";
     if (!server__admit(&s->user, s, r, t)) return;
+    if (strcmp(t->method, "POST") == 0 && !server__admit_rate(s, r, t)) return;
     if (t->handle) t->handle(s, r);
     else if (!s->cfg.engine.submit)
         server__reply_text(r, t->shape, 503, retry, "the model is loading");

@@ -10,6 +10,7 @@
 
 #include "api/feedback.h"
 #include "api/keys.h"
+#include "api/rate.h"
 #include "engine/answer.h"
 #include "net/http.h"
 #include "token/chat.h"
@@ -17,10 +18,20 @@
 
 typedef struct Server Server;
 
+/* What a reload may change. */
+typedef struct ServerLive {
+    HttpLimits limits;        /* as in http.h */
+    double timeout_s;         /* of a request, waiting included, then 504; 0: none */
+    ApiRate requests, tokens; /* that a client may have, unless its key says otherwise; 0: all */
+    bool quiet;               /* on_line is not called */
+    const KeysConfig
+        *keys; /* plain keys instead of those there are; borrowed for the reload; NULL: these */
+} ServerLive;
+
 typedef struct ServerConfig {
-    const char *host;
-    int port;          /* 0: any free one */
-    HttpLimits limits; /* as in http.h */
+    const char *host; /* NULL: nobody listens, requests come from inside only */
+    int port;         /* 0: any free one */
+    ServerLive live;
     /* The model; may come later (server_attach). Until submit is there, requests are answered 503. */
     EngineDoor engine;    /* or a stand-in */
     const Tokenizer *tok; /* borrowed, outlives the server */
@@ -47,7 +58,11 @@ typedef struct ServerConfig {
     bool (*on_spans)(void *ctx, Slice body);
     /* A rating below 3 was stored. Loop thread. NULL: nothing. */
     void (*on_low_rating)(void *ctx, const FeedbackDone *d);
-    double timeout_s; /* of a request, waiting included, then 504; 0: none */
+    /* A reload begins: change what is to be changed of *live. On failure all stays as it is. Loop thread. NULL: only keys and
+     * certificates are read. */
+    Status (*on_reload)(void *ctx, ServerLive *live, Err *e);
+    /* It has ended: everything is in force, or nothing, and e says why. Loop thread. NULL: a line is logged. */
+    void (*on_reloaded)(void *ctx, const Err *e);
     /* Lines for the operator; NULL: none. Loop thread. As text one per answer, `INFO:     127.0.0.1:43368 - "POST
      * /complete HTTP/1.1" 200 OK`, and with log_resources one before and after each generation (server_resources). With
      * json_log an object per answer, and per request that came and that ended. */
@@ -56,7 +71,7 @@ typedef struct ServerConfig {
     void *ctx; /* of the callbacks */
 } ServerConfig;
 
-/* Bind and listen. ERR_IO names address and cause, ERR_NOMEM. */
+/* Bind and listen; no thread is started yet. ERR_IO names address and cause, ERR_NOMEM. */
 MUST_CHECK Status server_new(Server **out, const ServerConfig *c, Err *e);
 /* Only when the engine can call back no more: engine_free comes first. */
 void server_free(Server *s);
@@ -64,17 +79,51 @@ int server_port(const Server *s);
 /* The model is there: engine, tok, chat, model, adapters, vocab and n_embd of c, from now on. Once, before
  * server_stop, by any thread, while the loop runs or before. ERR_NOMEM. */
 MUST_CHECK Status server_attach(Server *s, const ServerConfig *c, Err *e);
+/* Where ratings go, if that was not known yet; before server_run. Borrowed. */
+void server_use_feedback(Server *s, Feedback *f);
 /* Serve on this thread until server_stop; then running answers have grace_ms. */
 MUST_CHECK Status server_run(Server *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */
 void server_stop(Server *s);
-/* Read keys and certificates again soon; what cannot be read leaves the old ones in force. Any thread, also from a
- * signal handler. */
+/* Read keys, certificates and what on_reload reads again soon, all or nothing. Any thread, also from a signal
+ * handler. */
 void server_reload(Server *s);
 /* Look at what other threads have done soon. Any thread. */
 void server_wake(Server *s);
 /* Append "2026-01-31 12:00:00 | [operation] GPU: none - VRAM: ... | RAM: 1.2GB/8.0GB (15.0%)", of this process and what
  * it may use. Any thread. */
 void server_resources(StrBuf *b, const char *operation);
+
+/* ---- requests from inside: lines of batches ---- On the loop's thread, or on the one that will run it. */
+
+/* What came of one. */
+typedef struct ServerAnswer {
+    int status;             /* as HTTP has it */
+    const char *request_id; /* borrowed, as is body */
+    Slice body;             /* JSON on one line */
+    bool again;             /* the server was too busy or is stopping: the same may do later */
+    int64_t n_prompt, n_completion; /* tokens */
+} ServerAnswer;
+
+/* A request that no client has sent. It gives way to those of clients, has no time limit but its own, and is answered
+ * whole. */
+typedef struct ServerCall {
+    Slice path;          /* of a POST route that makes answers; borrowed for the call, as is body */
+    Slice body;          /* JSON */
+    const KeyUser *user; /* for whom; copied; NULL: nobody in particular */
+    /* Once, on the loop's thread, unless server_call_drop comes before or server_run ends. */
+    void (*done)(void *ctx, const ServerAnswer *a);
+    void *ctx;
+} ServerCall;
+
+typedef struct Job ServerTicket;
+
+/* Whether path is one that a call may have. */
+bool server_call_allows(Slice path);
+/* Begin one. The ticket is valid until `done`. ERR_NOT_FOUND no such path, ERR_CANCELLED there is no model yet or the
+ * server is stopping, ERR_NOMEM. */
+MUST_CHECK Status server_call(ServerTicket **out, Server *s, const ServerCall *c, Err *e);
+/* Nobody wants the answer any more. */
+void server_call_drop(ServerTicket *t);
 
 #endif

@@ -19,7 +19,8 @@ static const char *make(const char *name, uint32_t scopes, const char *models, i
     static char text[8][KEYS_MAX_TEXT];
     static int i;
     char *out = text[i++ % 8];
-    KeyNew n = {name, scopes, models, expires_s, 1000};
+    KeyNew n = {
+        .name = name, .scopes = scopes, .models = models, .expires_s = expires_s, .now_s = 1000};
     OK_(keys_create(out, path, &n, TERR));
     return out;
 }
@@ -215,7 +216,7 @@ TEST(plain_keys_may_do_all) {
     EQ_STR(u.id, "plain-3");
     FAILS(ERR_AUTH, ask(k, &u, "one,two", 0, "", 1));
     FAILS(ERR_AUTH, ask(k, &u, "twoo", 0, "", 1));
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     OK_(keys_flush(k, TERR));
     keys_free(k);
     static char long_key[300];
@@ -270,21 +271,21 @@ TEST(reload_takes_what_changed_and_keeps_the_old_when_it_cannot) {
     char id[9] = {0};
     memcpy(id, a + 3, 8);
     FAILS(ERR_AUTH, ask(k, &u, b, 0, "", 2000));
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     OK_(ask(k, &u, a, 0, "", 2000));
     OK_(keys_revoke(path, id, 3000, TERR));
     OK_(ask(k, &u, a, 0, "", 2000)); /* until it is told */
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     FAILS(ERR_AUTH, ask(k, &u, a, 0, "", 2000));
     EQ_STR(test_err.msg, "the API key was revoked");
 
     FILE *f = fopen(path, "wb");
     TRUE_(f && fputs("not a table any more", f) >= 0 && fclose(f) == 0);
-    FAILS(ERR_FORMAT, keys_reload(k, TERR));
+    FAILS(ERR_FORMAT, keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     EQ(unlink(path), 0);
-    FAILS(ERR_NOT_FOUND, keys_reload(k, TERR));
+    FAILS(ERR_NOT_FOUND, keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     FAILS(ERR_NOT_FOUND, keys_flush(k, TERR)); /* and does not make it again */
     FALSE_(io_exists(path));
@@ -305,7 +306,7 @@ TEST(a_server_never_opens_because_keys_are_gone) {
     OK_(store_open(&s, path, &keys__schema, TERR));
     OK_(store_exec(s, "DELETE FROM keys", TERR));
     store_close(s);
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     TRUE_(keys_required(k));
     FAILS(ERR_AUTH, ask(k, &u, a, 0, "", 1));
     keys_free(k);
@@ -346,7 +347,7 @@ TEST(list_and_last_use) {
     EQ(r->v[0].used_s, 0);
     OK_(ask(k, &u, a, 0, "", 2000));
     OK_(ask(k, &u, a, 0, "", 1500));
-    OK_(keys_reload(k, TERR)); /* what is not written yet is not lost */
+    OK_(keys_reload(k, NULL, TERR)); /* what is not written yet is not lost */
     OK_(keys_flush(k, TERR));
     EQ(list_rows()->v[0].used_s, 2000);
     OK_(keys_flush(k, TERR));
@@ -470,7 +471,7 @@ TEST(checks_go_on_while_keys_are_reloaded) {
     for (int i = 0; i < 3; i++) EQ(pthread_create(&t[i], NULL, checker, &r), 0);
     for (int i = 0; i < 30; i++) {
         make("more", 0, NULL, 0);
-        OK_(keys_reload(r.k, TERR));
+        OK_(keys_reload(r.k, NULL, TERR));
         OK_(keys_flush(r.k, TERR));
     }
     atomic_store(&r.stop, true);
