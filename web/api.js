@@ -19,6 +19,7 @@ const NEXT = {
     422: ["The request was refused", "Change the field it names and send again."],
     429: ["The server is busy", "Wait a moment, then try again."],
     500: ["The server has failed", "Try again; its log says why."],
+    501: ["This server does not do this", "An option may switch it on: ingot serve --help."],
     503: ["The server is not ready", "It is loading its model, stopping or out of memory. Try again soon."],
     504: ["The answer took too long", "Ask for fewer tokens, or try again when there is less to do."],
 };
