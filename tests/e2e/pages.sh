@@ -21,7 +21,7 @@ cat >chat.jinja <<'J'
 {%- for m in messages %}{{- '<|im_start|>' + m.role + '\n' + (m.content or '') }}{%- for c in m.tool_calls or [] %}{{- '<tool_call>' + (c.function | tojson) + '</tool_call>' }}{%- endfor %}{{- '<|im_end|>\n' }}{%- endfor %}
 {%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{% endif %}
 J
-python3 "$E2E/tiny_chat.py" model.gguf chat.jinja '<|im_start|>' '<|im_end|>' || fail "no model"
+python3 "$E2E/tiny_chat.py" --context 32768 model.gguf chat.jinja '<|im_start|>' '<|im_end|>' || fail "no model"
 mkdir shots
 export INGOT CHROMIUM MODEL=$PWD/model.gguf SHOTS=$PWD/shots
 # without the npm packages of web/ there are no plots and no page of the API

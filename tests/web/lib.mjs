@@ -14,7 +14,7 @@ export const env = process.env;
 // ---- the server ----
 
 export async function serve(...args) {
-    const child = spawn(env.INGOT, ["serve", env.MODEL, "--port", "0", "--threads", "2", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(env.INGOT, ["serve", env.MODEL, "--port", "0", "--ctx", "32768", ...args], { stdio: ["ignore", "ignore", "pipe"] });
     let log = "";
     const url = await new Promise((done, failed) => {
         child.stderr.on("data", (d) => {

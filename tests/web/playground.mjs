@@ -3,7 +3,7 @@
 import { execFileSync } from "node:child_process";
 import { assert, checkPage, close, env, focused, open, PHONE, prepare, run, serve, shot, tabTo, test, until } from "./lib.mjs";
 
-const LONG = '{"type": "array", "items": {"type": "integer"}, "minItems": 900}';
+const LONG = '{"type": "array", "items": {"type": "integer"}, "minItems": 2500}';
 const TOOLS = '[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"days": {"type": "integer", "maximum": 9, "minimum": 0}}, "required": ["days"], "additionalProperties": false}}}]';
 
 const server = await serve();
