@@ -53,6 +53,15 @@ test("light and dark, wide and on a phone", async () => {
     }
 });
 
+test("a build without plots has the numbers", async () => {
+    const page = await open(server, "/dashboard", { missing: "**/assets/uplot.*" });
+    await until("words in place of plots", async () => await page.locator(".plot p").count() === 12);
+    await until("numbers", async () => /B$/.test(await cell(page, 7)));
+    assert.match(await page.locator(".chart li").last().textContent(), /\d/);
+    await checkPage(page);
+    await close(page);
+});
+
 test("a server that goes and comes back", async () => {
     const own = await serve();
     const page = await open(own, "/dashboard");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The page of the API lists every route there is, and trying one works.
-import { assert, checkPage, close, env, open, PHONE, run, serve, shot, test, until } from "./lib.mjs";
+import { assert, checkPage, close, open, PHONE, run, serve, shot, test, until } from "./lib.mjs";
 
 const server = await serve();
 const routes = (await (await fetch(server.url, { headers: { Accept: "application/json" } })).json()).routes;
@@ -31,6 +31,13 @@ test("light and dark, wide and on a phone", async () => {
             await close(page);
         }
     }
+});
+
+test("a build without the package says so", async () => {
+    const page = await open(server, "/docs", { missing: "**/assets/swagger-ui.*" });
+    await until("words", async () => /without Swagger UI.*make web/.test(await page.locator("#trouble").textContent()));
+    await checkPage(page);
+    await close(page);
 });
 
 process.on("exit", () => server.kill());

@@ -41,14 +41,15 @@ let browser = null;
 export const WIDE = { width: 1440, height: 900 }, PHONE = { width: 390, height: 844 };
 
 // A page of `server` with a watch on it. page.expected: patterns of console lines that the test provokes.
-export async function open(server, path, options = {}) {
+// `missing`: a pattern of assets that this build is without.
+export async function open(server, path, { missing, ...options } = {}) {
     browser ??= await chromium.launch({ executablePath: env.CHROMIUM, args: ["--no-sandbox"] });
     const context = await browser.newContext({ viewport: WIDE, colorScheme: "light", reducedMotion: "reduce", ...options });
     await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin: server.url });
     await context.addInitScript(() => addEventListener("securitypolicyviolation",
         (e) => console.error(`policy: ${e.violatedDirective} ${e.blockedURI} ${e.sourceFile}:${e.lineNumber}`)));
     const page = await context.newPage();
-    page.expected = [];
+    page.expected = missing ? [/status of 404/, /MIME type/] : [];
     page.wrong = [];
     page.on("console", (m) => { if (m.type() === "error") page.wrong.push(m.text()); });
     page.on("pageerror", (e) => page.wrong.push(`${e}`));
@@ -56,6 +57,7 @@ export async function open(server, path, options = {}) {
         const url = r.url();
         if (!url.startsWith(`${server.url}/`) && !url.startsWith("data:")) page.wrong.push(`left the origin: ${url}`);
     });
+    if (missing) await page.route(missing, (r) => r.fulfill({ status: 404, json: { error: "not in this build" } }));
     await page.goto(server.url + path);
     return page;
 }
@@ -106,7 +108,7 @@ function audit() {
     const ids = [...document.querySelectorAll("[id]")].map((e) => e.id);
     ids.filter((id, i) => ids.indexOf(id) !== i).forEach((id) => wrong.push(`two elements are #${id}`));
     if (!document.documentElement.lang || !document.title) wrong.push("no language or title");
-    if (document.querySelectorAll("main").length !== 1) wrong.push("not one main");
+    if (document.querySelectorAll("main, [role=main]").length !== 1) wrong.push("not one main");
     if (document.scrollingElement.scrollWidth > innerWidth) wrong.push(`wider than its window: ${document.scrollingElement.scrollWidth} > ${innerWidth}`);
 
     const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
