@@ -299,7 +299,9 @@ Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e) {
         *out = (KeyUser){.scopes = KEY_SCOPE_ALL};
         return OK;
     }
+    char basic[KEYS_MAX_BASIC];
     Slice key = bearer(ask->authorization);
+    if (key.n == 0) key = keys__basic(basic, ask->authorization);
     if (key.n == 0) key = ask->api_key;
     if (key.n == 0)
         return err_set(e, ERR_AUTH, "no API key: send it as \"Authorization: Bearer KEY\"");
@@ -308,6 +310,20 @@ Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e) {
     c.ours = keys__parse(c.id, key);
     pthread_mutex_lock(&k->mu);
     Status st = check_locked(out, k, ask, &c, e);
+    pthread_mutex_unlock(&k->mu);
+    return st;
+}
+
+Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
+    KeyUser user;
+    int64_t i_plain = 0;
+    if (!keys_required(k) || !id[0]) return OK;
+    bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6);
+    pthread_mutex_lock(&k->mu);
+    Entry *n = table_find(&k->table, id);
+    Status st = OK;
+    if (n) st = check_entry(&user, n, ask, e);
+    else if (!plain || i_plain > k->plain.n) st = err_set(e, ERR_AUTH, "the API key is gone");
     pthread_mutex_unlock(&k->mu);
     return st;
 }

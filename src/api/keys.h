@@ -53,12 +53,13 @@ typedef struct KeysConfig {
 
 /* One request's claim. */
 typedef struct KeyAsk {
-    Slice authorization; /* header Authorization: "Bearer KEY" */
-    Slice api_key;       /* header X-Api-Key; looked at if the other is empty */
-    Slice model;         /* that is asked for; empty: none in particular */
-    uint32_t scope;      /* KeyScope */
-    const char *peer; /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
-    int64_t now_s;    /* time of day */
+    Slice
+        authorization; /* header Authorization: "Bearer KEY", or "Basic" with the key as password */
+    Slice api_key;     /* header X-Api-Key; looked at if the other is empty */
+    Slice model;       /* that is asked for; empty: none in particular */
+    uint32_t scope;    /* KeyScope */
+    const char *peer;  /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
+    int64_t now_s;     /* time of day */
 } KeyAsk;
 
 /* Who it is, when the answer was OK. */
@@ -82,6 +83,9 @@ bool keys_required(Keys *k);
  * or expired (401); ERR_DENIED the scope or the model is not among the key's (403); ERR_FULL too many failures (429);
  * ERR_INTERNAL when OpenSSL fails. Messages are for the client and name no key. */
 MUST_CHECK Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e);
+/* The same for one that was let in before, by the id it had then (KeyUser): its key still stands and may do this. Without
+ * keys, and for who came without one, OK. ask has scope, model, now_s. ERR_AUTH, ERR_DENIED. */
+MUST_CHECK Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e);
 /* Write into the file when keys were used last, if any was since. Waits for the disk: not on a loop's thread. */
 MUST_CHECK Status keys_flush(Keys *k, Err *e);
 

@@ -155,6 +155,12 @@ void cli_args_deinit(CliArgs *a) {
     *a = (CliArgs){0};
 }
 
+int cli_ctx(int64_t wanted, int of_model) {
+    enum { DEFAULT_CTX = 4096 };
+    if (wanted < 0) return of_model;
+    return wanted > 0 ? (int)wanted : MIN(of_model, DEFAULT_CTX);
+}
+
 int cli_threads(int64_t wanted) {
     if (wanted > 0) return (int)MIN(wanted, INT32_MAX);
     return cli_env.threads > 0 ? cli_env.threads : team_default_size();

@@ -116,6 +116,15 @@ KvType cli_kv_type(const char *name);
         .key = "kv_cache_type", .type = OPT_CHOICE, .offset = (at), .def = "f16", \
         .choices = CLI_KV_TYPES, .help = "type of the KV cache"                   \
     }
+/* Positions that --ctx asks for, of a model that has so many. */
+#define CLI_CTX_OPT(at)                                                                           \
+    {                                                                                             \
+        .key = "ctx", .letter = 'c', .type = OPT_INT, .offset = (at), .def = "0", .min = -1,      \
+        .max = MODEL_MAX_CTX, .metavar = "N",                                                     \
+        .help = "tokens of prompt and answer together; 0: what the model has, at most 4096; -1: " \
+                "all it has"                                                                      \
+    }
+int cli_ctx(int64_t wanted, int of_model);
 #define CLI_SPECIAL_OPT(at)                                                   \
     {                                                                         \
         .key = "special", .type = OPT_BOOL, .offset = (at),                   \
@@ -175,6 +184,8 @@ int cmd_template(int argc, char **argv);
 int cmd_info(int argc, char **argv);
 /* this machine -> speeds */
 int cmd_bench(int argc, char **argv);
+/* model, requests -> answers */
+int cmd_batch(int argc, char **argv);
 /* API keys of a server */
 int cmd_keys(int argc, char **argv);
 /* speeds, prices -> dollars */

@@ -22,7 +22,6 @@
 #include "store/store.h"
 
 enum {
-    DEFAULT_CTX = 4096,
     OUTBOX_GRACE_MS = 2000,
     LOG_QUEUE = 1 << 20, /* bytes of lines that wait for whoever reads them */
     LOG_GRACE_MS = 1000,
@@ -166,7 +165,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     const ServeCmd *c = s->c;
     char a[32], b[32];
     s->eo = (EngineOpts){.max_seqs = (int)c->max_seqs,
-                         .max_ctx = c->ctx ? (int)c->ctx : MIN(s->m.m->cfg.ctx, DEFAULT_CTX),
+                         .max_ctx = cli_ctx(c->ctx, s->m.m->cfg.ctx),
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,

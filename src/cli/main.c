@@ -23,6 +23,7 @@ static const CliCommand commands[] = {
     {"score", "tell how likely a text or each of several continuations is", cmd_score},
     {"run", "generate text in the terminal", cmd_run},
     {"template", "show what a chat template makes of messages", cmd_template},
+    {"batch", "answer a file of requests", cmd_batch},
     {"serve", "answer HTTP requests", cmd_serve},
     {"keys", "make, list and revoke the API keys of a server", cmd_keys},
     {"cost", "compute what serving costs, from measured speeds and prices", cmd_cost},

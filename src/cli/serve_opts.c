@@ -70,14 +70,7 @@ static const OptSpec opts[] = {
      .min = 1,
      .max = 65536,
      .help = "clients connected at one time; more are answered 503"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
+    CLI_CTX_OPT(AT(ctx)),
     CLI_KV_OPT(AT(kv)),
     {.key = "kv_cache_memory",
      .type = OPT_STR,
@@ -434,9 +427,9 @@ static Status refuse(const ServeCmd *c, Err *e) {
         return err_set(e, ERR_ARG,
                        "--disable-log-requests: requests are always logged, without their text; "
                        "--log-level warn leaves the lines out");
-    if (!c->enable_prefix_caching || !c->enable_chunked_prefill || !c->cont_batching)
+    if (!c->enable_prefix_caching || !c->enable_chunked_prefill || !c->cont_batching || !c->metrics)
         return err_set(e, ERR_ARG,
-                       "prefix caching, chunked prefill and continuous batching cannot "
+                       "prefix caching, chunked prefill, continuous batching and metrics cannot "
                        "be switched off");
     return OK;
 }

@@ -22,6 +22,9 @@
 
 typedef struct Engine Engine;
 
+/* Requests of this priority and above (batches) give their places to any that wait with a lower one. */
+enum { ENGINE_IDLE = 1 << 24 };
+
 enum { ENGINE_MAX_DRAFT = 32, ENGINE_MAX_NGRAM = 32 };
 
 typedef enum FinishReason {

@@ -92,6 +92,22 @@ static void preempt(Engine *en, int i) {
     metrics_add(&en->m.preemptions, 1);
 }
 
+static bool is_idle(const Req *r) { return r->in.priority >= ENGINE_IDLE; }
+
+/* Idle requests go back to the queue, the last one first, where others wait for places or blocks. Before rows are given:
+ * blocks of a step are found by others as soon as it has them. */
+static void make_way(Engine *en) {
+    int n = 0;
+    pthread_mutex_lock(&en->mu);
+    const Req *head = en->waiting.head;
+    bool stuck = head && head->id == en->stuck_id && !is_idle(head);
+    for (const Req *r = head; r && !is_idle(r) && n < en->o.max_seqs; r = r->next) n++;
+    pthread_mutex_unlock(&en->mu);
+    int n_go = MAX(n - (en->o.max_seqs - en->n_run), stuck);
+    for (; n_go > 0 && en->n_run > 0 && is_idle(en->run[en->n_run - 1]); n_go--)
+        preempt(en, en->n_run - 1);
+}
+
 static void drop_dead(Engine *en) {
     FinishReason why;
     double now = engine__now(en);
@@ -546,6 +562,7 @@ static void count_step(Engine *en, double now) {
 
 static void give_rows(Engine *en) {
     for (int i = 0; i < en->n_run; i++) en->run[i]->n_rows = 0;
+    make_way(en);
     en->n_dropped = 0;
     Room m = prompt_rows(en, decode_rows(en));
     for (int i = 0; i < en->n_run; i++) commit(en, en->run[i]);

@@ -275,7 +275,7 @@ Status http_new(HttpServer **out, const HttpConfig *c, Err *e) {
     if (st == OK) st = rng_secret(&s->id_seed, sizeof s->id_seed, e);
     if (st == OK && c->tls_cert) st = http__tls_load(&s->tls, c->tls_cert, c->tls_key, e);
     if (st == OK) st = make_loop(s, e);
-    if (st == OK) st = listen_on(s, e);
+    if (st == OK && c->host) st = listen_on(s, e);
     if (st != OK) {
         http_free(s);
         return st;

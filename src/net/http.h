@@ -47,8 +47,9 @@ typedef struct HttpCors {
 } HttpCors;
 
 typedef struct HttpConfig {
-    const char *host; /* address or name to bind: "127.0.0.1", "::1", "0.0.0.0", "localhost" */
-    int port;         /* 0: any free one, see http_port */
+    /* Address or name to bind: "127.0.0.1", "::1", "0.0.0.0", "localhost"; NULL: only the loop, nothing listens. */
+    const char *host;
+    int port; /* 0: any free one, see http_port */
     HttpLimits limits;
     const char *tls_cert; /* PEM file: the certificate, then those that signed it; NULL: no TLS */
     const char *tls_key;  /* PEM file of its key, not encrypted */

@@ -13,8 +13,9 @@ typedef struct PooledOpts {
     AskPool pool;
     bool normalize;
     const char *adapter; /* borrowed */
-    double timeout_s;    /* of all texts together; 0: none */
-    bool salted;         /* prefixes are shared with the same salt only */
+    int priority;
+    double timeout_s; /* of all texts together; 0: none */
+    bool salted;      /* prefixes are shared with the same salt only */
     Sha256 salt;
     int n, width;            /* texts; numbers of a state */
     void (*wake)(void *ctx); /* engine's thread, when a text is done */

@@ -12,6 +12,10 @@ static const char *title_of(const Server *s) { return s->cfg.title ? s->cfg.titl
 void server__get_index(Server *s, HttpReq *r) {
     StrBuf b = {0};
     JsonW w;
+    if (server__wants_html(r)) {
+        server__get_page(s, r);
+        return;
+    }
     jw_init(&w, &b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "message", title_of(s));
@@ -27,7 +31,7 @@ void server__get_index(Server *s, HttpReq *r) {
     }
     jw_end_arr(&w);
     jw_end_obj(&w);
-    server__reply_json(r, 200, &b, NULL);
+    server__reply_json(r, 200, &b, "Vary: Accept\r\n");
 }
 
 void server__get_version(Server *s, HttpReq *r) {
@@ -89,20 +93,30 @@ static void put_operation_id(JsonW *w, const Route *t) {
     sb_deinit(&id);
 }
 
+static void put_path_parameter(JsonW *w, const char *name) {
+    jw_arr(w, "parameters");
+    jw_obj(w, NULL);
+    jw_cstr(w, "name", name);
+    jw_cstr(w, "in", "path");
+    jw_bool(w, "required", true);
+    jw_raw(w, "schema", slice_of("{\"type\":\"string\"}"));
+    jw_end_obj(w);
+    jw_end_arr(w);
+}
+
 static void put_route(JsonW *w, const Route *t) {
     size_t n = strlen(t->path);
     StrBuf path = {0};
     bool named = n > 1 && t->path[n - 1] == '/';
-    sb_printf(&path, "%s%s", t->path, named ? "{model}" : "");
+    if (named) sb_printf(&path, "%s{%s}", t->path, t->rest);
+    else sb_puts(&path, t->path);
     jw_obj(w, sb_str(&path));
     sb_deinit(&path);
     jw_obj(w, t->method[0] == 'G' ? "get" : "post");
     jw_cstr(w, "summary", t->summary);
     put_operation_id(w, t);
-    if (named)
-        jw_raw(w, "parameters",
-               slice_of("[{\"name\":\"model\",\"in\":\"path\",\"required\":true,"
-                        "\"schema\":{\"type\":\"string\"}}]"));
+    if (named) put_path_parameter(w, t->rest);
+    if (t->query) jw_raw(w, "parameters", slice_of(t->query));
     if (t->schema) {
         jw_obj(w, "requestBody");
         jw_bool(w, "required", true);

@@ -67,6 +67,9 @@ struct Route {
     const char *operation; /* in traces: "chat"; NULL: none */
     const char *summary;
     const char *reply; /* JSON Schema of the answer, as text; NULL: not JSON */
+    bool page;         /* for browsers, which are asked for a key in their own way */
+    const char *rest;  /* name of what follows a path ending in /, for /openapi.json */
+    const char *query; /* fields of the query, as parameters of OpenAPI; NULL: none */
 };
 
 /* The one table of routes. */
@@ -83,6 +86,7 @@ void server__get_model(Server *s, HttpReq *r);
 void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
+void server__get_page(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
@@ -115,6 +119,10 @@ Slice server__tool_named(const Job *j);
 /* tools and tool_choice fit together; of "allowed_tools" these are left. ERR_ARG, ERR_NOMEM. */
 MUST_CHECK Status server__check_tools(Job *j, Err *e);
 
+/* ---- pages.c ---- */
+/* Whether Accept names text/html, and JSON not before it. */
+bool server__wants_html(const HttpReq *r);
+
 /* ---- guard.c ---- */
 /* May this request have this route? If not, it is answered. */
 bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
@@ -144,6 +152,10 @@ int64_t server__json_bytes(Slice text);
 void server__hold(Job *j, int64_t bytes);
 /* ERR_NOMEM: the job is large and all of them together hold too much. */
 MUST_CHECK Status server__check_held(const Job *j, Err *e);
+
+/* ---- call.c ---- */
+/* Tell a caller inside this process how its job ended. */
+void server__call_answer(Job *j, const Err *failed);
 
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,

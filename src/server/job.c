@@ -54,10 +54,12 @@ static void job_free(Job *j) {
     mem_free(j);
 }
 
+static bool is_left(const Job *j) { return !j->req && !j->call.done; }
+
 int server__status(const Job *j, const Err *failed) {
     enum { CLIENT_LEFT = 499 };
     if (!failed) return 200;
-    if (!j->req) return CLIENT_LEFT;
+    if (is_left(j)) return CLIENT_LEFT;
     const ApiErrorRow *row = api_error_row(failed->code);
     return j->route->shape == API_OPENAI ? row->http : row->http_plain;
 }
@@ -69,14 +71,16 @@ static void note_left(Job *j) {
     server__trace_end(j, &left);
 }
 
-static void on_gone(void *ctx) {
-    Job *j = ctx;
+void server__job_drop(Job *j) {
     j->req = NULL;
+    j->call.done = NULL;
     Prep *p = j->server->prep;                           /* NULL: its threads are gone */
     if (!j->prepared && p && !prep_cancel(p, j)) return; /* it comes out of preparing */
     note_left(j);
     job_free(j);
 }
+
+static void on_gone(void *ctx) { server__job_drop(ctx); }
 
 void server__jobs_free(Server *s) {
     while (s->jobs) job_free(s->jobs);
@@ -84,32 +88,48 @@ void server__jobs_free(Server *s) {
 
 /* ---- the beginning ---- */
 
-void server__job_start(Server *s, HttpReq *r, const Route *route) {
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, const char *id) {
     Job *j = mem_new(Job);
-    Err e = {0};
-    if (!j) {
-        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", http_body(r).n) != OK)
-            server__reply_err(r, route->shape, NULL, &e);
-        return;
+    if (!j || body->failed) {
+        sb_deinit(body);
+        mem_free(j);
+        return NULL;
     }
     j->server = s;
-    j->req = r;
     j->route = route;
     j->t_start_ns = clock_now_ns();
     j->created = (int64_t)time(NULL);
-    j->user = s->user;
-    server__trace_start(j, r);
     arena_init(&j->arena, 4096);
-    snprintf(j->request_id, sizeof j->request_id, "%s", http_request_id(r));
-    http_take_body(&j->body, r);
-    j->n_held = (int64_t)j->body.cap;
-    j->most_s = s->live.timeout_s;
-    server__limits_start(j, r);
-    if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
+    j->body = *body;
+    j->n_held = (int64_t)body->cap;
+    *body = (StrBuf){0};
+    if (id) snprintf(j->request_id, sizeof j->request_id, "%s", id);
+    else server__draw_id(j->request_id, s, "req-");
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
     s->jobs = j;
     s->stats.n_active++;
+    return j;
+}
+
+void server__job_start(Server *s, HttpReq *r, const Route *route) {
+    Err e = {0};
+    StrBuf body = {0};
+    http_take_body(&body, r);
+    int64_t held = (int64_t)body.cap;
+    Job *j = server__job_new(s, route, &body, http_request_id(r));
+    if (!j) {
+        http_hold(s->http, -held);
+        if (err_set(&e, ERR_NOMEM, "request of %lld bytes", (long long)held) != OK)
+            server__reply_err(r, route->shape, NULL, &e);
+        return;
+    }
+    j->req = r;
+    j->user = s->user;
+    j->most_s = s->live.timeout_s;
+    server__limits_start(j, r);
+    server__trace_start(j, r);
+    if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     http_on_gone(r, on_gone, j);
     prep_push(s->prep, j);
 }
@@ -239,11 +259,16 @@ static Status check_room(Job *j, int64_t max_new, Err *e) {
 }
 
 Status server__time_left(double *out, const Job *j, Err *e) {
-    double most = j->q.timeout > 0 ? j->q.timeout : j->most_s;
+    double usual = server__is_idle(j) ? 0 : j->most_s;
+    double most = j->q.timeout > 0 ? j->q.timeout : usual;
     *out = most;
     if (most <= 0) return OK;
     *out = most - 1e-9 * (double)(clock_now_ns() - j->t_start_ns);
     return *out > 0 ? OK : err_set(e, ERR_TIMEOUT, "inference timeout");
+}
+
+int server__priority(const Job *j) {
+    return (int)j->q.priority + (server__is_idle(j) ? ENGINE_IDLE : 0);
 }
 
 Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
@@ -254,7 +279,7 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
                     .max_new = (int)max_new,
                     .ignore_end = j->q.ignore_eos,
                     .adapter = j->adapter,
-                    .priority = (int)j->q.priority,
+                    .priority = server__priority(j),
                     .timeout_s = 0};
     AnswerOpts o = {.n = (int)j->q.n, .wake = server__knock, .wake_ctx = s};
     TRY(check_room(j, max_new, e));
@@ -384,7 +409,6 @@ static void finish_stream(Job *j, const Err *failed) {
 
 static void finish_whole(Job *j) {
     StrBuf heads = {0};
-    if (!j->rendering) j->route->writer->end(j);
     server__settle(j); /* before saying what is left */
     server__rate_heads(&heads, j);
     server__reply_json(j->req, 200, &j->out, heads.failed ? NULL : sb_str(&heads));
@@ -403,12 +427,14 @@ static void finish_failed(Job *j, const Err *failed) {
 }
 
 static void finish(Job *j, const Err *failed) {
-    http_on_gone(j->req, NULL, NULL);
+    if (j->req) http_on_gone(j->req, NULL, NULL);
     server__stats_note(j->server, j, !failed);
     server__log_ended(j, failed);
     server__trace_end(j, failed);
     if (!failed) server__note_request(j);
-    if (j->streaming) finish_stream(j, failed);
+    if (!failed && !j->streaming && !j->rendering) j->route->writer->end(j);
+    if (j->call.done) server__call_answer(j, failed);
+    else if (j->streaming) finish_stream(j, failed);
     else if (failed) finish_failed(j, failed);
     else finish_whole(j);
     job_free(j);
@@ -438,8 +464,8 @@ static void poll(Job *j) {
 static void take_over(Job *j) {
     j->prepared = true;
     server__hold(j, j->n_json);
-    if (j->req && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
-    if (!j->req) {
+    if (!is_left(j) && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
+    if (is_left(j)) {
         note_left(j);
         job_free(j);
     } else if (j->st != OK || j->rendering) {

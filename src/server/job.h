@@ -40,7 +40,8 @@ enum { JOB_ID_BYTES = 129 };
 struct Job {
     /* [net] */
     Server *server;
-    HttpReq *req; /* NULL: the client has left */
+    HttpReq *req;    /* NULL: the client has left, or there never was one */
+    ServerCall call; /* who gets the answer instead of a client; done NULL: nobody */
     Job *prev, *next;
     const Route *route;            /* [const] */
     char request_id[JOB_ID_BYTES]; /* [const] */
@@ -89,6 +90,15 @@ struct Job {
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
 void server__job_start(Server *s, HttpReq *r, const Route *route);
+/* A job with what all have, in the list and with nobody to answer yet. body is taken over, in every case, and counts as held
+ * already; id NULL: one is drawn. NULL: memory is out. Loop. */
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, const char *id);
+/* Nobody waits for the answer any more. It may be freed, or be once it comes out of preparing. Loop. */
+void server__job_drop(Job *j);
+/* Whether it is part of a batch, and gives way to all others. */
+static inline bool server__is_idle(const Job *j) { return j->call.path.n > 0; }
+/* Its priority in the engine. */
+int server__priority(const Job *j);
 /* Take what has come, send what can be sent, answer and free what is done. Loop. */
 void server__jobs_poll(Server *s);
 /* Comments to streams that have been silent for long. Loop. */

@@ -37,6 +37,7 @@ static Status prepare(Job *j, Err *e) {
     TRY(st);
     TRY(api_read(&j->q, j->route->schema, j->json, &j->param, e));
     TRY(check_given(j, e));
+    if (server__is_idle(j)) j->q.stream = false;
     TRY(server__read_model(&j->adapter, j->server, j->q.model, e));
     TRY(server__check_model(j, e));
     return j->route->prepare(j, e);

@@ -132,7 +132,9 @@ static Status server_init(Server *s, Err *e) {
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
-    return http_new(&s->http, &h, e);
+    TRY(http_new(&s->http, &h, e));
+    return prep_new(&s->prep, c->n_prep > 0 ? c->n_prep : N_PREP, server__prepare, server__knock, s,
+                    e);
 }
 
 Status server_new(Server **out, const ServerConfig *c, Err *e) {
@@ -175,8 +177,7 @@ Status server_attach(Server *s, const ServerConfig *c, Err *e) {
 int server_port(const Server *s) { return http_port(s->http); }
 
 Status server_run(Server *s, int grace_ms, Err *e) {
-    int n_prep = s->cfg.n_prep > 0 ? s->cfg.n_prep : N_PREP;
-    TRY(prep_new(&s->prep, n_prep, server__prepare, server__knock, s, e));
+    TRY(prep_start(s->prep, e));
     Status st = http_run(s->http, grace_ms, e);
     prep_free(s->prep); /* from here on nobody asks anything of the engine */
     s->prep = NULL;

@@ -29,8 +29,8 @@ typedef struct ServerLive {
 } ServerLive;
 
 typedef struct ServerConfig {
-    const char *host;
-    int port; /* 0: any free one */
+    const char *host; /* NULL: nobody listens, requests come from inside only */
+    int port;         /* 0: any free one */
     ServerLive live;
     /* The model; may come later (server_attach). Until submit is there, requests are answered 503. */
     EngineDoor engine;    /* or a stand-in */
@@ -93,5 +93,37 @@ void server_wake(Server *s);
 /* Append "2026-01-31 12:00:00 | [operation] GPU: none - VRAM: ... | RAM: 1.2GB/8.0GB (15.0%)", of this process and what
  * it may use. Any thread. */
 void server_resources(StrBuf *b, const char *operation);
+
+/* ---- requests from inside: lines of batches ---- On the loop's thread, or on the one that will run it. */
+
+/* What came of one. */
+typedef struct ServerAnswer {
+    int status;             /* as HTTP has it */
+    const char *request_id; /* borrowed, as is body */
+    Slice body;             /* JSON on one line */
+    bool again;             /* the server was too busy or is stopping: the same may do later */
+    int64_t n_prompt, n_completion; /* tokens */
+} ServerAnswer;
+
+/* A request that no client has sent. It gives way to those of clients, has no time limit but its own, and is answered
+ * whole. */
+typedef struct ServerCall {
+    Slice path;          /* of a POST route that makes answers; borrowed for the call, as is body */
+    Slice body;          /* JSON */
+    const KeyUser *user; /* for whom; copied; NULL: nobody in particular */
+    /* Once, on the loop's thread, unless server_call_drop comes before or server_run ends. */
+    void (*done)(void *ctx, const ServerAnswer *a);
+    void *ctx;
+} ServerCall;
+
+typedef struct Job ServerTicket;
+
+/* Whether path is one that a call may have. */
+bool server_call_allows(Slice path);
+/* Begin one. The ticket is valid until `done`. ERR_NOT_FOUND no such path, ERR_CANCELLED there is no model yet or the
+ * server is stopping, ERR_NOMEM. */
+MUST_CHECK Status server_call(ServerTicket **out, Server *s, const ServerCall *c, Err *e);
+/* Nobody wants the answer any more. */
+void server_call_drop(ServerTicket *t);
 
 #endif
