@@ -102,6 +102,7 @@ Job *server__job_new(Server *s, const Route *route, StrBuf *body, const char *id
     arena_init(&j->arena, 4096);
     j->body = *body;
     j->n_held = (int64_t)body->cap;
+    j->json_most = server__json_most(s);
     *body = (StrBuf){0};
     if (id) snprintf(j->request_id, sizeof j->request_id, "%s", id);
     else server__draw_id(j->request_id, s, "req-");

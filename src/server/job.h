@@ -63,6 +63,7 @@ struct Job {
     ApiRateAsk rate;
     int64_t n_reserved;   /* tokens, of the client's limit */
     double retry_after_s; /* where that limit is why it failed */
+    int64_t json_most;    /* [const] */
     int64_t n_json;       /* bytes that its JSON takes, at most */
     StrBuf body;          /* owned copy */
     Json *json;           /* owned; q borrows from it */
