@@ -168,9 +168,11 @@ function noteToken(m) {
     rateOf(m);
 }
 
+// From the first token on; an answer that came at once is measured with the time before it.
 function rateOf(m) {
     const took = busy.last - busy.first;
-    if (m.tokens > 1 && took > 0) m.rate = (m.tokens - 1) / (took / 1000);
+    if (m.tokens > 1 && took > 100) m.rate = (m.tokens - 1) / (took / 1000);
+    else if (m.tokens) m.rate = m.tokens / ((busy.last - busy.started) / 1000);
 }
 
 function frame() {

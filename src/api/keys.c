@@ -301,8 +301,8 @@ Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e) {
     }
     char basic[KEYS_MAX_BASIC];
     Slice key = bearer(ask->authorization);
+    if (key.n == 0) key = ask->api_key; /* before "Basic", which may be for a proxy */
     if (key.n == 0) key = keys__basic(basic, ask->authorization);
-    if (key.n == 0) key = ask->api_key;
     if (key.n == 0)
         return err_set(e, ERR_AUTH, "no API key: send it as \"Authorization: Bearer KEY\"");
     Claim c = {0};

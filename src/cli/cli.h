@@ -188,8 +188,12 @@ int cmd_bench(int argc, char **argv);
 int cmd_batch(int argc, char **argv);
 /* API keys of a server */
 int cmd_keys(int argc, char **argv);
+/* server -> its dashboard, in the terminal */
+int cmd_top(int argc, char **argv);
 /* speeds, prices -> dollars */
 int cmd_cost(int argc, char **argv);
+/* server -> how long its answers take */
+int cmd_load(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 

@@ -9,7 +9,7 @@
 #include "eval/cost.h"
 
 typedef struct CostCmd {
-    OptList tok_s;
+    OptList tok_s, load;
     const char *machines_file;
     double req_s, tok_req, utilization, busy_hours, hours, cache_hit, spot_share, spot_price;
     double region_price, target, bought, own_month;
@@ -35,6 +35,12 @@ static const OptSpec opts[] = {
      .metavar = "NAME=N",
      .help = "tokens a second that machine NAME generates with every stream in time, as measured "
              "by ingot load; once for each"},
+    {.key = "load",
+     .type = OPT_LIST,
+     .offset = AT(load),
+     .metavar = "NAME=FILE",
+     .help = "the same, from a file that ingot load --json wrote: the most tokens a second of a "
+             "point within its --slo"},
     {.key = "machines",
      .type = OPT_STR,
      .offset = AT(machines_file),
@@ -84,8 +90,10 @@ static const CliSpec spec = {
         "order, each to what is left. The prices of the examples are old: put in yours.\n"
         "\n"
         "example:\n"
-        "  ingot load http://127.0.0.1:8000 --sweep concurrency=1..64    # tokens a second\n"
-        "  ingot cost --tok-s 2-vcpu=140 --requests 5 --tokens 50\n"
+        "  ingot load http://127.0.0.1:8000 --sweep rate=1..64 --slo ttft=500ms --json > "
+        "load.jsonl\n"
+        "  ingot cost --load 2-vcpu=load.jsonl --requests 5 --tokens 50\n"
+        "  ingot cost --tok-s 2-vcpu=140\n"
         "  ingot cost --print-machines > mine.json                       # then edit\n"
         "  ingot cost --machines mine.json --busy-hours 10 --scale-to-zero --cache-hit 0.3",
     .opts = opts,
@@ -119,25 +127,69 @@ static Status load_machines(Costs *k, Err *e) {
     return st;
 }
 
-/* One of --tok-s, "NAME=N". */
-static Status take_speed(Costs *k, const char *word, Err *e) {
-    const char *eq = strrchr(word, '=');
-    double v = 0;
-    if (!eq || eq == word || !str_to_f64(&v, eq + 1) || !(v > 0) || v > 1e9)
-        return err_set(e, ERR_ARG, "--tok-s \"%.60s\": NAME=N is needed, N above 0", word);
+/* The machine of "NAME=VALUE", and where the value begins. */
+static Status split(CostMachine **m, const char **value, Costs *k, const char *option,
+                    const char *word, Err *e) {
+    const char *eq = strchr(word, '=');
+    if (!eq) return err_set(e, ERR_ARG, "%s \"%.60s\": NAME=VALUE is needed", option, word);
+    *value = eq + 1;
     for (int i = 0; i < k->n; i++) {
-        if (!slice_eq_str((Slice){word, (size_t)(eq - word)}, k->m[i].name)) continue;
-        k->m[i].tok_s = v;
-        return OK;
+        *m = &k->m[i];
+        if (slice_eq_str((Slice){word, (size_t)(eq - word)}, k->m[i].name)) return OK;
     }
-    return err_set(e, ERR_ARG,
-                   "--tok-s: no machine is named \"%.*s\" (--print-machines lists them)",
-                   (int)MIN(eq - word, 60), word);
+    return err_set(e, ERR_ARG, "%s: no machine is named \"%.*s\" (--print-machines lists them)",
+                   option, (int)MIN(eq - word, 60), word);
+}
+
+static Status take_speed(Costs *k, const char *word, Err *e) {
+    CostMachine *m = NULL;
+    const char *text = NULL;
+    TRY(split(&m, &text, k, "--tok-s", word, e));
+    if (!str_to_f64(&m->tok_s, text) || !(m->tok_s > 0) || m->tok_s > 1e9)
+        return err_set(e, ERR_ARG, "--tok-s \"%.60s\": NAME=N is needed, N above 0", word);
+    return OK;
+}
+
+/* The best of the points, a line each, that a file of measurements has. */
+static Status best_point(double *best, Slice text, Err *e) {
+    for (size_t at = 0; at < text.n;) {
+        const char *eol = memchr(text.p + at, '\n', text.n - at);
+        size_t n = eol ? (size_t)(eol - text.p) - at : text.n - at;
+        Json *j = NULL;
+        if (n > 0) TRY(json_parse(&j, (Slice){text.p + at, n}, e));
+        const Json *slo = json_get(j, "slo"), *rate = json_get(j, "tokens_out_per_s");
+        if (rate && (!slo || json_bool(json_get(slo, "within"))))
+            *best = fmax(*best, json_num(rate));
+        json_free(j);
+        at += n + 1;
+    }
+    return OK;
+}
+
+static Status take_load(Costs *k, const char *word, Err *e) {
+    enum { MOST = 64 << 20 };
+    CostMachine *m = NULL;
+    const char *path = NULL;
+    StrBuf text = {0};
+    double best = 0;
+    TRY(split(&m, &path, k, "--load", word, e));
+    Status st = io_read_file(&text, path, MOST, e);
+    if (st == OK) {
+        st = best_point(&best, (Slice){sb_str(&text), text.n}, e);
+        if (st != OK) err_in(e, path);
+    }
+    sb_deinit(&text);
+    TRY(st);
+    if (!(best > 0))
+        return err_set(e, ERR_FORMAT, "%s: no point of ingot load --json within its limits", path);
+    m->tok_s = best;
+    return OK;
 }
 
 static Status prepare(Costs *k, Err *e) {
     TRY(load_machines(k, e));
     for (int i = 0; i < k->c->tok_s.n; i++) TRY(take_speed(k, k->c->tok_s.v[i], e));
+    for (int i = 0; i < k->c->load.n; i++) TRY(take_load(k, k->c->load.v[i], e));
     return OK;
 }
 

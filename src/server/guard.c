@@ -30,7 +30,8 @@ static Status check(KeyUser *user, Server *s, const HttpReq *r, uint32_t scope, 
 static bool is_basic(const HttpReq *r) {
     static const char word[] = "basic ";
     Slice h = http_header(r, "Authorization");
-    return h.n > sizeof word - 1 && strncasecmp(h.p, word, sizeof word - 1) == 0;
+    return http_header(r, "X-Api-Key").n == 0 && h.n > sizeof word - 1 &&
+           strncasecmp(h.p, word, sizeof word - 1) == 0;
 }
 
 /* Whether an Origin ("https://host:8000") is the host this request was sent to. */

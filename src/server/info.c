@@ -104,6 +104,25 @@ static void put_path_parameter(JsonW *w, const char *name) {
     jw_end_arr(w);
 }
 
+/* Where a route stands in a list of them. */
+static const char *const groups[] = {"OpenAI's", "short", "server", "pages"};
+
+static const char *group_of(const Route *t) {
+    if (t->page || strcmp(t->path, "/assets/") == 0) return groups[3];
+    if (strncmp(t->path, "/v1/", 4) == 0 && t->shape == API_OPENAI) return groups[0];
+    return t->schema ? groups[1] : groups[2];
+}
+
+static void put_groups(JsonW *w) {
+    jw_arr(w, "tags");
+    for (size_t i = 0; i < COUNT_OF(groups); i++) {
+        jw_obj(w, NULL);
+        jw_cstr(w, "name", groups[i]);
+        jw_end_obj(w);
+    }
+    jw_end_arr(w);
+}
+
 static void put_route(JsonW *w, const Route *t) {
     size_t n = strlen(t->path);
     StrBuf path = {0};
@@ -115,6 +134,9 @@ static void put_route(JsonW *w, const Route *t) {
     jw_obj(w, t->method[0] == 'G' ? "get" : "post");
     jw_cstr(w, "summary", t->summary);
     put_operation_id(w, t);
+    jw_arr(w, "tags");
+    jw_cstr(w, NULL, group_of(t));
+    jw_end_arr(w);
     if (named) put_path_parameter(w, t->rest);
     if (t->query) jw_raw(w, "parameters", slice_of(t->query));
     if (t->schema) {
@@ -169,6 +191,7 @@ Status server__describe(StrBuf *b, const Server *s, Err *e) {
     jw_cstr(&w, "version", version_of(s));
     jw_end_obj(&w);
     jw_raw(&w, "security", slice_of("[{},{\"key\":[]}]"));
+    put_groups(&w);
     jw_obj(&w, "paths");
     for (int i = 0; i < server__n_routes; i++) put_route(&w, &server__routes[i]);
     jw_end_obj(&w);

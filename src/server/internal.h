@@ -18,7 +18,8 @@ typedef struct Health {
     uint64_t busy_ticks, all_ticks; /* of the last sample */
 } Health;
 
-typedef struct Rating Rating; /* ratings.c */
+typedef struct Rating Rating;   /* ratings.c */
+typedef struct History History; /* history.h */
 
 enum { SERVER_MAX_ROUTES = 48 };
 
@@ -47,7 +48,9 @@ struct Server {
     OtlpBatch spans;           /* that wait to be sent */
     Health health;
     ServeStats stats;
+    History *history;         /* owned */
     int64_t started;          /* [const] seconds since 1970 */
+    double started_mono;      /* [const] the same moment by base/clock.h */
     uint64_t seed_base;       /* [const] random */
     _Atomic uint64_t n_drawn; /* [atomic] seeds and ids drawn so far */
     StrBuf openapi;           /* [const] /openapi.json */
@@ -87,6 +90,7 @@ void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
 void server__get_page(Server *s, HttpReq *r);
+void server__get_dashboard(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
@@ -118,6 +122,10 @@ bool server__knows_tool(const void *ctx, Slice name);
 Slice server__tool_named(const Job *j);
 /* tools and tool_choice fit together; of "allowed_tools" these are left. ERR_ARG, ERR_NOMEM. */
 MUST_CHECK Status server__check_tools(Job *j, Err *e);
+
+/* ---- dashboard.c ---- */
+/* Another second has gone by: a sample for the history. */
+void server__history_tick(Server *s);
 
 /* ---- pages.c ---- */
 /* Whether Accept names text/html, and JSON not before it. */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "engine/stop.h"
 #include "server/embed.h"
+#include "server/history.h"
 #include "server/internal.h"
 
 enum {
@@ -66,6 +67,7 @@ int server__status(const Job *j, const Err *failed) {
 
 static void note_left(Job *j) {
     Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
+    server__history_note(j->server->history, server__status(j, &left));
     server__stats_note(j->server, j, false);
     server__log_ended(j, &left);
     server__trace_end(j, &left);
@@ -295,8 +297,8 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
         TRY(sha_256(&j->prompt_digest, prompt->v, prompt->n * sizeof prompt->v[0], e));
     o.ends_only = !j->q.stream && o.n_stop == 0 &&
                   !j->q.logprobs; /* stop strings are looked for as the text comes */
-    TRY(make_grammars(&o, j, e));
     TRY(server__reserve(j, (int64_t)prompt->n + j->q.n * max_new, e));
+    TRY(make_grammars(&o, j, e));
     TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
     j->n_answers++;
     j->n_samples = (int)j->q.n;
@@ -429,6 +431,8 @@ static void finish_failed(Job *j, const Err *failed) {
 
 static void finish(Job *j, const Err *failed) {
     if (j->req) http_on_gone(j->req, NULL, NULL);
+    if (failed && j->streaming) /* its head said 200; other answers are noted as they are sent */
+        server__history_note(j->server->history, server__status(j, failed));
     server__stats_note(j->server, j, !failed);
     server__log_ended(j, failed);
     server__trace_end(j, failed);

@@ -22,6 +22,17 @@
 const Route server__routes[] = {
     PAGE("/", server__get_index, "to a browser the playground; else what this is, and its routes"),
     PAGE("/dashboard", server__get_page, "live numbers, for a browser"),
+    {.method = "GET",
+     .path = "/dashboard/data",
+     .handle = server__get_dashboard,
+     .scope = ROUTE_ADMIN,
+     .shape = API_PLAIN,
+     .query =
+         "[{\"name\":\"since\",\"in\":\"query\",\"schema\":{\"type\":\"number\",\"minimum\":0,"
+         "\"default\":0},\"description\":\"only rows later than this, in seconds since 1970\"},"
+         "{\"name\":\"step\",\"in\":\"query\",\"schema\":{\"type\":\"integer\",\"minimum\":1,"
+         "\"maximum\":60,\"default\":1},\"description\":\"samples, one a second, in a row\"}]",
+     .summary = "the last hour in numbers, and the requests that are not answered yet"},
     PAGE("/docs", server__get_page, "this API to read and try, for a browser"),
     {.method = "GET",
      .path = "/assets/",

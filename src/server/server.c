@@ -6,7 +6,9 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "server/history.h"
 #include "server/prepare.h"
 
 enum {
@@ -101,9 +103,16 @@ static void on_refuse(void *ctx, StrBuf *b, int status, const char *why) {
 static void on_tick(void *ctx) {
     Server *s = ctx;
     server__health_sample(&s->health);
+    server__history_tick(s);
     server__jobs_poll(s); /* those whose clients have read on */
     server__jobs_ping(s);
     server__trace_flush(s);
+}
+
+static void on_reply(void *ctx, const HttpReq *r, int status) {
+    Server *s = ctx;
+    server__history_note(s->history, status);
+    if (s->cfg.on_line) server__log_reply(s, r, status);
 }
 
 static Status server_init(Server *s, Err *e) {
@@ -113,6 +122,8 @@ static Status server_init(Server *s, Err *e) {
     }
     server__health_sample(&s->health);
     s->started = (int64_t)time(NULL);
+    s->started_mono = clock_now_s();
+    TRY(server__history_new(&s->history, e));
     server__stats_init(&s->stats);
     TRY(server__describe(&s->openapi, s, e));
     s->live = c->live;
@@ -128,7 +139,7 @@ static Status server_init(Server *s, Err *e) {
                     .on_refuse = on_refuse,
                     .on_request = on_request,
                     .on_wake = on_wake,
-                    .on_reply = c->on_line ? server__log_reply : NULL,
+                    .on_reply = on_reply,
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
@@ -162,6 +173,7 @@ void server_free(Server *s) {
     mem_free(atomic_exchange(&s->coming, NULL));
     otlp_deinit(&s->spans);
     sb_deinit(&s->openapi);
+    server__history_free(s->history);
     mem_free(s);
 }
 

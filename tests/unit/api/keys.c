@@ -151,6 +151,58 @@ TEST(what_is_refused) {
     keys_free(k);
 }
 
+/* What browsers send for pages. */
+TEST(the_password_of_basic_is_a_key) {
+    static const struct {
+        const char *header, *key; /* key NULL: none */
+    } t[] = {
+        {"Basic dXNlcjpvbmU=", "one"},   /* user:one */
+        {"basic   OnR3bw==", "two"},     /* :two */
+        {"Basic dTphOmI6Yw==", "a:b:c"}, /* u:a:b:c, split at the first */
+        {"Basic dXNlcjo=", NULL},        /* user: */
+        {"Basic dXNlcg==", NULL},        /* user */
+        {"Basic dXNlcjpvbmU", NULL},     /* no padding */
+        {"Basic dXNlcjpvbmU==", NULL},   /* too much */
+        {"Basic dXNl cjpvbmU=", NULL},   /* a blank in it */
+        {"Basic dXNl=jpvbmU=", NULL},    /* padding in it */
+        {"Basic ====", NULL},
+        {"Basic ", NULL},
+        {"Basic", NULL},
+        {"BasicdXNlcjpvbmU=", NULL},
+        {"Bearer dXNlcjpvbmU=", NULL},
+    };
+    char out[KEYS_MAX_BASIC];
+    for (size_t i = 0; i < COUNT_OF(t); i++) {
+        Slice key = keys__basic(out, slice_of(t[i].header));
+        if (!slice_eq_str(key, t[i].key ? t[i].key : ""))
+            FAIL("%s: %.*s", t[i].header, (int)key.n, key.p);
+    }
+    char long_one[6 + 4 * KEYS_MAX_BASIC];
+    for (size_t n = 4; n + 7 < sizeof long_one; n += 4) { /* fits whole or not at all */
+        memset(long_one, 'O', sizeof long_one);           /* "8"s, with a colon at the head */
+        memcpy(long_one, "Basic Ojg4", 10);
+        long_one[6 + n] = '\0';
+        EQ(keys__basic(out, slice_of(long_one)).n, n / 4 * 3 <= KEYS_MAX_BASIC ? n / 4 * 3 - 1 : 0);
+    }
+}
+
+TEST(basic_comes_after_a_key_of_its_own_header) {
+    Keys *k = NULL;
+    KeyUser u;
+    const char *list[] = {"one,two"};
+    KeysConfig c = {.plain = list, .n_plain = 1};
+    OK_(keys_open(&k, &c, TERR));
+    KeyAsk a = {.authorization = slice_of("Basic dXNlcjpvbmU="), .now_s = 1};
+    OK_(keys_check(&u, k, &a, TERR));
+    EQ_STR(u.id, "plain-1");
+    a.api_key = slice_of("two"); /* what is for a proxy does not get in its way */
+    OK_(keys_check(&u, k, &a, TERR));
+    EQ_STR(u.id, "plain-2");
+    a = (KeyAsk){.authorization = slice_of("Basic dXNlcjp0cmVl"), .now_s = 1}; /* user:tree */
+    FAILS(ERR_AUTH, keys_check(&u, k, &a, TERR));
+    keys_free(k);
+}
+
 TEST(plain_keys_may_do_all) {
     Keys *k = NULL;
     KeyUser u;
