@@ -136,6 +136,8 @@ static Status server_init(Server *s, Err *e) {
                     .tls_key = c->tls_key,
                     .hsts_s = c->hsts_s,
                     .cors = c->cors,
+                    .proxies = c->proxies,
+                    .n_proxies = c->n_proxies,
                     .on_refuse = on_refuse,
                     .on_request = on_request,
                     .on_wake = on_wake,
