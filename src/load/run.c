@@ -25,6 +25,7 @@ typedef struct Flight {
     struct Flight *next; /* in run->idle */
     LoadAnswer answer;
     StrBuf body, text; /* owned: what is sent; the prompt of it */
+    char name[64];     /* its X-Request-Id line */
     int block, max_tokens;
     bool warmup;
 } Flight;
@@ -221,10 +222,16 @@ static Status launch(Run *r, uint64_t now, Err *e) {
     r->flight++;
     if (!o->warmup) r->s->n_sent++;
     r->s->n_held += r->held && !o->warmup;
+    const char *lines[LOAD_MAX_HEADERS + 1];
+    int n_line = MIN(p->n_header, LOAD_MAX_HEADERS);
+    for (int i = 0; i < n_line; i++) lines[i] = p->header[i];
+    snprintf(f->name, sizeof f->name, "X-Request-Id: load-%llu-%llu", (unsigned long long)p->seed,
+             (unsigned long long)o->id);
+    lines[n_line++] = f->name;
     NetRequest rq = {.method = "POST",
                      .url = p->url,
-                     .headers = p->header,
-                     .n_headers = p->n_header,
+                     .headers = lines,
+                     .n_headers = n_line,
                      .secrets = p->secret,
                      .n_secrets = p->n_secret,
                      .body = {sb_str(&f->body), f->body.n},
