@@ -18,7 +18,7 @@
 #include "server/server.h"
 #include "store/store.h"
 
-enum { DEFAULT_CTX = 4096, OUTBOX_GRACE_MS = 2000 };
+enum { SPARE_LINES = 2, DEFAULT_CTX = 4096, OUTBOX_GRACE_MS = 2000 };
 
 /* What one run of the command holds. */
 typedef struct Serving {
@@ -35,6 +35,8 @@ typedef struct Serving {
     Server *server;      /* owned */
     Keys *keys;          /* owned */
     Feedback *feedback;  /* owned; NULL: no folder for it */
+    Batches *batches;    /* owned; NULL: the same */
+    char unbatched[240]; /* why there are none */
     const char **plain;  /* owned; keys given in words or variables, borrowed */
     char unkept[240];    /* why ratings are not kept */
     NetOutbox *outbox;   /* owned; NULL: nothing is posted */
@@ -124,6 +126,7 @@ static void print_ready(const Serving *s) {
     if (!keys_required(s->keys))
         fprintf(stderr, "no keys: everybody who reaches %s is answered\n", host);
     if (s->unkept[0]) fprintf(stderr, "ratings are not kept: %s\n", s->unkept);
+    if (s->unbatched[0]) fprintf(stderr, "files and batches are not kept: %s\n", s->unbatched);
     fprintf(stderr, "listening on %s\n", url);
     format_url(url, s, any ? "127.0.0.1" : host);
     fprintf(stderr, "try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'\n", url);
@@ -221,7 +224,8 @@ static ServerConfig model_part(const Serving *s) {
                           .model = s->name,
                           .adapters = s->adapters,
                           .n_adapters = s->loras.n,
-                          .n_embd = s->m.m->cfg.C};
+                          .n_embd = s->m.m->cfg.C,
+                          .batch_lines = s->eo.max_seqs + SPARE_LINES};
 }
 
 static void print_resources(const Serving *s, const char *operation) {
@@ -314,6 +318,21 @@ static void open_feedback(Serving *s) {
     sb_deinit(&path);
 }
 
+/* The same for files and batches. */
+static Status open_batches(Serving *s, Err *e) {
+    StrBuf dir = {0};
+    Err why = {0};
+    BatchesConfig bc = {.allows = server_call_allows, .wake = wake_server, .wake_ctx = s};
+    TRY(cli_size(&bc.max_file, "--max-file-size", s->c->max_file, e));
+    Status st = config_state_dir(&dir, &cli_env, s->c->state_dir, &why);
+    if (st == OK) st = sb_check(&dir, &why);
+    bc.dir = sb_str(&dir);
+    if (st == OK) st = batches_open(&s->batches, &bc, &why);
+    if (st != OK) snprintf(s->unbatched, sizeof s->unbatched, "%s", why.msg);
+    sb_deinit(&dir);
+    return OK;
+}
+
 static bool post(Serving *s, const char *url, Slice body) {
     static const char *const headers[] = {"Content-Type: application/json"};
     Err e = {0};
@@ -383,6 +402,7 @@ static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
                                   .max_per_address = (int)s->c->max_per_address},
                        .keys = s->keys,
                        .feedback = s->feedback,
+                       .batches = s->batches,
                        .model_version = s->c->model_version,
                        .tls_cert = s->c->tls_cert,
                        .tls_key = s->c->tls_key,
@@ -425,8 +445,10 @@ static int serve(const ServeCmd *c, const char *path) {
     if (st == OK) st = open_keys(&s, &e);
     if (st == OK) st = open_outbox(&s, &e);
     if (st == OK) open_feedback(&s);
+    if (st == OK) st = open_batches(&s, &e);
     if (st == OK) st = listen_and_serve(&s, level, &e);
     if (s.feedback) feedback_free(s.feedback);
+    batches_free(s.batches);
     engine_free(s.en); /* its callbacks knock at the server, so it goes first */
     server_free(s.server);
     if (s.outbox) net_outbox_free(s.outbox, OUTBOX_GRACE_MS);

@@ -20,6 +20,7 @@ typedef struct ServeCmd {
     OptList lora, api_keys, cors;
     const char *otlp, *webhook, *state_dir, *tls_cert, *tls_key, *model_version;
     int64_t max_per_address;
+    const char *max_file;
     bool no_auth, log_resources;
     const char *speculate;
     int64_t speculate_tokens;

@@ -134,6 +134,19 @@ static void pump(HttpConn *c) {
         http__conn_close(c);
 }
 
+/* What the server says to this head. Few large bodies at a time: each is in memory whole. */
+static size_t body_limit(HttpParse *p) {
+    const HttpReq *r = (const HttpReq *)(const void *)((const char *)p - offsetof(HttpReq, parse));
+    const HttpServer *s = r->conn->server;
+    size_t usual = s->cfg.limits.max_body_bytes, most = s->cfg.body_limit(s->cfg.ctx, r);
+    int n = 0;
+    for (const HttpConn *o = s->conns; o; o = o->next)
+        n += o != r->conn && o->req.parse.state == PARSE_BODY && o->req.parse.max_body > usual;
+    if (most > usual && n >= HTTP_MAX_LARGE)
+        http__parse_fail(p, 503, "too many large uploads, try again later");
+    return most;
+}
+
 /* The server's limits as they are now, for the request that comes. */
 static void take_limits(HttpConn *c) {
     const HttpLimits *l = &c->server->cfg.limits;
@@ -142,6 +155,7 @@ static void take_limits(HttpConn *c) {
     p->max_line = l->max_line_bytes;
     p->max_target = l->max_target_bytes;
     p->max_body = l->max_body_bytes;
+    if (c->server->cfg.body_limit) p->body_limit = body_limit;
 }
 
 void http__conn_answered(HttpConn *c) {
@@ -164,8 +178,14 @@ static void on_read(struct bufferevent *bev, void *ctx) {
 }
 
 static void on_write(struct bufferevent *bev, void *ctx) {
+    HttpConn *c = ctx;
+    void (*fn)(void *) = c->req.sent_fn;
     (void)bev;
-    pump(ctx);
+    if (fn && c->state == CONN_HANDLED && out_waiting(c) == 0) {
+        c->req.sent_fn = NULL;
+        fn(c->req.sent_ctx);
+    }
+    pump(c);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *ctx) {

@@ -34,6 +34,7 @@ static const Reason reasons[] = {
     {502, "Bad Gateway"},
     {503, "Service Unavailable"},
     {504, "Gateway Timeout"},
+    {507, "Insufficient Storage"},
     {505, "HTTP Version Not Supported"},
 };
 
@@ -59,6 +60,17 @@ Slice http_header(const HttpReq *r, const char *name) {
 }
 
 Slice http_body(const HttpReq *r) { return (Slice){sb_str(&r->parse.body), r->parse.body.n}; }
+
+StrBuf http_take_body(HttpReq *r) {
+    StrBuf b = r->parse.body;
+    r->parse.body = (StrBuf){0};
+    return b;
+}
+
+void http_on_sent(HttpReq *r, void (*fn)(void *ctx), void *ctx) {
+    r->sent_fn = fn;
+    r->sent_ctx = ctx;
+}
 
 bool http_is_secure(const HttpReq *r) { return r->conn->server->tls != NULL; }
 

@@ -18,6 +18,8 @@ typedef struct Health {
 } Health;
 
 typedef struct Rating Rating; /* ratings.c */
+typedef struct Filing Filing; /* batches.c */
+typedef struct LineJob LineJob;
 
 enum { SERVER_MAX_ROUTES = 48 };
 
@@ -39,6 +41,8 @@ struct Server {
     Job *jobs;                      /* those that are not answered yet, newest first; owned */
     _Atomic bool knocked; /* [atomic] another thread has woken the loop, which has not looked yet */
     Rating *ratings;      /* that wait for the disk */
+    Filing *filings;      /* the same, of files and batches */
+    LineJob *lines;       /* of batches, at work */
     KeyUser user;         /* who sent the request that a handler is called for */
     _Atomic bool reload_asked; /* [atomic] */
     OtlpBatch spans;           /* that wait to be sent */
@@ -50,15 +54,23 @@ struct Server {
     StrBuf openapi;           /* [const] /openapi.json */
 };
 
-typedef enum RouteScope { ROUTE_OPEN, ROUTE_INFER, ROUTE_FEEDBACK, ROUTE_ADMIN } RouteScope;
+typedef enum RouteScope {
+    ROUTE_OPEN,
+    ROUTE_INFER,
+    ROUTE_FEEDBACK,
+    ROUTE_BATCH,
+    ROUTE_ADMIN
+} RouteScope;
 
 /* A route answers at once (handle), or is a job: prepared off the loop, then written by its writer. */
 struct Route {
-    const char *method, *path; /* a path ending in / takes what follows it, too */
+    const char *method,
+        *path; /* a path ending in / takes what follows it, too; {name} any one segment */
     void (*handle)(Server *s, HttpReq *r);
     Status (*prepare)(Job *j, Err *e);
     const JobWriter *writer;
     const ApiSchema *schema; /* of the body; NULL: none */
+    const char *form;        /* of the body, where it is a form: its JSON Schema as text */
     ApiShape shape;          /* of its errors */
     RouteScope scope;
     const char *operation; /* in traces: "chat"; NULL: none */
@@ -81,6 +93,15 @@ void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
+void server__post_file(Server *s, HttpReq *r);
+void server__get_files(Server *s, HttpReq *r);
+void server__get_file(Server *s, HttpReq *r);
+void server__get_content(Server *s, HttpReq *r);
+void server__delete_file(Server *s, HttpReq *r);
+void server__post_batch(Server *s, HttpReq *r);
+void server__get_batches(Server *s, HttpReq *r);
+void server__get_batch(Server *s, HttpReq *r);
+void server__cancel_batch(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
 MUST_CHECK Status server__prepare_chat(Job *j, Err *e);
@@ -116,13 +137,23 @@ MUST_CHECK Status server__check_tools(const Job *j, Err *e);
 /* May this request have this route? If not, it is answered. */
 bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
 /* Whether it brings a key that is known, where keys are needed. */
-bool server__is_known(Server *s, HttpReq *r);
+bool server__is_known(Server *s, const HttpReq *r);
 /* Keep what the model's check needs of the request. ERR_NOMEM. */
 MUST_CHECK Status server__keep_key(Job *j, const HttpReq *r, Err *e);
 /* May the job's key use its model? The preparing thread. */
 MUST_CHECK Status server__check_model(Job *j, Err *e);
 /* Tell the store of ratings that a request ended. */
 void server__note_request(const Job *j);
+
+/* ---- batches.c ---- */
+/* Answer what is done, begin lines, let go of those that nobody wants. Nothing without batches. */
+void server__batches_poll(Server *s);
+/* Once a second. */
+void server__batches_tick(Server *s);
+/* All lines go back unrun; jobs are still there. */
+void server__batches_end(Server *s);
+/* Bytes of a request's body, for net/; 0: the usual. ctx: the server. */
+size_t server__body_limit(void *ctx, const HttpReq *r);
 
 /* ---- call.c ---- */
 /* Tell a caller inside this process how its job ended. */

@@ -8,6 +8,7 @@
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
 
+#include "api/batches.h"
 #include "api/feedback.h"
 #include "api/keys.h"
 #include "engine/answer.h"
@@ -38,6 +39,9 @@ typedef struct ServerConfig {
     int n_prep;         /* threads that prepare requests; default 2 */
     Keys *keys;         /* borrowed; who may ask for what; NULL: everybody */
     Feedback *feedback; /* borrowed; NULL: /feedback is answered 501. Its wake is server_wake */
+    Batches *
+        batches; /* borrowed; NULL: /v1/files and /v1/batches are answered 501. Its wake is server_wake */
+    int batch_lines;                /* of batches at work at one time; comes with the model */
     const char *model_version;      /* kept with ratings; NULL: none */
     const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
     int hsts_s;
