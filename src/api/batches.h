@@ -108,6 +108,7 @@ struct BatchesWork {
     const _Atomic bool *dropped; /* its answer is not wanted any more */
     /* Filled before batches_give. */
     int status; /* 0: it was not run, and may be another time */
+    bool again; /* it failed for a reason that may pass */
     char request_id[136];
     StrBuf body;
     /* of api/ */

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { CHECK_LINES = 256, REST_MS = 500 };
+enum { CHECK_LINES = 256, REST_MS = 500, MAX_TRIES = 20, UNAVAILABLE = 503 };
 
 static uint64_t after_ms(int ms) { return clock_now_ns() + (uint64_t)ms * 1000000u; }
 
@@ -329,14 +329,20 @@ static void hand_out_lines(Batches *b) {
 
 /* ---- taking back ---- */
 
+/* Unless it has failed so often that it looks as if it always will; a full queue is no failure. */
+static bool may_run_again(const BatchesWork *w) {
+    if (w->status == 0) return true;
+    return w->again && (w->status != UNAVAILABLE || w->task.n_tries < MAX_TRIES);
+}
+
 static void take_answer(Batches *b, BatchesWork *w) {
     Active *a = w->active;
     Err e = {0};
     a->n_out--;
     b->n_out--;
     if (!a->run) return; /* its disk failed: it is done again */
-    if (w->status == 0) {
-        batches_run_give_back(a->run, &w->task);
+    if (may_run_again(w)) {
+        batches_run_give_back(a->run, &w->task, w->status == UNAVAILABLE);
         a->dry = false;
         a->rest_ns = after_ms(REST_MS);
         return;
@@ -354,7 +360,7 @@ void batches__answers(Batches *b, BatchesWork *list) {
         next = w->next;
         take_answer(b, w);
         n_ok += w->status == 200;
-        n_failed += w->status != 0 && w->status != 200;
+        n_failed += w->status != 200 && !may_run_again(w);
         batches__work_free(w);
     }
     pthread_mutex_lock(&b->mu);

@@ -291,7 +291,8 @@ Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
     KeyUser user;
     int64_t i_plain = 0;
     if (!keys_required(k) || !id[0]) return OK;
-    if (str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain <= k->n_plain)
+    if (str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1 &&
+        i_plain <= k->n_plain)
         return OK;
     pthread_mutex_lock(&k->mu);
     Entry *n = table_find(&k->table, id);

@@ -208,11 +208,10 @@ static void give_back(LineJob *l, int status) {
 static void on_answer(void *ctx, const ServerAnswer *a) {
     LineJob *l = ctx;
     BatchesWork *w = l->work;
-    bool again = a->again;
-    if (!again) sb_put(&w->body, a->body.p, a->body.n);
-    again = again || w->body.failed;
+    sb_put(&w->body, a->body.p, a->body.n);
+    w->again = a->again;
     snprintf(w->request_id, sizeof w->request_id, "%s", a->request_id);
-    give_back(l, again ? 0 : a->status);
+    give_back(l, w->body.failed ? 0 : a->status);
 }
 
 static void run_line(Server *s, BatchesWork *w) {

@@ -231,8 +231,8 @@ TEST(a_line_given_back_comes_again) {
     OK_(open_run(&r, false));
     OK_(batches_run_next(&any, &a, r, TERR));
     OK_(batches_run_next(&any, &b, r, TERR));
-    batches_run_give_back(r, &b);
-    batches_run_give_back(r, &a);
+    batches_run_give_back(r, &b, false);
+    batches_run_give_back(r, &a, true);
     batches_task_deinit(&a);
     batches_task_deinit(&b);
     EQ_STR(answer(r, 200), "a");
