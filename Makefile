@@ -86,11 +86,15 @@ EMBED_SRC := $(filter $(addprefix src/,$(addsuffix /%,base text tensor kernel fo
              model engine embed)),$(LIB_SRC))
 EMBED     := $(if $(ONLY),,$(addprefix $(B)/embed/,libingot.a libingot.so))
 EXAMPLES  := $(if $(ONLY),,$(call exe,$(wildcard examples/*.c)))
+# Pages for browsers: the files of web/ and parts of npm packages, compressed, in the program.
+WEB       := $(BUILD)/web
+WEB_SRC   := $(wildcard web/*.html web/*.css web/*.js web/*.svg)
+WEB_OBJ   := $(if $(filter src/web/%,$(LIB_SRC)),$(addprefix $(B)/obj/web/,table.o bytes.o))
 PICKED    := $(call pick,$(TESTS) $(REPLAYS))
 UNITS     := $(call pick,$(filter $(B)/tests/unit/%,$(TESTS)))
 KERNELS   := $(call pick,$(filter $(B)/tests/kernel/%,$(TESTS)))
 
-.PHONY: all help demo test tests lint bench asan tsan clang fuzz soak clean install
+.PHONY: all help demo test tests lint bench asan tsan clang fuzz soak clean install web
 
 all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BUILD)/ingot))
 
@@ -104,6 +108,7 @@ all: $(LIB) $(BIN) $(EMBED) $(EXAMPLES) $(if $(BIN),$(if $(filter gcc,$(V)),$(BU
 #: make fuzz         every fuzz target, or F=gguf alone, for SECONDS=60 each
 #: make soak         random load on engine and server, for SOAK_S=1800 seconds each, memory has to stay flat
 #: make clang        build everything with clang, warnings are errors
+#: make web          fetch the npm packages of the pages again, where that failed
 #: make install      to DESTDIR and PREFIX (/usr/local)
 #: make clean        remove build/
 #: make help         this list
@@ -129,8 +134,27 @@ $(B)/%.a:
 	$(call say,ar)
 	$(Q)rm -f $@ && ar qcs $@ $^
 
-$(LIB): $(call obj,$(LIB_SRC))
+$(LIB): $(call obj,$(LIB_SRC)) $(WEB_OBJ)
 $(B)/tests/libsupport.a: $(call obj,$(SUP_SRC))
+
+$(WEB)/fetched: web/package-lock.json
+	@SETUP=$(SETUP) tools/pages fetch $(WEB)
+
+$(WEB)/table.c: $(WEB_SRC) $(WEB)/fetched tools/pages
+	$(call say,gen)
+	@tools/pages embed $(WEB)
+
+$(B)/obj/web/table.o: $(WEB)/table.c | setup-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+
+$(B)/obj/web/bytes.o: $(WEB)/table.c | setup-build
+	@mkdir -p $(@D)
+	$(Q)$(CC) -c -o $@ $(WEB)/bytes.S
+
+web:
+	@rm -f $(WEB)/fetched
+	@$(MAKE) --no-print-directory all
 
 link = $(Q)mkdir -p $(@D) && $(CC) $(LDFLAGS) -o $@ $^ $1 $(LDLIBS)
 

@@ -72,6 +72,11 @@ static Addr parse(const char *peer) {
     return a;
 }
 
+void auth_address(uint8_t out[16], const char *peer) {
+    Addr a = parse(peer);
+    memcpy(out, a.b, sizeof a.b);
+}
+
 static uint64_t set_of(const AuthLimit *l, const Addr *a) {
     return sha_hash64(a->b, sizeof a->b, l->seed) % SETS;
 }

@@ -15,5 +15,7 @@ void auth_limit_free(AuthLimit *l);
 /* A peer as http_peer names it, with or without a port. */
 bool auth_limit_blocked(const AuthLimit *l, const char *peer, int64_t now_s);
 void auth_limit_fail(AuthLimit *l, const char *peer, int64_t now_s);
+/* Who a peer counts as: an IPv4 address as its mapped IPv6 one, of others the first 64 bits; all zero: not an address. */
+void auth_address(uint8_t out[16], const char *peer);
 
 #endif

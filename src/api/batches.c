@@ -13,7 +13,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 
-enum { BUSY_MS = 250, IDLE_MS = 2000 };
+enum { BUSY_MS = 250, IDLE_MS = 2000, FRAME = 64 << 10 /* of a form around a file */ };
 
 /* ---- files ---- */
 
@@ -156,6 +156,7 @@ static void fill_config(BatchesConfig *c) {
     if (c->max_files == 0) c->max_files = 1000;
     if (c->max_batches == 0) c->max_batches = 100;
     if (c->max_waiting == 0) c->max_waiting = 256;
+    if (c->max_waiting_bytes == 0) c->max_waiting_bytes = 4 * (c->max_file + FRAME);
     if (c->reserve == 0) c->reserve = (uint64_t)64 << 20;
     if (c->retry_ms == 0) c->retry_ms = 10000;
 }
@@ -255,6 +256,7 @@ static void ticket_free(BatchesTicket *t) {
 static Status fill_ticket(BatchesTicket *t, BatchesAsk *a, Err *e) {
     t->op = a->op;
     t->body = a->body;
+    t->n_bytes = a->body.n;
     a->body = (StrBuf){0};
     t->offset = a->offset;
     t->r.content = a->content;
@@ -270,7 +272,8 @@ Status batches_ask(BatchesTicket **out, Batches *b, BatchesAsk *a,
                    void (*done)(void *ctx, const BatchesReply *r), void *ctx, Err *e) {
     BatchesTicket *t = b->n_open < b->cfg.max_waiting ? mem_new(BatchesTicket) : NULL;
     Status st = OK;
-    if (b->n_open >= b->cfg.max_waiting) st = err_set(e, ERR_FULL, "%d requests wait", b->n_open);
+    if (b->n_open >= b->cfg.max_waiting || a->body.n > b->cfg.max_waiting_bytes - b->n_bytes)
+        st = err_set(e, ERR_FULL, "%d requests of %zu bytes wait", b->n_open, b->n_bytes);
     else if (!t) st = err_set(e, ERR_NOMEM, "a request");
     if (st == OK) st = fill_ticket(t, a, e);
     sb_deinit(&a->body);
@@ -282,6 +285,7 @@ Status batches_ask(BatchesTicket **out, Batches *b, BatchesAsk *a,
     t->fn = done;
     t->ctx = ctx;
     b->n_open++;
+    b->n_bytes += t->n_bytes;
     pthread_mutex_lock(&b->mu);
     *b->asks_end = t;
     b->asks_end = &t->next;
@@ -295,6 +299,7 @@ void batches_forget(BatchesTicket *t) { t->fn = NULL; }
 
 static void answer(Batches *b, BatchesTicket *t) {
     b->n_open--;
+    b->n_bytes -= t->n_bytes;
     t->r.body = (Slice){sb_str(&t->out), t->out.n};
     if (t->fn) t->fn(t->ctx, &t->r);
     else if (t->op == BATCHES_FILE_OPEN || t->op == BATCHES_FILE_READ) io_unmap(&t->r.content);
@@ -313,10 +318,7 @@ void batches_poll(Batches *b) {
     }
 }
 
-size_t batches_max_body(const Batches *b) {
-    enum { FRAME = 64 << 10 };
-    return b->cfg.max_file + FRAME;
-}
+size_t batches_max_body(const Batches *b) { return b->cfg.max_file + FRAME; }
 
 /* ---- loop's thread: lines ---- */
 

@@ -40,6 +40,7 @@ typedef struct BatchesConfig { /* zero: the default in brackets */
     int max_files;             /* [1000] of one owner */
     int max_batches;           /* [100] of one owner that are not over */
     int max_waiting;           /* [256] asks that were not answered yet */
+    size_t max_waiting_bytes;  /* [4 x max_file] of their bodies */
     uint64_t reserve;          /* [64 MB] of the disk that uploads leave free */
     int retry_ms;              /* [10000] after a failure of the disk */
     bool (*allows)(Slice url); /* endpoints that there are; NULL: all */

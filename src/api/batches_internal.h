@@ -121,6 +121,7 @@ struct BatchesTicket {
     char owner[BATCHES_OWNER_BYTES], id[2 * BATCHES_MAX_ID];
     StrBuf type, query, body; /* owned */
     uint64_t offset;
+    size_t n_bytes; /* [loop] of the body */
     BatchesReply r;
     StrBuf out;                                   /* owned; r.body is of it */
     void (*fn)(void *ctx, const BatchesReply *r); /* [loop] NULL: forgotten */
@@ -138,6 +139,7 @@ struct Batches {
     bool look; /* there may be a batch to begin */
     pthread_t thread;
     int n_open;         /* [loop] tickets whose `done` was not called */
+    size_t n_bytes;     /* [loop] of their bodies */
     _Atomic int window; /* [atomic] */
     pthread_mutex_t mu;
     pthread_cond_t work;

@@ -135,6 +135,12 @@ const ApiField *api_find(const ApiSchema *s, Slice key) {
     return NULL;
 }
 
+const char *api_field_of(const ApiSchema *s, const char *msg) {
+    size_t n = strcspn(msg, ".[: ");
+    const ApiField *f = msg[n] == '\0' || msg[n] == ' ' ? NULL : api_find(s, (Slice){msg, n});
+    return f ? f->key : NULL;
+}
+
 static Status put_defaults(void *out, const ApiSchema *s, const Json *body, const char **param,
                            Err *e) {
     for (int l = API_MAX_LISTS - 1; l >= 0; l--) { /* rows of earlier lists win over shared ones */

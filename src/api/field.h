@@ -54,6 +54,8 @@ MUST_CHECK Status api_read(void *out, const ApiSchema *s, const Json *body, cons
                            Err *e);
 /* The row of a name, or NULL. */
 const ApiField *api_find(const ApiSchema *s, Slice key);
+/* The field (static) that a message of the form "field: ..." or "field.part: ..." speaks of, or NULL. */
+const char *api_field_of(const ApiSchema *s, const char *msg);
 /* Append the JSON Schema object of a request. */
 void api_put_schema(JsonW *w, const char *key, const ApiSchema *s);
 

@@ -19,7 +19,7 @@ typedef struct Entry {
     char *models; /* owned */
     Sha256 digest;
     uint32_t scopes;
-    int64_t expires_s, revoked_s;
+    int64_t expires_s, revoked_s, rpm, tpm;
     int64_t used_s, saved_s; /* last used; as the file has it */
 } Entry;
 
@@ -28,11 +28,16 @@ typedef struct Table {
     int n, cap;
 } Table;
 
+/* Keys that are not in the file. */
+typedef struct Plain {
+    Sha256 *v; /* owned */
+    int n;
+} Plain;
+
 struct Keys {
-    char *path;    /* [const] owned; NULL: no file */
-    Sha256 *plain; /* [const] owned */
-    int n_plain;   /* [const] */
+    char *path; /* [const] owned; NULL: no file */
     pthread_mutex_t mu;
+    Plain plain;      /* [mu] */
     Table table;      /* [mu] */
     bool required;    /* [mu] */
     AuthLimit *limit; /* [mu] owned; NULL: no limit */
@@ -60,6 +65,8 @@ static Status table_add(void *ctx, const KeyEntry *k, Err *e) {
                  .scopes = k->row.scopes,
                  .expires_s = k->row.expires_s,
                  .revoked_s = k->row.revoked_s,
+                 .rpm = k->row.rpm,
+                 .tpm = k->row.tpm,
                  .used_s = k->row.used_s,
                  .saved_s = k->row.used_s};
     memcpy(n->id, k->row.id, sizeof n->id);
@@ -90,7 +97,7 @@ static Status table_load(Table *out, const char *path, bool may_lack, Err *e) {
     Table t = {0};
     Store *s = NULL;
     Err why = {0};
-    Status st = path ? store_open_read(&s, path, &keys__schema, &why) : ERR_NOT_FOUND;
+    Status st = path ? keys__open_read(&s, path, &why) : ERR_NOT_FOUND;
     if (st == ERR_NOT_FOUND && (!path || may_lack)) {
         *out = t;
         return OK;
@@ -119,17 +126,18 @@ static Status check_plain(Slice k, Err *e) {
     return OK;
 }
 
-static Status add_plain(Keys *k, Slice key, Err *e) {
+static Status add_plain(Plain *k, Slice key, Err *e) {
     TRY(check_plain(key, e));
-    Sha256 *p = mem_realloc_n(k->plain, (size_t)k->n_plain + 1, sizeof *p);
+    Sha256 *p = mem_realloc_n(k->v, (size_t)k->n + 1, sizeof *p);
     if (!p) return err_set(e, ERR_NOMEM, "API keys");
-    k->plain = p;
-    TRY(sha_256(&p[k->n_plain], key.p, key.n, e));
-    k->n_plain++;
+    k->v = p;
+    TRY(sha_256(&p[k->n], key.p, key.n, e));
+    k->n++;
     return OK;
 }
 
-static Status read_plain(Keys *k, const KeysConfig *c, Err *e) {
+/* Into k, which may hold some of them after a failure. */
+static Status read_plain(Plain *k, const KeysConfig *c, Err *e) {
     for (int i = 0; i < c->n_plain; i++) {
         for (const char *p = c->plain[i];;) {
             size_t n = strcspn(p, ",");
@@ -150,9 +158,9 @@ static Status keys_init(Keys *k, const KeysConfig *c, Err *e) {
         if (!k->path) return err_set(e, ERR_NOMEM, "keys");
     }
     if (max_fails > 0) TRY(auth_limit_new(&k->limit, max_fails, e));
-    TRY(read_plain(k, c, e));
+    TRY(read_plain(&k->plain, c, e));
     TRY(table_load(&k->table, k->path, true, e));
-    k->required = k->n_plain > 0 || k->table.n > 0;
+    k->required = k->plain.n > 0 || k->table.n > 0;
     return OK;
 }
 
@@ -174,7 +182,7 @@ void keys_free(Keys *k) {
     table_deinit(&k->table);
     auth_limit_free(k->limit);
     pthread_mutex_destroy(&k->mu);
-    mem_free(k->plain);
+    mem_free(k->plain.v);
     mem_free(k->path);
     mem_free(k);
 }
@@ -187,19 +195,34 @@ static void carry_used(Table *to, const Table *from) {
     }
 }
 
-Status keys_reload(Keys *k, Err *e) {
-    Table t = {0}, old;
+static Status load_again(Table *t, Plain *plain, Keys *k, const KeysConfig *c, Err *e) {
     pthread_mutex_lock(&k->mu);
     bool may_lack = k->table.n == 0;
     pthread_mutex_unlock(&k->mu);
-    TRY(table_load(&t, k->path, may_lack, e));
+    if (c) TRY(read_plain(plain, c, e));
+    return table_load(t, k->path, may_lack, e);
+}
+
+Status keys_reload(Keys *k, const KeysConfig *c, Err *e) {
+    Table t = {0}, old;
+    Plain plain = {0}, old_plain = {0};
+    Status st = load_again(&t, &plain, k, c, e);
+    if (st != OK) {
+        mem_free(plain.v);
+        return st;
+    }
     pthread_mutex_lock(&k->mu);
     carry_used(&t, &k->table);
     old = k->table;
     k->table = t;
-    if (t.n > 0) k->required = true;
+    if (c) {
+        old_plain = k->plain;
+        k->plain = plain;
+    }
+    if (t.n > 0 || k->plain.n > 0) k->required = true;
     pthread_mutex_unlock(&k->mu);
     table_deinit(&old);
+    mem_free(old_plain.v);
     return OK;
 }
 
@@ -230,8 +253,8 @@ typedef struct Claim {
 /* All are looked at, so that the time says nothing. -1: none. */
 static int find_plain(const Keys *k, const Sha256 *digest) {
     int found = -1;
-    for (int i = 0; i < k->n_plain; i++) {
-        if (sha_equal(&k->plain[i], digest)) found = i;
+    for (int i = 0; i < k->plain.n; i++) {
+        if (sha_equal(&k->plain.v[i], digest)) found = i;
     }
     return found;
 }
@@ -245,7 +268,9 @@ static Status check_entry(KeyUser *out, Entry *n, const KeyAsk *ask, Err *e) {
     if (!in_scope) return err_set(e, ERR_DENIED, "the API key is not allowed to do this");
     if (ask->model.n > 0 && !keys__model_allowed(n->models, ask->model))
         return err_set(e, ERR_DENIED, "the API key is not allowed to use this model");
-    *out = (KeyUser){.scopes = n->scopes & KEY_SCOPE_ADMIN ? KEY_SCOPE_ALL : n->scopes};
+    *out = (KeyUser){.scopes = n->scopes & KEY_SCOPE_ADMIN ? KEY_SCOPE_ALL : n->scopes,
+                     .rpm = n->rpm,
+                     .tpm = n->tpm};
     memcpy(out->id, n->id, sizeof out->id);
     memcpy(out->name, n->name, sizeof out->name);
     return OK;
@@ -274,8 +299,10 @@ Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e) {
         *out = (KeyUser){.scopes = KEY_SCOPE_ALL};
         return OK;
     }
+    char basic[KEYS_MAX_BASIC];
     Slice key = bearer(ask->authorization);
-    if (key.n == 0) key = ask->api_key;
+    if (key.n == 0) key = ask->api_key; /* before "Basic", which may be for a proxy */
+    if (key.n == 0) key = keys__basic(basic, ask->authorization);
     if (key.n == 0)
         return err_set(e, ERR_AUTH, "no API key: send it as \"Authorization: Bearer KEY\"");
     Claim c = {0};
@@ -291,12 +318,12 @@ Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
     KeyUser user;
     int64_t i_plain = 0;
     if (!keys_required(k) || !id[0]) return OK;
-    if (str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1 &&
-        i_plain <= k->n_plain)
-        return OK;
+    bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1;
+    Status st = OK;
     pthread_mutex_lock(&k->mu);
     Entry *n = table_find(&k->table, id);
-    Status st = n ? check_entry(&user, n, ask, e) : err_set(e, ERR_AUTH, "the API key is gone");
+    if (n) st = check_entry(&user, n, ask, e);
+    else if (!plain || i_plain > k->plain.n) st = err_set(e, ERR_AUTH, "the API key is gone");
     pthread_mutex_unlock(&k->mu);
     return st;
 }

@@ -6,7 +6,7 @@
  *
  * A key is shown once, when it is made. The file (keys.db of the state folder, store/store.h) keeps its SHA-256: a
  * random key of this length needs no slow hash. Rows: id, name, digest, scopes, models, created, expires, revoked,
- * last used. Beside them there are plain keys, given on the command line or in the environment, which may do all.
+ * last used, requests and tokens a minute. Beside them there are plain keys, given on the command line or in the environment, which may do all.
  *
  * A server holds a table of digests in memory; keys_check costs one SHA-256 and a look into it, no SQL. keys_reload
  * makes another table and puts it in place whole, or fails and leaves the one that is in force. Comparing takes the same
@@ -26,7 +26,8 @@ enum {
     KEYS_MAX_NAME = 65,   /* with the NUL */
     KEYS_MAX_TEXT = 64,   /* of a key of ours, with the NUL */
     KEYS_MAX_PLAIN = 256, /* bytes of a plain key */
-    KEYS_MAX_MODELS = 1024
+    KEYS_MAX_MODELS = 1024,
+    KEYS_MAX_RATE = 1000000000
 };
 
 /* What a key may do; admin may do everything. */
@@ -52,12 +53,13 @@ typedef struct KeysConfig {
 
 /* One request's claim. */
 typedef struct KeyAsk {
-    Slice authorization; /* header Authorization: "Bearer KEY" */
-    Slice api_key;       /* header X-Api-Key; looked at if the other is empty */
-    Slice model;         /* that is asked for; empty: none in particular */
-    uint32_t scope;      /* KeyScope */
-    const char *peer; /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
-    int64_t now_s;    /* time of day */
+    Slice
+        authorization; /* header Authorization: "Bearer KEY", or "Basic" with the key as password */
+    Slice api_key;     /* header X-Api-Key; looked at if the other is empty */
+    Slice model;       /* that is asked for; empty: none in particular */
+    uint32_t scope;    /* KeyScope */
+    const char *peer;  /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
+    int64_t now_s;     /* time of day */
 } KeyAsk;
 
 /* Who it is, when the answer was OK. */
@@ -65,14 +67,16 @@ typedef struct KeyUser {
     char id[KEYS_MAX_ID]; /* for logs, limits, tenants; "" without keys, "plain-1" a plain key */
     char name[KEYS_MAX_NAME]; /* as given when the key was made */
     uint32_t scopes;
+    int64_t rpm, tpm; /* requests and tokens a minute; 0: as for everybody */
 } KeyUser;
 
 /* Read the file and the plain keys. ERR_ARG a plain key that is empty, over 256 bytes or not visible ASCII; what
  * store_open_read returns for the file. */
 MUST_CHECK Status keys_open(Keys **out, const KeysConfig *c, Err *e);
 void keys_free(Keys *k);
-/* Read the file again (SIGHUP). On failure the old table stays in force. Does I/O, of some ms. */
-MUST_CHECK Status keys_reload(Keys *k, Err *e);
+/* Read the file again (SIGHUP), and take c's plain keys instead of those there are, unless c is NULL. On failure all stays
+ * as it was. Does I/O, of some ms. */
+MUST_CHECK Status keys_reload(Keys *k, const KeysConfig *c, Err *e);
 /* True when requests need a key. */
 bool keys_required(Keys *k);
 /* May this request? Without any keys everybody may, with all scopes. ERR_AUTH no key, one that is not known, revoked
@@ -92,6 +96,7 @@ typedef struct KeyNew {
     uint32_t scopes;    /* 0: inference, batch, feedback */
     const char *models; /* names with commas between; one may end in *; NULL or "": all */
     int64_t expires_s;  /* time of day; 0: never */
+    int64_t rpm, tpm;   /* requests and tokens a minute, up to KEYS_MAX_RATE; 0: as for everybody */
     int64_t now_s;
 } KeyNew;
 
@@ -100,6 +105,7 @@ typedef struct KeyRow {
     char models[KEYS_MAX_MODELS + 1];
     uint32_t scopes;
     int64_t created_s, expires_s, revoked_s, used_s; /* 0: never */
+    int64_t rpm, tpm;                                /* 0: as for everybody */
 } KeyRow;
 
 /* Make a key, and the file if it is absent; the key's text goes to out, which is the only time it can be read. */

@@ -15,6 +15,9 @@ static const char *const steps[] = {
     "  revoked INTEGER NOT NULL,"
     "  used    INTEGER NOT NULL"
     ") STRICT, WITHOUT ROWID",
+    /* a minute; 0: as for everybody */
+    "ALTER TABLE keys ADD COLUMN rpm INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE keys ADD COLUMN tpm INTEGER NOT NULL DEFAULT 0",
 };
 
 const StoreSchema keys__schema = {.what = "keys",
@@ -29,6 +32,8 @@ static void copy(char *out, Slice s) {
     out[s.n] = '\0';
 }
 
+static bool is_rate(int64_t v) { return v >= 0 && v <= KEYS_MAX_RATE; }
+
 static bool row_of(KeyEntry *k, const StoreStmt *q) {
     Slice id = store_text(q, 0), name = store_text(q, 1), digest = store_blob(q, 2);
     Slice models = store_text(q, 4);
@@ -39,7 +44,10 @@ static bool row_of(KeyEntry *k, const StoreStmt *q) {
                             .created_s = store_int(q, 5),
                             .expires_s = store_int(q, 6),
                             .revoked_s = store_int(q, 7),
-                            .used_s = store_int(q, 8)}};
+                            .used_s = store_int(q, 8),
+                            .rpm = store_int(q, 9),
+                            .tpm = store_int(q, 10)}};
+    if (!is_rate(k->row.rpm) || !is_rate(k->row.tpm)) return false;
     copy(k->row.id, id);
     copy(k->row.name, name);
     copy(k->row.models, models);
@@ -52,8 +60,8 @@ Status keys__read(Store *s, Status (*fn)(void *ctx, const KeyEntry *k, Err *e), 
     KeyEntry k;
     bool row = false;
     TRY(store_prepare(&q, s,
-                      "SELECT id, name, digest, scopes, models, created, expires, revoked, used "
-                      "FROM keys ORDER BY created, id",
+                      "SELECT id, name, digest, scopes, models, created, expires, revoked, used, "
+                      "rpm, tpm FROM keys ORDER BY created, id",
                       e));
     Status st = store_step(&row, q, e);
     for (int n = 0; st == OK && row; n++) {
@@ -68,6 +76,17 @@ Status keys__read(Store *s, Status (*fn)(void *ctx, const KeyEntry *k, Err *e), 
     }
     store_stmt_free(q);
     return st;
+}
+
+Status keys__open_read(Store **out, const char *path, Err *e) {
+    Store *s = NULL;
+    Err why = {0};
+    Status st = store_open_read(out, path, &keys__schema, &why);
+    if (st == ERR_FORMAT && store_open(&s, path, &keys__schema, NULL) == OK) {
+        store_close(s);
+        return store_open_read(out, path, &keys__schema, e);
+    }
+    return st == OK ? OK : err_set(e, st, "%s", why.msg);
 }
 
 typedef struct Listing {
@@ -86,7 +105,7 @@ Status keys_list(const char *path, void (*fn)(void *ctx, const KeyRow *r), void 
     Store *s = NULL;
     Listing l = {fn, ctx};
     Err why = {0};
-    Status st = store_open_read(&s, path, &keys__schema, &why);
+    Status st = keys__open_read(&s, path, &why);
     if (st == ERR_NOT_FOUND) return OK;
     st = st == OK ? keys__read(s, list_one, &l, e) : err_set(e, st, "%s", why.msg);
     store_close(s);
@@ -101,7 +120,8 @@ static Status insert(Store *s, const char *id, const char *text, const KeyNew *n
     TRY(sha_256(&digest, text, strlen(text), e));
     TRY(store_prepare(&q, s,
                       "INSERT INTO keys (id, name, digest, scopes, models, created, expires, "
-                      "revoked, used) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0)",
+                      "revoked, used, rpm, tpm) "
+                      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0, ?8, ?9)",
                       e));
     store_bind_text(q, 1, slice_of(id));
     store_bind_text(q, 2, slice_of(n->name));
@@ -110,6 +130,8 @@ static Status insert(Store *s, const char *id, const char *text, const KeyNew *n
     store_bind_text(q, 5, slice_of(n->models));
     store_bind_int(q, 6, n->now_s);
     store_bind_int(q, 7, n->expires_s);
+    store_bind_int(q, 8, n->rpm);
+    store_bind_int(q, 9, n->tpm);
     Status st = store_run(q, e);
     store_stmt_free(q);
     return st;
@@ -119,6 +141,9 @@ static Status check_new(const KeyNew *n, Err *e) {
     TRY(keys__check_name(slice_of(n->name), e));
     TRY(keys__check_models(slice_of(n->models), e));
     if (n->scopes & ~(uint32_t)KEY_SCOPE_ALL) return err_set(e, ERR_ARG, "unknown scope");
+    if (!is_rate(n->rpm) || !is_rate(n->tpm))
+        return err_set(e, ERR_ARG, "a rate of %lld and %lld a minute, want 0 to %d",
+                       (long long)n->rpm, (long long)n->tpm, KEYS_MAX_RATE);
     if (n->expires_s != 0 && n->expires_s <= n->now_s)
         return err_set(e, ERR_ARG, "a key that has expired already");
     return OK;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * The text of keys, of their scopes and models. */
+#include <strings.h>
+
 #include "api/keys_internal.h"
 #include "base/rng.h"
 #include "text/utf8.h"
@@ -68,6 +70,41 @@ bool keys__parse(char id[KEYS_MAX_ID], Slice text) {
     memcpy(id, text.p + 3, KEYS_ID_LEN);
     id[KEYS_ID_LEN] = '\0';
     return true;
+}
+
+/* ---- "Basic", which browsers send for pages ---- */
+
+/* Value of a base64 digit, or -1. */
+static int digit64(char ch) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const char *at = ch ? strchr(digits, ch) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+/* Bytes that t stands for, in out; -1 if it is no base64 with its padding, or over max bytes. */
+static int decode64(char *out, int max, Slice t) {
+    int n = 0;
+    size_t pad = t.n > 1 && t.p[t.n - 1] == '=' ? 1 + (t.p[t.n - 2] == '=') : 0;
+    uint32_t bits = 0;
+    if (t.n % 4 != 0 || t.n / 4 * 3 > (size_t)max + pad) return -1;
+    for (size_t i = 0; i < t.n - pad; i++) {
+        int d = digit64(t.p[i]);
+        if (d < 0) return -1;
+        bits = bits << 6 | (uint32_t)d;
+        if (i % 4 != 0) out[n++] = (char)(bits >> (6 - 2 * (i % 4)) & 0xff);
+    }
+    return n;
+}
+
+Slice keys__basic(char out[KEYS_MAX_BASIC], Slice header) {
+    static const char word[] = "basic";
+    const Slice none = {"", 0};
+    size_t at = sizeof word - 1;
+    if (header.n <= at || strncasecmp(header.p, word, at) != 0 || header.p[at] != ' ') return none;
+    while (at < header.n && header.p[at] == ' ') at++;
+    int n = decode64(out, KEYS_MAX_BASIC, (Slice){header.p + at, header.n - at});
+    const char *colon = n > 0 ? memchr(out, ':', (size_t)n) : NULL;
+    return colon ? (Slice){colon + 1, (size_t)(out + n - colon - 1)} : none;
 }
 
 /* ---- names and models ---- */

@@ -5,6 +5,7 @@
 #include "text/json.h"
 
 enum { START, TEXT, CALL, WHOLE };
+enum { HOLD_BLANKS = 512 }; /* in front of what may become a tag */
 
 /* Tags around calls: of the whole list (may be empty), of one call. */
 typedef struct CallTags {
@@ -188,7 +189,9 @@ static bool in_start(ApiOutput *o, bool end) {
     size_t blanks = 0;
     while (blanks < o->held.n && is_blank(o->held.p[blanks])) blanks++;
     bool forced = o->calls == API_CALLS_NAMED || o->calls == API_CALLS_LIST;
-    if (!forced && o->calls == API_CALLS_BARE && blanks == o->held.n && !end) return false;
+    if (!forced && o->calls == API_CALLS_BARE && blanks == o->held.n && blanks < HOLD_BLANKS &&
+        !end)
+        return false;
     char first = blanks < o->held.n ? o->held.p[blanks] : '\0';
     bool bare = o->calls == API_CALLS_BARE && (first == '{' || first == '<');
     o->state = forced || bare ? WHOLE : TEXT;
@@ -225,7 +228,8 @@ static size_t to_hold(const ApiOutput *o) {
     size_t n = overlap(held(o), tags[o->calls].open);
     for (size_t i = 0; o->calls == API_CALLS_DEEPSEEK && i < COUNT_OF(ds_around); i++)
         n = MAX(n, overlap(held(o), ds_around[i]));
-    while (n < o->held.n && is_blank(o->held.p[o->held.n - n - 1])) n++;
+    size_t most = MIN(o->held.n, n + HOLD_BLANKS);
+    while (n < most && is_blank(o->held.p[o->held.n - n - 1])) n++;
     return n;
 }
 
@@ -246,11 +250,21 @@ static bool in_text(ApiOutput *o, bool end) {
     return true;
 }
 
+/* Where the closing tag begins; what was looked through before is not looked through again. */
+static size_t find_close(ApiOutput *o, const char *close) {
+    Slice all = held(o), rest = {all.p + o->looked, all.n - o->looked};
+    size_t at = find(rest, close);
+    if (at != SIZE_MAX) return o->looked + at;
+    o->looked = all.n - overlap(all, close);
+    return SIZE_MAX;
+}
+
 static bool in_call(ApiOutput *o, bool end) {
     const CallTags *t = &tags[o->calls];
-    size_t at = find(held(o), t->close);
+    size_t at = find_close(o, t->close);
     if (at == SIZE_MAX && !end) return false;
     size_t n = at == SIZE_MAX ? o->held.n : at;
+    o->looked = 0;
     if (put_one(o, (Slice){sb_str(&o->held), n})) {
         drop(o, n + (at == SIZE_MAX ? 0 : strlen(t->close)));
     } else { /* no call: what it was */

@@ -45,6 +45,7 @@ typedef struct ApiOutput {
     int state;
     int n_calls;
     StrBuf held;
+    size_t looked; /* CALL: bytes of it that hold no closing tag */
 } ApiOutput;
 
 /* At the beginning of an answer; the sink is copied, named borrowed. */

@@ -189,6 +189,8 @@ static const ApiField response_rows[] = {
     BOOL_ROW("parallel_tool_calls", parallel_tool_calls, "true", "several calls in one answer"),
     JSON_ROW("text", text_options, OBJECT, 0, 0, "{\"format\": {\"type\": ...}}"),
     JSON_ROW("reasoning", reasoning, OBJECT, 0, 0, "{\"effort\": ...}, handed to the template"),
+    JSON_ROW("include", include, ARRAY, 0, 64,
+             "\"message.output_text.logprobs\": log-probabilities of the text's tokens"),
     STR_ROW("previous_response_id", previous, 256, "not taken: nothing is stored"),
     INT_ROW("top_logprobs", top_logprobs, 0, 20, "0", "log-probabilities of the likeliest tokens"),
     BOOL_ROW("store", store, "true", "without effect: nothing is stored"),

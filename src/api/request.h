@@ -48,7 +48,7 @@ typedef struct ApiRequest {
     bool add_special, return_strs;
     /* responses */
     Slice instructions, previous;
-    const Json *text_options, *reasoning;
+    const Json *text_options, *reasoning, *include;
     bool store;
     /* feedback */
     Slice request_id, comment;

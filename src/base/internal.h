@@ -3,6 +3,7 @@
 #ifndef INGOT_BASE_INTERNAL_H
 #define INGOT_BASE_INTERNAL_H
 
+#include "base/log.h"
 #include "base/opt.h"
 
 /* Room for n more bytes and a NUL at b->p + b->n; false and b->failed when memory is out. */
@@ -10,6 +11,11 @@ bool sb__reserve(StrBuf *b, size_t n);
 
 /* s, or its end of about `max` bytes: the end of a long path says more than its start. */
 const char *str__tail(const char *s, size_t max);
+
+/* "2026-01-31 12:00:00 LEVEL " into line; its length. */
+size_t log__put_head(char *line, size_t cap, LogLevel level);
+/* Give a whole line to the writer; false: there is none. */
+bool log__queue(const char *line, size_t n);
 
 /* Call fn(ctx, dir) for the control group of this process under `controller` and for each of its
  * ancestors, versions 1 and 2; dir is borrowed for the call. Silent when there are none. */

@@ -152,11 +152,26 @@ static Status check_range(const OptSpec *s, double v, const char *text, Err *e) 
     return st;
 }
 
-/* Plain decimal, or a form like 1e6 that is a whole number and exact. */
+/* "25.6k": the number, and 1000, or 1024 with a capital, to the power of the letter's place. */
+static bool parse_scaled(double *v, const char *text) {
+    static const char units[] = "kmgKMG";
+    char digits[32];
+    size_t n = strlen(text);
+    const char *unit = n > 1 && n < sizeof digits ? strchr(units, text[n - 1]) : NULL;
+    if (!unit) return false;
+    memcpy(digits, text, n - 1);
+    digits[n - 1] = '\0';
+    if (!str_to_f64(v, digits)) return false;
+    int power = (int)(unit - units);
+    *v *= power < 3 ? pow(1000, power + 1) : pow(1024, power - 2);
+    return true;
+}
+
+/* Plain decimal, or a form like 1e6 or 8k that is a whole number and exact. */
 static bool parse_int(int64_t *out, const char *text) {
     double v;
     if (str_to_i64(out, text)) return true;
-    if (!strpbrk(text, "eE") || !str_to_f64(&v, text)) return false;
+    if (!parse_scaled(&v, text) && !(strpbrk(text, "eE") && str_to_f64(&v, text))) return false;
     if (v != floor(v) || fabs(v) > 0x1p53) return false;
     *out = (int64_t)v;
     return true;

@@ -7,7 +7,7 @@
  *          other.yaml` (seen from this file) is loaded first and overridden; no aliases, no nesting
  *
  * Later values win; a list grows within one command line or file and the next one replaces it. Whole
- * numbers may be written 1e6. Dashes and underscores in keys are the same. An unknown key or a value out
+ * numbers may be written 1e6, 8k (8000) or 8K (8192). Dashes and underscores in keys are the same. An unknown key or a value out
  * of range is an error that names the key, the value and the limit (and the nearest known key). */
 #ifndef INGOT_BASE_OPT_H
 #define INGOT_BASE_OPT_H

@@ -19,6 +19,10 @@ bool str_starts_with(const char *s, const char *head) {
     return strncmp(s, head, strlen(head)) == 0;
 }
 
+bool slice_has(Slice s, const char *part) {
+    return s.n > 0 && memmem(s.p, s.n, part, strlen(part)) != NULL;
+}
+
 bool str_ends_with(const char *s, const char *tail) {
     size_t n = strlen(s), n_tail = strlen(tail);
     return n >= n_tail && memcmp(s + n - n_tail, tail, n_tail) == 0;

@@ -18,6 +18,8 @@ static inline Slice slice_of(const char *s) { return (Slice){s, strlen(s)}; }
 bool slice_eq(Slice a, Slice b);
 /* Same bytes as the string s. */
 bool slice_eq_str(Slice a, const char *s);
+/* Whether part stands in s. */
+bool slice_has(Slice s, const char *part);
 /* Whether s ends with tail; an empty tail always fits. */
 bool str_ends_with(const char *s, const char *tail);
 /* Whether s starts with head; an empty head always fits. */

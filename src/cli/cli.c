@@ -128,13 +128,18 @@ static void take_model_key(const CliSpec *spec, const void *target) {
     }
 }
 
+Status cli_read(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv, Err *e) {
+    *a = (CliArgs){0};
+    TRY(opt_new(&a->set, spec->opts, spec->n_opts, target, e));
+    TRY(load_behind(a, spec, argc, argv, e));
+    return opt_parse_args(a->set, argc, argv, &a->pos, e);
+}
+
 int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv) {
     Err e = {0};
     *a = (CliArgs){0};
     if (wants_help(argc, argv)) return print_help(spec);
-    Status st = opt_new(&a->set, spec->opts, spec->n_opts, target, &e);
-    if (st == OK) st = load_behind(a, spec, argc, argv, &e);
-    if (st == OK) st = opt_parse_args(a->set, argc, argv, &a->pos, &e);
+    Status st = cli_read(a, spec, target, argc, argv, &e);
     if (st == OK) take_model_key(spec, target);
     if (st == ERR_ARG) return cli_usage(spec, "%s", e.msg);
     if (st != OK) return cli_fail(&e);
@@ -148,6 +153,12 @@ int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **ar
 void cli_args_deinit(CliArgs *a) {
     opt_free(a->set);
     *a = (CliArgs){0};
+}
+
+int cli_ctx(int64_t wanted, int of_model) {
+    enum { DEFAULT_CTX = 4096 };
+    if (wanted < 0) return of_model;
+    return wanted > 0 ? (int)wanted : MIN(of_model, DEFAULT_CTX);
 }
 
 int cli_threads(int64_t wanted) {

@@ -60,6 +60,9 @@ int cli_dispatch(const CliGroup *g, int argc, char **argv);
  * in every case. */
 int cli_parse(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv);
 void cli_args_deinit(CliArgs *a);
+/* Defaults, file, environment and argv into target, and nothing else: nothing is printed. Free likewise. */
+MUST_CHECK Status cli_read(CliArgs *a, const CliSpec *spec, void *target, int argc, char **argv,
+                           Err *e);
 /* Print "ingot: message" and give the exit code for it: CLI_USAGE for ERR_ARG (a value the
  * caller chose), else CLI_FAIL. */
 int cli_fail(const Err *e);
@@ -113,6 +116,15 @@ KvType cli_kv_type(const char *name);
         .key = "kv_cache_type", .type = OPT_CHOICE, .offset = (at), .def = "f16", \
         .choices = CLI_KV_TYPES, .help = "type of the KV cache"                   \
     }
+/* Positions that --ctx asks for, of a model that has so many. */
+#define CLI_CTX_OPT(at)                                                                           \
+    {                                                                                             \
+        .key = "ctx", .letter = 'c', .type = OPT_INT, .offset = (at), .def = "0", .min = -1,      \
+        .max = MODEL_MAX_CTX, .metavar = "N",                                                     \
+        .help = "tokens of prompt and answer together; 0: what the model has, at most 4096; -1: " \
+                "all it has"                                                                      \
+    }
+int cli_ctx(int64_t wanted, int of_model);
 #define CLI_SPECIAL_OPT(at)                                                   \
     {                                                                         \
         .key = "special", .type = OPT_BOOL, .offset = (at),                   \
@@ -176,6 +188,12 @@ int cmd_bench(int argc, char **argv);
 int cmd_batch(int argc, char **argv);
 /* API keys of a server */
 int cmd_keys(int argc, char **argv);
+/* server -> its dashboard, in the terminal */
+int cmd_top(int argc, char **argv);
+/* speeds, prices -> dollars */
+int cmd_cost(int argc, char **argv);
+/* server -> how long its answers take */
+int cmd_load(int argc, char **argv);
 /* model -> HTTP server */
 int cmd_serve(int argc, char **argv);
 

@@ -8,7 +8,7 @@
 #include "model/lora.h"
 #include "text/json.h"
 
-enum { MAX_SHOWN = 120, DEFAULT_CTX = 4096 };
+enum { MAX_SHOWN = 120 };
 
 typedef struct InfoCmd {
     int64_t ctx, seqs;
@@ -17,14 +17,7 @@ typedef struct InfoCmd {
 
 #define AT(field) offsetof(InfoCmd, field)
 static const OptSpec opts[] = {
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "context of the memory plan; 0: the model's context length, at most 4096"},
+    CLI_CTX_OPT(AT(ctx)),
     {.key = "seqs",
      .type = OPT_INT,
      .offset = AT(seqs),
@@ -75,7 +68,7 @@ typedef struct Info {
 static Status plan(Info *f, const InfoCmd *c, Err *e) {
     size_t all = 0;
     TRY(model_read_config(&f->cfg, f->g, e));
-    f->ctx = c->ctx ? (int)c->ctx : MIN(f->cfg.ctx, DEFAULT_CTX);
+    f->ctx = cli_ctx(c->ctx, f->cfg.ctx);
     f->seqs = (int)c->seqs;
     EngineOpts o = {.max_ctx = f->ctx, .max_seqs = f->seqs};
     TRY(engine_plan_bytes(&all, &f->cfg, &o, e));

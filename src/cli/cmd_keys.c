@@ -11,6 +11,7 @@
 
 typedef struct KeysCmd {
     const char *name, *scopes, *models, *expires, *state_dir;
+    int64_t rpm, tpm;
     bool json;
 } KeysCmd;
 
@@ -46,6 +47,20 @@ static const OptSpec create_opts[] = {
      .def = "never",
      .metavar = "WHEN",
      .help = "30m, 12h, 90d from now, a day as 2027-01-31 (its beginning, UTC), or never"},
+    {.key = "rpm",
+     .type = OPT_INT,
+     .offset = AT(rpm),
+     .def = "0",
+     .min = 0,
+     .max = KEYS_MAX_RATE,
+     .help = "requests a minute; 0: what the server allows everybody"},
+    {.key = "tpm",
+     .type = OPT_INT,
+     .offset = AT(tpm),
+     .def = "0",
+     .min = 0,
+     .max = KEYS_MAX_RATE,
+     .help = "tokens a minute, prompt and answer; 0: likewise"},
     JSON_OPT,
     STATE_DIR_OPT,
 };
@@ -184,6 +199,8 @@ static int create(const KeysCmd *c, const char *name) {
     char text[KEYS_MAX_TEXT];
     KeyNew n = {.name = c->name ? c->name : name,
                 .models = c->models,
+                .rpm = c->rpm,
+                .tpm = c->tpm,
                 .now_s = (int64_t)time(NULL)};
     Status st = keys_scopes_parse(&n.scopes, c->scopes, &e);
     if (st == OK) st = read_expires(&n.expires_s, c->expires, n.now_s, &e);
@@ -224,6 +241,8 @@ static void put_json_row(void *ctx, const KeyRow *r) {
     jw_int(w, "expires", r->expires_s);
     jw_int(w, "revoked", r->revoked_s);
     jw_int(w, "last_used", r->used_s);
+    jw_int(w, "rpm", r->rpm);
+    jw_int(w, "tpm", r->tpm);
     jw_end_obj(w);
     if (scopes.failed) w->b->failed = true;
     sb_deinit(&scopes);
@@ -236,7 +255,10 @@ static void put_text_row(void *ctx, const KeyRow *r) {
               show_time(made, r->created_s), show_time(end, r->expires_s),
               show_time(used, r->used_s));
     keys_scopes_format(b, r->scopes);
-    sb_printf(b, "  %s  %s\n", r->models[0] ? r->models : "*", r->name);
+    sb_printf(b, "  %s  %s", r->models[0] ? r->models : "*", r->name);
+    if (r->rpm > 0) sb_printf(b, "  %lld requests/min", (long long)r->rpm);
+    if (r->tpm > 0) sb_printf(b, "  %lld tokens/min", (long long)r->tpm);
+    sb_putc(b, '\n');
 }
 
 static Status list_json(StrBuf *b, const char *path, Err *e) {

@@ -8,7 +8,7 @@
 #include "cli/cli.h"
 #include "cli/run_session.h"
 
-enum { MAX_PROMPT = 256 << 20, DEFAULT_CTX = 4096 };
+enum { MAX_PROMPT = 256 << 20 };
 
 #define AT(field) offsetof(RunCmd, field)
 static const OptSpec opts[] = {
@@ -95,14 +95,7 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = 9007199254740991.0,
      .help = "same seed, same text; without it every run differs"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
+    CLI_CTX_OPT(AT(ctx)),
     CLI_KV_OPT(AT(kv)),
     {.key = "prefill_chunk",
      .type = OPT_INT,
@@ -205,9 +198,8 @@ static Status plan(EngineOpts *o, RunSession *r, Err *e) {
     const CliModel *m = &r->m;
     char a[32], b[32], line[96];
     size_t bytes = 0;
-    int ctx = m->m->cfg.ctx;
     *o = (EngineOpts){.max_seqs = (int)c->samples,
-                      .max_ctx = c->ctx ? (int)c->ctx : MIN(ctx, DEFAULT_CTX),
+                      .max_ctx = cli_ctx(c->ctx, m->m->cfg.ctx),
                       .prefill_chunk = (int)c->chunk,
                       .kv_type = cli_kv_type(c->kv),
                       .tok = m->tok};

@@ -4,8 +4,11 @@
  * serve_opts.c. */
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <strings.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/io.h"
@@ -18,7 +21,13 @@
 #include "server/server.h"
 #include "store/store.h"
 
-enum { SPARE_LINES = 2, DEFAULT_CTX = 4096, OUTBOX_GRACE_MS = 2000 };
+enum {
+    SPARE_LINES = 2, /* of batches, beyond those that are generated */
+    OUTBOX_GRACE_MS = 2000,
+    LOG_QUEUE = 1 << 20, /* bytes of lines that wait for whoever reads them */
+    LOG_GRACE_MS = 1000,
+    LOADER_GRACE_MS = 300 /* of a model that is still being loaded when the server stops */
+};
 
 /* What one run of the command holds. */
 typedef struct Serving {
@@ -44,6 +53,8 @@ typedef struct Serving {
     Status loaded;       /* of the loading thread */
     Err err;             /* its error */
     CliSpeculate spec;
+    ServeReload *reload; /* owned */
+    ServeConfine confine;
 } Serving;
 
 /* ---- signals ---- */
@@ -79,36 +90,39 @@ static void release_signals(void) {
 
 /* ---- what is printed ---- */
 
-static LogLevel level_of(const char *word) {
-    static const char *const words[] = {"error", "warn", "info", "debug"};
-    if (strncasecmp(word, "crit", 4) == 0) return LOG_ERROR;
-    for (int i = 0; i < (int)COUNT_OF(words); i++) {
-        if (strncasecmp(words[i], word, strlen(words[i])) == 0) return (LogLevel)i;
-    }
-    return LOG_INFO;
+/* A line for the operator. */
+static void say(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static void say(const char *fmt, ...) {
+    StrBuf b = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    sb_vprintf(&b, fmt, ap);
+    va_end(ap);
+    if (!b.failed) log_raw(sb_str(&b));
+    sb_deinit(&b);
 }
 
 static void print_line(void *ctx, const char *line) {
     (void)ctx;
-    fprintf(stderr, "%s\n", line);
+    log_raw(line);
 }
 
 static void print_loaded(const Serving *s, const char *path, double seconds, size_t plan_bytes) {
     char line[96], a[32], b[32], w[32], span[24];
-    fprintf(stderr, "%s\n", device_describe(s->m.dev, line));
-    fprintf(stderr, "loaded %s (%s, %s parameters) in %s\n", path, s->m.m->cfg.arch->name,
-            cli_commas(a, model_n_params(&s->m.m->cfg)), clock_format_span(span, seconds));
-    fprintf(stderr, "%d sequences of %d tokens, %s besides the weights' %s\n", s->eo.max_seqs,
-            engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes),
-            cli_bytes(w, (double)model_weight_bytes(s->m.m)));
+    say("%s", device_describe(s->m.dev, line));
+    say("loaded %s (%s, %s parameters) in %s", path, s->m.m->cfg.arch->name,
+        cli_commas(a, model_n_params(&s->m.m->cfg)), clock_format_span(span, seconds));
+    say("%d sequences of %d tokens, %s besides the weights' %s", s->eo.max_seqs,
+        engine_max_ctx(s->en), cli_bytes(b, (double)plan_bytes),
+        cli_bytes(w, (double)model_weight_bytes(s->m.m)));
 }
 
 static void print_adapters(const Serving *s) {
     char n[32];
     for (int i = 0; i < s->loras.n; i++) {
         const CliLora *l = &s->loras.v[i];
-        fprintf(stderr, "adapter \"%s\" at %g: %s, rank %d, %s parameters\n", l->name, l->scale,
-                l->path, l->info.rank, cli_commas(n, l->info.n_params));
+        say("adapter \"%s\" at %g: %s, rank %d, %s parameters", l->name, l->scale, l->path,
+            l->info.rank, cli_commas(n, l->info.n_params));
     }
 }
 
@@ -123,13 +137,15 @@ static void print_ready(const Serving *s) {
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     char url[300];
     format_url(url, s, host);
-    if (!keys_required(s->keys))
-        fprintf(stderr, "no keys: everybody who reaches %s is answered\n", host);
-    if (s->unkept[0]) fprintf(stderr, "ratings are not kept: %s\n", s->unkept);
-    if (s->unbatched[0]) fprintf(stderr, "files and batches are not kept: %s\n", s->unbatched);
-    fprintf(stderr, "listening on %s\n", url);
+    if (!keys_required(s->keys)) say("no keys: everybody who reaches %s is answered", host);
+    say("%s", sb_str(&s->confine.said));
+    if (s->confine.is_root)
+        say("running as root: --user NAME gives its rights up once the port is bound");
+    if (s->unkept[0]) say("ratings are not kept: %s", s->unkept);
+    if (s->unbatched[0]) say("files and batches are not kept: %s", s->unbatched);
+    say("listening on %s", url);
     format_url(url, s, any ? "127.0.0.1" : host);
-    fprintf(stderr, "try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'\n", url);
+    say("try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'", url);
 }
 
 /* ---- loading, serving ---- */
@@ -153,7 +169,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
     const ServeCmd *c = s->c;
     char a[32], b[32];
     s->eo = (EngineOpts){.max_seqs = (int)c->max_seqs,
-                         .max_ctx = c->ctx ? (int)c->ctx : MIN(s->m.m->cfg.ctx, DEFAULT_CTX),
+                         .max_ctx = cli_ctx(c->ctx, s->m.m->cfg.ctx),
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
@@ -232,7 +248,7 @@ static void print_resources(const Serving *s, const char *operation) {
     StrBuf b = {0};
     if (!s->c->log_resources) return;
     server_resources(&b, operation);
-    fprintf(stderr, "%s\n", sb_str(&b));
+    say("%s", sb_str(&b));
     sb_deinit(&b);
 }
 
@@ -248,7 +264,7 @@ static Status load(Serving *s, Err *e) {
     ServerConfig part = model_part(s);
     TRY(server_attach(s->server, &part, e));
     print_loaded(s, s->path, clock_now_s() - t0, bytes);
-    fprintf(stderr, "chat template: %s\n", chat_describe(s->chat));
+    say("chat template: %s", chat_describe(s->chat));
     print_adapters(s);
     print_ready(s);
     return OK;
@@ -272,13 +288,8 @@ static Status state_path(StrBuf *out, const ServeCmd *c, const char *name, bool 
 static Status open_keys(Serving *s, Err *e) {
     const ServeCmd *c = s->c;
     StrBuf path = {0};
-    int n = 0;
-    s->plain = mem_new_n(const char *, (size_t)c->api_keys.n + CONFIG_N_API_KEYS + 1);
-    if (!s->plain) return err_set(e, ERR_NOMEM, "keys");
-    for (int i = 0; i < c->api_keys.n; i++) s->plain[n++] = c->api_keys.v[i];
-    for (int i = 0; i < cli_env.n_api_keys && c->api_keys.n == 0; i++)
-        s->plain[n++] = cli_env.api_key[i];
-    KeysConfig kc = {.plain = s->plain, .n_plain = n};
+    KeysConfig kc = {0};
+    TRY(cli_serve_plain(&kc, &s->plain, c, e));
     if (state_path(&path, c, "keys.db", false, NULL) == OK) kc.path = sb_str(&path);
     Status st = keys_open(&s->keys, &kc, e);
     sb_deinit(&path);
@@ -394,72 +405,125 @@ static void *load_thread(void *ctx) {
     return NULL;
 }
 
-static Status listen_and_serve(Serving *s, LogLevel level, Err *e) {
-    pthread_t loader;
-    ServerConfig sc = {.host = s->c->host,
-                       .port = (int)s->c->port,
-                       .limits = {.max_connections = (int)s->c->max_connections,
-                                  .max_per_address = (int)s->c->max_per_address},
+/* ---- reloading ---- */
+
+static Status begin_reload(void *ctx, ServerLive *live, Err *e) {
+    Serving *s = ctx;
+    return cli_serve_reload_begin(s->reload, live, e);
+}
+
+static void end_reload(void *ctx, const Err *e) {
+    Serving *s = ctx;
+    cli_serve_reload_end(s->reload, e);
+}
+
+/* ---- life ---- */
+
+/* Bind the port; nothing runs yet. */
+static Status make_server(Serving *s, Err *e) {
+    const ServeCmd *c = s->c;
+    ServerConfig sc = {.host = c->host,
+                       .port = (int)c->port,
                        .keys = s->keys,
-                       .feedback = s->feedback,
-                       .batches = s->batches,
-                       .model_version = s->c->model_version,
-                       .tls_cert = s->c->tls_cert,
-                       .tls_key = s->c->tls_key,
-                       .cors = {.origins = s->c->cors.v, .n_origins = s->c->cors.n},
+                       .model_version = c->model_version,
+                       .tls_cert = c->tls_cert,
+                       .tls_key = c->tls_key,
+                       .cors = {.origins = c->cors.v, .n_origins = c->cors.n},
                        .on_low_rating = warn_low,
-                       .log_resources = s->c->log_resources,
-                       .on_spans = s->c->otlp ? post_spans : NULL,
+                       .on_reload = begin_reload,
+                       .on_reloaded = end_reload,
+                       .log_resources = c->log_resources,
+                       .on_spans = c->otlp ? post_spans : NULL,
                        .device = "cpu",
                        .version = CLI_VERSION,
-                       .title = s->c->title,
-                       .max_prompt = (int)s->c->max_prompt,
-                       .max_total = (int)s->c->max_total,
-                       .n_prep = (int)s->c->prep_threads,
-                       .json_log = strcmp(s->c->log_format, "json") == 0,
-                       .timeout_s = s->c->timeout,
-                       .on_line = level >= LOG_INFO ? print_line : NULL,
+                       .title = c->title,
+                       .max_prompt = (int)c->max_prompt,
+                       .max_total = (int)c->max_total,
+                       .n_prep = (int)c->prep_threads,
+                       .json_log = strcmp(c->log_format, "json") == 0,
+                       .on_line = print_line,
                        .ctx = s};
-    TRY(server_new(&s->server, &sc, e));
+    TRY(cli_serve_live(&sc.live, c, e));
+    return server_new(&s->server, &sc, e);
+}
+
+/* Up to here there is one thread, with all rights it was given; from here on threads, without. */
+static Status begin(Serving *s, Err *e) {
+    TRY(list_names(s, s->path, e));
+    TRY(cli_serve_confine_begin(&s->confine, s->c, e));
+    TRY(open_keys(s, e));
+    TRY(make_server(s, e));
+    TRY(cli_serve_confine(&s->confine, s->c, e));
+    TRY(log_writer_start(s->c->log_file, LOG_QUEUE, e));
+    TRY(open_outbox(s, e));
+    open_feedback(s);
+    TRY(open_batches(s, e));
+    server_use_feedback(s->server, s->feedback);
+    server_use_batches(s->server, s->batches);
+    return OK;
+}
+
+/* A model that takes long to load does not keep a server that was told to stop: what must reach the disk or the
+ * operator does, and the process ends with the loading thread still in it. */
+static void leave_loading(Serving *s, pthread_t loader) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_nsec += LOADER_GRACE_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    if (pthread_timedjoin_np(loader, NULL, &until) == 0) return;
+    if (s->feedback) feedback_free(s->feedback);
+    batches_free(s->batches);
+    say("stopped while the model was being loaded");
+    log_writer_stop(LOG_GRACE_MS);
+    _exit(CLI_OK);
+}
+
+static Status run(Serving *s, Err *e) {
+    pthread_t loader;
     catch_signals(s->server);
     if (pthread_create(&loader, NULL, load_thread, s) != 0)
         return err_set(e, ERR_IO, "the thread that loads the model cannot be started");
     Status st = server_run(s->server, (int)(s->c->grace * 1000), e);
-    pthread_join(loader, NULL);
+    if (st == OK) leave_loading(s, loader);
+    else pthread_join(loader, NULL);
     release_signals();
     if (s->loaded != OK) {
         *e = s->err;
         return s->loaded;
     }
-    if (st == OK) fputs("stopped\n", stderr);
+    if (st == OK) say("stopped");
     return st;
 }
 
-static int serve(const ServeCmd *c, const char *path) {
+static void close_all(Serving *s) {
+    if (s->feedback) feedback_free(s->feedback);
+    batches_free(s->batches);
+    engine_free(s->en); /* its callbacks knock at the server, so it goes first */
+    server_free(s->server);
+    if (s->outbox) net_outbox_free(s->outbox, OUTBOX_GRACE_MS);
+    chat_free(s->chat);
+    grammar_vocab_free(s->vocab);
+    cli_model_close(&s->spec.draft);
+    cli_model_close(&s->m);
+    cli_loras_deinit(&s->loras);
+    keys_free(s->keys);
+    cli_serve_reload_free(s->reload);
+    cli_serve_confine_deinit(&s->confine);
+    mem_free(s->plain);
+    mem_free(s->adapters);
+    log_writer_stop(LOG_GRACE_MS);
+}
+
+static int serve(const ServeCmd *c, const CliArgs *a, int argc, char **argv) {
     Err e = {0};
-    Serving s = {.c = c, .path = path};
-    LogLevel level = level_of(c->log_level);
+    Serving s = {.c = c, .path = c->model};
     signal(SIGHUP, SIG_IGN); /* until there is something to read again */
-    log_set_level(level);
-    Status st = list_names(&s, path, &e);
-    if (st == OK) st = open_keys(&s, &e);
-    if (st == OK) st = open_outbox(&s, &e);
-    if (st == OK) open_feedback(&s);
-    if (st == OK) st = open_batches(&s, &e);
-    if (st == OK) st = listen_and_serve(&s, level, &e);
-    if (s.feedback) feedback_free(s.feedback);
-    batches_free(s.batches);
-    engine_free(s.en); /* its callbacks knock at the server, so it goes first */
-    server_free(s.server);
-    if (s.outbox) net_outbox_free(s.outbox, OUTBOX_GRACE_MS);
-    chat_free(s.chat);
-    grammar_vocab_free(s.vocab);
-    cli_model_close(&s.spec.draft);
-    cli_model_close(&s.m);
-    cli_loras_deinit(&s.loras);
-    keys_free(s.keys);
-    mem_free(s.plain);
-    mem_free(s.adapters);
+    log_set_level(cli_serve_level(c));
+    Status st = cli_serve_reload_new(&s.reload, a->set, argc, argv, &e);
+    if (st == OK) st = begin(&s, &e);
+    if (st == OK) st = run(&s, &e);
+    close_all(&s);
     return st == OK ? CLI_OK : cli_fail(&e);
 }
 
@@ -468,11 +532,11 @@ int cmd_serve(int argc, char **argv) {
     CliArgs a;
     Err e = {0};
     int rc = cli_parse(&a, &cli_serve_spec, &c, argc, argv);
-    if (rc < 0 && cli_serve_settle(&c, &a, &e) != OK) rc = cli_fail(&e);
+    if (rc < 0 && cli_serve_settle(&c, &a, false, &e) != OK) rc = cli_fail(&e);
     if (rc < 0 && c.check_config) rc = cli_serve_print(&a);
     if (rc < 0 && !c.model)
         rc = cli_usage(&cli_serve_spec, "an argument is missing: %s", cli_serve_spec.usage);
-    if (rc < 0) rc = serve(&c, c.model);
+    if (rc < 0) rc = serve(&c, &a, argc, argv);
     cli_args_deinit(&a);
     return rc;
 }

@@ -25,7 +25,10 @@ static const CliCommand commands[] = {
     {"template", "show what a chat template makes of messages", cmd_template},
     {"batch", "answer a file of requests", cmd_batch},
     {"serve", "answer HTTP requests", cmd_serve},
+    {"top", "watch a server in the terminal", cmd_top},
+    {"load", "put load on a server and measure its answers", cmd_load},
     {"keys", "make, list and revoke the API keys of a server", cmd_keys},
+    {"cost", "compute what serving costs, from measured speeds and prices", cmd_cost},
     {"info", "show what a GGUF file holds", cmd_info},
     {"bench", "measure speed on this machine", cmd_bench},
 };

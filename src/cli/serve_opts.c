@@ -70,14 +70,7 @@ static const OptSpec opts[] = {
      .min = 1,
      .max = 65536,
      .help = "clients connected at one time; more are answered 503"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
+    CLI_CTX_OPT(AT(ctx)),
     CLI_KV_OPT(AT(kv)),
     {.key = "kv_cache_memory",
      .type = OPT_STR,
@@ -176,6 +169,42 @@ static const OptSpec opts[] = {
      .min = 0,
      .max = 65536,
      .help = "connections of one address; more are answered 429; 0: no limit"},
+    {.key = "rate_limit",
+     .type = OPT_STR,
+     .offset = AT(rate_limit),
+     .def = "0",
+     .metavar = "N/minute",
+     .help = "requests of one key, or of one address without keys; more are answered 429; also "
+             "/second, /hour, /day; 0: no limit"},
+    {.key = "token_rate_limit",
+     .type = OPT_STR,
+     .offset = AT(token_rate_limit),
+     .def = "0",
+     .metavar = "N/minute",
+     .help = "the same of tokens, prompt and answer"},
+    {.key = "max_body",
+     .type = OPT_STR,
+     .offset = AT(max_body),
+     .def = "8M",
+     .metavar = "SIZE",
+     .help = "of one request; longer ones are answered 413"},
+    {.key = "body_memory",
+     .type = OPT_STR,
+     .offset = AT(body_memory),
+     .def = "256M",
+     .metavar = "SIZE",
+     .help = "that all requests hold together, as bodies and as JSON; long ones beyond it are "
+             "answered 503"},
+    {.key = "user",
+     .type = OPT_STR,
+     .offset = AT(user),
+     .metavar = "NAME[:GROUP]",
+     .help = "started as root: become this user once the port is bound"},
+    {.key = "sandbox",
+     .type = OPT_BOOL,
+     .offset = AT(sandbox),
+     .def = "true",
+     .help = "write only below the state folder and that of log_file, start no program (Landlock)"},
     {.key = "model_version",
      .type = OPT_STR,
      .offset = AT(model_version),
@@ -227,6 +256,11 @@ static const OptSpec opts[] = {
      .def = "text",
      .choices = "text|json",
      .help = "json: an object a line and event, without any text of prompts or answers"},
+    {.key = "log_file",
+     .type = OPT_STR,
+     .offset = AT(log_file),
+     .metavar = "FILE",
+     .help = "append the lines to it instead of standard error; opened again on SIGHUP"},
     {.key = "log_resources",
      .type = OPT_BOOL,
      .offset = AT(log_resources),
@@ -401,14 +435,14 @@ static Status refuse(const ServeCmd *c, Err *e) {
         return err_set(e, ERR_ARG,
                        "--disable-log-requests: requests are always logged, without their text; "
                        "--log-level warn leaves the lines out");
-    if (!c->enable_prefix_caching || !c->enable_chunked_prefill || !c->cont_batching)
+    if (!c->enable_prefix_caching || !c->enable_chunked_prefill || !c->cont_batching || !c->metrics)
         return err_set(e, ERR_ARG,
-                       "prefix caching, chunked prefill and continuous batching cannot "
+                       "prefix caching, chunked prefill, continuous batching and metrics cannot "
                        "be switched off");
     return OK;
 }
 
-Status cli_serve_settle(ServeCmd *c, CliArgs *a, Err *e) {
+Status cli_serve_settle(ServeCmd *c, CliArgs *a, bool quiet, Err *e) {
     for (size_t i = 0; c->preset && i < COUNT_OF(presets); i++) {
         const PresetRow *p = &presets[i];
         if (strcmp(p->preset, c->preset) == 0 && !opt_given(a->set, p->key))
@@ -417,7 +451,7 @@ Status cli_serve_settle(ServeCmd *c, CliArgs *a, Err *e) {
     TRY(refuse(c, e));
     for (size_t i = 0; i < COUNT_OF(idle); i++) {
         StrBuf v = {0};
-        if (!opt_given(a->set, idle[i])) continue;
+        if (quiet || !opt_given(a->set, idle[i])) continue;
         opt_format(a->set, idle[i], &v);
         fprintf(stderr, "%s: %s is without effect here\n", idle[i], sb_str(&v));
         sb_deinit(&v);

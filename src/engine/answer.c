@@ -59,12 +59,18 @@ static Status submit_to_engine(void *self, const EngineReq *r, uint64_t *id, Err
 
 static void cancel_in_engine(void *self, uint64_t id) { engine_cancel(self, id); }
 
+static int adapters_of_engine(const void *self, EngineAdapter *out, int max) {
+    return engine_adapter_list(self, out, max);
+}
+
 EngineDoor engine_door(Engine *en) {
     return (EngineDoor){.self = en,
                         .submit = submit_to_engine,
                         .cancel = cancel_in_engine,
                         .max_ctx = engine_max_ctx(en),
-                        .metrics = engine_metrics(en)};
+                        .metrics = engine_metrics(en),
+                        .adapters = adapters_of_engine,
+                        .max_adapters = engine_adapter_max(en)};
 }
 
 /* ---- life ---- */

@@ -26,6 +26,8 @@ typedef struct EngineDoor {
     void (*cancel)(void *self, uint64_t id);
     int max_ctx;
     const Metrics *metrics; /* borrowed; NULL: none to be had */
+    int (*adapters)(const void *self, EngineAdapter *out, int max); /* NULL: there are none */
+    int max_adapters;
 } EngineDoor;
 
 /* Zero is the default of every field. */

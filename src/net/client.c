@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "net/client_internal.h"
 
-#define NET_BUFFER (256L << 10)
 #define NET_STALL_RATE 512L /* bytes a second */
 #define NET_MAX_REPLY ((uint64_t)1 << 20)
 
@@ -24,7 +23,8 @@ static void global_init(void) { global_ok = curl_global_init(CURL_GLOBAL_DEFAULT
 static void fill_defaults(NetConfig *c) {
     if (!c->user_agent) c->user_agent = "ingot";
     if (c->connect_timeout_ms <= 0) c->connect_timeout_ms = 15000;
-    if (c->stall_timeout_ms <= 0) c->stall_timeout_ms = 30000;
+    if (c->stall_timeout_ms == 0) c->stall_timeout_ms = 30000;
+    if (c->buffer_bytes <= 0) c->buffer_bytes = 256 << 10;
     if (c->max_redirects <= 0) c->max_redirects = 8;
     if (c->max_head_bytes == 0) c->max_head_bytes = 64 << 10;
 }
@@ -35,11 +35,14 @@ Status net_client_new(NetClient **out, const NetConfig *cfg, Err *e) {
     NetClient *c = mem_new(NetClient);
     if (!c) return err_set(e, ERR_NOMEM, "out of memory for an http client");
     c->cfg = *cfg;
+    c->epoll_fd = c->wake_fd = -1;
     fill_defaults(&c->cfg);
     c->multi = curl_multi_init();
-    if (!c->multi) {
-        mem_free(c);
-        return err_set(e, ERR_NOMEM, "out of memory for an http client");
+    Status st = c->multi ? OK : err_set(e, ERR_NOMEM, "out of memory for an http client");
+    if (st == OK && c->cfg.many > 0) st = net__many_open(c, e);
+    if (st != OK) {
+        net_client_free(c);
+        return st;
     }
     *out = c;
     return OK;
@@ -48,13 +51,17 @@ Status net_client_new(NetClient **out, const NetConfig *cfg, Err *e) {
 void net_client_free(NetClient *c) {
     if (!c) return;
     while (c->calls) net_cancel(c->calls);
-    curl_multi_cleanup(c->multi);
+    if (c->multi) curl_multi_cleanup(c->multi);
+    net__many_close(c);
     mem_free(c);
 }
 
 int net_n_running(const NetClient *c) { return c->n_calls; }
 
-void net_wake(NetClient *c) { curl_multi_wakeup(c->multi); }
+void net_wake(NetClient *c) {
+    if (c->cfg.many > 0) net__many_wake(c);
+    else curl_multi_wakeup(c->multi);
+}
 
 /* ---- life of a call ---- */
 
@@ -218,7 +225,7 @@ static const char *proxy_for(const NetConfig *cfg, const char *url) {
 static CURLcode set_bounds(NetCall *c) {
     const NetConfig *cfg = &c->client->cfg;
     CURL *h = c->easy;
-    long stall_s = (cfg->stall_timeout_ms + 999) / 1000;
+    long stall_s = cfg->stall_timeout_ms < 0 ? 0 : (cfg->stall_timeout_ms + 999) / 1000;
     CURLcode rc = CURLE_OK;
     rc |= curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     rc |= curl_easy_setopt(h, CURLOPT_CONNECTTIMEOUT_MS, (long)cfg->connect_timeout_ms);
@@ -226,8 +233,8 @@ static CURLcode set_bounds(NetCall *c) {
     rc |= curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, NET_STALL_RATE);
     rc |= curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, stall_s);
     rc |= curl_easy_setopt(h, CURLOPT_TCP_KEEPALIVE, 1L);
-    rc |= curl_easy_setopt(h, CURLOPT_BUFFERSIZE, NET_BUFFER);
-    rc |= curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, NET_BUFFER);
+    rc |= curl_easy_setopt(h, CURLOPT_BUFFERSIZE, (long)cfg->buffer_bytes);
+    rc |= curl_easy_setopt(h, CURLOPT_UPLOAD_BUFFERSIZE, (long)cfg->buffer_bytes);
     return rc;
 }
 
@@ -237,8 +244,8 @@ static CURLcode set_peer(NetCall *c) {
     CURLcode rc = CURLE_OK;
     rc |= curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");
     rc |= curl_easy_setopt(h, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    rc |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, 1L);
-    rc |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, 2L);
+    rc |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYPEER, cfg->insecure ? 0L : 1L);
+    rc |= curl_easy_setopt(h, CURLOPT_SSL_VERIFYHOST, cfg->insecure ? 0L : 2L);
     rc |= curl_easy_setopt(h, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (cfg->ca_file) rc |= curl_easy_setopt(h, CURLOPT_CAINFO, cfg->ca_file);
     if (cfg->ca_dir) rc |= curl_easy_setopt(h, CURLOPT_CAPATH, cfg->ca_dir);
@@ -378,17 +385,31 @@ static NetCall *next_done(NetClient *k, CURLcode *rc) {
     return NULL;
 }
 
+static void finish_done(NetClient *k, int *n_done) {
+    CURLcode rc = CURLE_OK;
+    for (NetCall *c; (c = next_done(k, &rc)) != NULL; (*n_done)++) finish(c, rc);
+}
+
 static Status step(NetClient *k, int *n_done, Err *e) {
     int running;
-    CURLcode rc = CURLE_OK;
     CURLMcode m = curl_multi_perform(k->multi, &running);
     if (m != CURLM_OK) return err_set(e, ERR_INTERNAL, "libcurl: %s", curl_multi_strerror(m));
-    for (NetCall *c; (c = next_done(k, &rc)) != NULL; (*n_done)++) finish(c, rc);
+    finish_done(k, n_done);
+    return OK;
+}
+
+Status net_poll_ns(NetClient *k, uint64_t timeout_ns, Err *e) {
+    int n_done = 0;
+    if (k->cfg.many <= 0)
+        return net_poll(k, (int)MIN((timeout_ns + 999999) / 1000000, (uint64_t)INT32_MAX), e);
+    TRY(net__many_step(k, timeout_ns, e));
+    finish_done(k, &n_done);
     return OK;
 }
 
 Status net_poll(NetClient *k, int timeout_ms, Err *e) {
     int n_done = 0;
+    if (k->cfg.many > 0) return net_poll_ns(k, (uint64_t)MAX(timeout_ms, 0) * 1000000, e);
     TRY(step(k, &n_done, e));
     if (n_done > 0 || timeout_ms <= 0) return OK;
     CURLMcode m = curl_multi_poll(k->multi, NULL, 0, timeout_ms, NULL);
@@ -403,6 +424,11 @@ Slice net_header(const NetCall *c, const char *name) { return net__find_header(&
 const char *net_url(const NetCall *c) { return c->url; }
 Slice net_body(const NetCall *c) { return (Slice){sb_str(&c->body), c->body.n}; }
 NetFault net_fault(const NetCall *c) { return c->fault; }
+
+int net_os_error(const NetCall *c) {
+    long v = 0;
+    return curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &v) == CURLE_OK ? (int)v : 0;
+}
 
 int64_t net_retry_after(const NetCall *c) {
     curl_off_t s = 0;

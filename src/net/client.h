@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * HTTP/1.1 client over libcurl's multi interface: many calls at a time on one thread, none of which blocks
- * another. TLS 1.2 and later, always verified. No call runs without bounds: connecting, standing still, head,
+ * another. TLS 1.2 and later, verified unless told otherwise. No call runs without bounds: connecting, standing still, head,
  * body and redirects each have one.
  *
  * call: START -[net_poll]-> HEAD -[redirect: on_hop]-> START, with the next URL
@@ -32,10 +32,14 @@ typedef struct NetConfig {
     const char *ca_file, *ca_dir;         /* certificates to trust instead of the system's */
     const char *user_agent;               /* ["ingot"] */
     int connect_timeout_ms;               /* [15000] name, connection, TLS */
-    int stall_timeout_ms;   /* [30000] less than 512 bytes a second for so long; whole seconds */
-    int max_redirects;      /* [8] */
-    size_t max_head_bytes;  /* [64 KB] of one answer's head */
-    int retries;            /* [0] of net_ask */
+    int stall_timeout_ms; /* [30000] less than 512 bytes a second for so long; whole seconds; -1: none */
+    int max_redirects;     /* [8] */
+    size_t max_head_bytes; /* [64 KB] of one answer's head */
+    int retries;           /* [0] of net_ask */
+    int buffer_bytes;      /* [256 KB] of each call and direction */
+    int many; /* [0] connections kept open; above 0 net_poll waits by epoll, so that a turn costs what
+                             * has happened and not what is open: for hundreds of calls at a time */
+    bool insecure;          /* any certificate will do */
     const atomic_int *stop; /* net_ask gives up when it is set; NULL: never */
 } NetConfig;
 
@@ -92,6 +96,8 @@ MUST_CHECK Status net_start(NetCall **out, NetClient *c, const NetRequest *rq, E
 void net_cancel(NetCall *call);
 /* Do what can be done, waiting up to timeout_ms for something to do. ERR_INTERNAL if libcurl fails. */
 MUST_CHECK Status net_poll(NetClient *c, int timeout_ms, Err *e);
+/* The same as net_poll, with a wait that is cut finer where config.many is set, else rounded up. */
+MUST_CHECK Status net_poll_ns(NetClient *c, uint64_t timeout_ns, Err *e);
 /* Calls that are not done. */
 int net_n_running(const NetClient *c);
 /* End a net_poll that waits. Any thread. */
@@ -107,6 +113,8 @@ const char *net_url(const NetCall *c);
 /* What was collected of the body. */
 Slice net_body(const NetCall *c);
 NetFault net_fault(const NetCall *c);
+/* errno of a connection that could not be made, 0 if not known. */
+int net_os_error(const NetCall *c);
 /* The like may go better later: the fault, or the status (408, 425, 429, 500, 502, 503, 504), is of that kind.
  * A name that is not known is not: who has talked to that host before may think otherwise. */
 bool net_may_retry(const NetCall *c);

@@ -15,6 +15,8 @@ struct NetClient {
     CURLM *multi;  /* owned */
     NetCall *calls;
     int n_calls;
+    int epoll_fd, wake_fd; /* with cfg.many, else -1 */
+    uint64_t timer_ns;     /* when libcurl wants a turn; UINT64_MAX: not at all */
 };
 
 struct NetCall {
@@ -48,6 +50,14 @@ Slice net__find_header(const StrBuf *head, const char *name);
 Status net__url_join(char **out, const char *base, Slice location, Err *e);
 /* The host of a URL, "?" if there is none. */
 void net__url_host(char host[NET_MAX_HOST], const char *url);
+
+/* ---- client_many.c ---- */
+/* Have libcurl say which sockets it waits for. ERR_IO: no descriptors; net__many_close frees what there is. */
+Status net__many_open(NetClient *k, Err *e);
+void net__many_close(NetClient *k);
+/* Wait for sockets, libcurl's timer, a knock or the time to pass; let libcurl do what there is. */
+Status net__many_step(NetClient *k, uint64_t timeout_ns, Err *e);
+void net__many_wake(NetClient *k);
 
 /* ---- client_fault.c ---- */
 /* What libcurl's result means: c->fault and c->err. OK if there is an answer. */

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/rng.h"
 #include "net/internal.h"
 
 enum {
@@ -163,6 +164,7 @@ static Status fill_limits(HttpLimits *l, Err *e) {
     if (l->max_line_bytes == 0) l->max_line_bytes = 8 << 10;
     if (l->max_target_bytes == 0) l->max_target_bytes = 4 << 10;
     if (l->max_body_bytes == 0) l->max_body_bytes = 4 << 20;
+    if (l->max_held_bytes == 0) l->max_held_bytes = 64 << 20;
     or_default(&l->max_connections, 256);
     or_default(&l->max_per_address, l->max_connections);
     or_default(&l->max_requests, 1000);
@@ -184,12 +186,28 @@ static Status fill_limits(HttpLimits *l, Err *e) {
     return OK;
 }
 
-Status http_set_limits(HttpServer *s, const HttpLimits *l, Err *e) {
+Status http_reload(HttpServer *s, const HttpLimits *l, Status (*last)(void *ctx, Err *e), void *ctx,
+                   Err *e) {
     HttpLimits n = *l;
+    SSL_CTX *tls = NULL;
     TRY(fill_limits(&n, e));
+    TRY(http__tls_again(&tls, s, e));
+    Status st = last ? last(ctx, e) : OK;
+    if (st != OK) {
+        http__tls_free(tls);
+        return st;
+    }
     s->cfg.limits = n;
+    if (tls) {
+        http__tls_free(s->tls);
+        s->tls = tls;
+    }
     return OK;
 }
+
+size_t http_held_bytes(const HttpServer *s) { return s->n_held; }
+
+void http_hold(HttpServer *s, int64_t more) { s->n_held += (size_t)more; }
 
 static int port_of(const HttpServer *s) {
     struct sockaddr_storage a = {0};
@@ -254,6 +272,7 @@ Status http_new(HttpServer **out, const HttpConfig *c, Err *e) {
     if (st == OK && (c->port < 0 || c->port > 65535)) {
         st = err_set(e, ERR_ARG, "port %d is not in 0 .. 65535", c->port);
     }
+    if (st == OK) st = rng_secret(&s->id_seed, sizeof s->id_seed, e);
     if (st == OK && c->tls_cert) st = http__tls_load(&s->tls, c->tls_cert, c->tls_key, e);
     if (st == OK) st = make_loop(s, e);
     if (st == OK && c->host) st = listen_on(s, e);

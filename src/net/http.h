@@ -11,6 +11,8 @@
  *             READ -[refused] | HANDLED -[answered, last one]-> FLUSH -[all sent]-> LINGER -> CLOSED
  *             any -[peer left, timeout]-> CLOSED; a request then HANDLED gets its on_gone, once
  *
+ * Every answer carries an X-Request-Id: the request's own, if it consists of A-Z a-z 0-9 . _ -, or one drawn here.
+ *
  * A client that closes its sending side has left: there is no other sign of one. Requests sent ahead
  * (pipelining) wait in a small buffer and are answered one after the other. */
 #ifndef INGOT_NET_HTTP_H
@@ -28,6 +30,7 @@ typedef struct HttpLimits {  /* zero: the default in brackets */
     size_t max_line_bytes;   /* [8 KB] one header line; beyond: 431 */
     size_t max_target_bytes; /* [4 KB] beyond: 414 */
     size_t max_body_bytes;   /* [4 MB] beyond: 413, by Content-Length or as it is read */
+    size_t max_held_bytes;   /* [64 MB] of all bodies together (http_hold); beyond: 503 */
     int max_connections;     /* [256] beyond: 503 and closed */
     int max_per_address;     /* [all] of one IPv4 address or IPv6 /64; beyond: 429 and closed */
     int max_requests;        /* [1000] on one connection, then it is closed */
@@ -57,7 +60,7 @@ typedef struct HttpConfig {
     /* The body, in JSON, of an answer that a limit or the parser gives: append it to b. NULL: {"error", "detail"}. */
     void (*on_refuse)(void *ctx, StrBuf *b, int status, const char *why);
     /* Bytes that the body of this request may have, once its head is there; 0: max_body_bytes. At most HTTP_MAX_LARGE bodies
-     * above that may arrive at one time, others get 503. NULL: always 0. */
+     * above that may arrive at one time, others get 503; they do not count in max_held_bytes. NULL: always 0. */
     size_t (*body_limit)(void *ctx, const HttpReq *r);
     /* Called for every whole request, on the loop's thread. */
     void (*on_request)(void *ctx, HttpReq *r);
@@ -86,11 +89,15 @@ void http_stop(HttpServer *s);
 void http_wake(HttpServer *s);
 
 /* ---- loop thread only ---- */
-/* Read certificate and key again; connections that stand go on with the old ones. On failure the old ones stay in
- * force. Nothing to do without TLS. */
-MUST_CHECK Status http_reload_tls(HttpServer *s, Err *e);
-/* Other limits for requests and connections that come, zero is the default again. ERR_ARG: the old ones stay. */
-MUST_CHECK Status http_set_limits(HttpServer *s, const HttpLimits *l, Err *e);
+/* Read certificate and key again, for connections that come, and take other limits for requests and connections that come
+ * (zero is the default again); `last` is called when all of it is ready, and on its success all of it is in force. On
+ * failure all is as it was. NULL for last: there is nothing else. ERR_ARG a limit, what last returns, and those of files. */
+MUST_CHECK Status http_reload(HttpServer *s, const HttpLimits *l, Status (*last)(void *ctx, Err *e),
+                              void *ctx, Err *e);
+/* Bytes of bodies that are being read, or are held by whoever took them. */
+size_t http_held_bytes(const HttpServer *s);
+/* Count `more` bytes as held, or less with a negative number; never fails, max_held_bytes is for bodies that come. */
+void http_hold(HttpServer *s, int64_t more);
 /* True once http_stop was called. */
 bool http_stopping(const HttpServer *s);
 int http_n_connections(const HttpServer *s);
@@ -100,8 +107,11 @@ Slice http_path(const HttpReq *r);   /* without query, percent-decoded, valid UT
 Slice http_query(const HttpReq *r);  /* raw */
 Slice http_header(const HttpReq *r, const char *name); /* case-insensitive; empty if absent */
 Slice http_body(const HttpReq *r);
-/* The body moves to the caller. */
-StrBuf http_take_body(HttpReq *r);
+/* The body becomes the caller's, in `out`, which is empty: http_body is empty from then on. out->cap bytes stay held
+ * until the caller gives them back by http_hold. */
+void http_take_body(StrBuf *out, HttpReq *r);
+/* What the answer's X-Request-Id says, borrowed: at most 128 characters. */
+const char *http_request_id(const HttpReq *r);
 /* Value of a field of a query string or a form, decoded (+ is a blank), appended to out; *found = false: there is none. The
  * first of several. ERR_FORMAT a bad escape, NUL or bytes that are not UTF-8; ERR_NOMEM. */
 MUST_CHECK Status http_query_get(StrBuf *out, bool *found, Slice query, const char *name, Err *e);

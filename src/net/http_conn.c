@@ -12,6 +12,7 @@ enum {
     READ_AHEAD = 16 << 10,  /* bytes of later requests kept while one is handled */
     OUT_PAUSE = 256 << 10,  /* no further request is taken while this much waits for the client */
     STALL_BYTES = 64 << 10, /* a client must take this much, or all, in write_timeout_ms */
+    FREE_BYTES = 64 << 10,  /* of a body that do not count in max_held_bytes */
     LINGER_MS = 2000
 };
 
@@ -38,6 +39,7 @@ static void tell_gone(HttpConn *c) {
 }
 
 static void conn_free(HttpConn *c) {
+    c->server->n_held -= c->n_held;
     if (c->resume) event_free(c->resume);
     if (c->bev) bufferevent_free(c->bev); /* closes the socket */
     http__parse_deinit(&c->req.parse);
@@ -57,6 +59,39 @@ void http__conn_close(HttpConn *c) {
 
 /* ---- moving on ---- */
 
+/* ---- what bodies take ---- */
+
+/* A body that body_limit lets be larger than others: there are few of them, and they do not count here. */
+static bool is_large(const HttpConn *c) {
+    return c->req.parse.max_body > c->server->cfg.limits.max_body_bytes;
+}
+
+/* The body's memory counts, but for a first part that as many as there may be connections can have. */
+static void count_body(HttpConn *c) {
+    size_t cap = c->req.parse.body.cap, held = cap > FREE_BYTES && !is_large(c) ? cap : 0;
+    c->server->n_held += held - c->n_held;
+    c->n_held = held;
+}
+
+/* Over the limit of all bodies together with so much more? */
+static bool is_over(const HttpConn *c, size_t more) {
+    const HttpServer *s = c->server;
+    size_t most = s->cfg.limits.max_held_bytes;
+    return s->n_held > most || more > most - s->n_held;
+}
+
+static const char much_is_read[] = "too much is being read at this time, try again later";
+
+/* A head that announces more than there is room for is refused before a byte of it is read. */
+static void check_announced(HttpConn *c) {
+    HttpParse *p = &c->req.parse;
+    uint64_t n = p->chunked ? 0 : p->hp.content_length;
+    if (p->state == PARSE_BODY && n > FREE_BYTES && !is_large(c) && is_over(c, n))
+        http__parse_fail(p, 503, much_is_read);
+}
+
+/* ---- reading ---- */
+
 /* So much of the body must be there when this time is over, unless all of it is. */
 static void begin_body_window(HttpConn *c) {
     const HttpLimits *l = &c->server->cfg.limits;
@@ -73,7 +108,11 @@ static bool feed(HttpConn *c) {
     while (p->state < PARSE_DONE && evbuffer_get_length(in) > 0) {
         struct evbuffer_iovec v;
         if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) break;
+        bool in_head = p->state == PARSE_HEAD;
         evbuffer_drain(in, http__parse_feed(p, v.iov_base, v.iov_len));
+        if (in_head) check_announced(c);
+        count_body(c);
+        if (c->n_held > 0 && is_over(c, 0)) http__parse_fail(p, 503, much_is_read);
     }
     if (was_fresh && !http__parse_is_fresh(p))
         set_deadline(c, c->server->cfg.limits.header_timeout_ms);
@@ -90,6 +129,7 @@ static void dispatch(HttpConn *c) {
     HttpParse *p = &c->req.parse;
     c->state = CONN_HANDLED;
     c->deadline_ms = 0;
+    http__take_id(&c->req);
     if (++c->n_requests >= c->server->cfg.limits.max_requests) p->keep_alive = false;
     if (p->state == PARSE_FAILED) {
         http__reply_refuse(&c->req, p->status, p->why);
@@ -162,6 +202,7 @@ void http__conn_answered(HttpConn *c) {
     HttpReq *r = &c->req;
     bool keep = r->parse.keep_alive && !c->server->stopping && !c->peer_shut;
     http__parse_reset(&r->parse);
+    count_body(c);
     take_limits(c);
     *r = (HttpReq){.conn = c, .parse = r->parse};
     c->state = keep ? CONN_READ : CONN_FLUSH;

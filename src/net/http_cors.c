@@ -73,6 +73,11 @@ void http__put_headers(HttpReq *r, const char *extra) {
     const HttpServer *s = c->server;
     char hsts[64];
     put_date(c);
+    if (r->id[0] && !has_line(extra, "X-Request-Id")) {
+        put(c, "X-Request-Id: ");
+        put(c, r->id);
+        put(c, "\r\n");
+    }
     for (size_t i = 0; i < COUNT_OF(safe); i++) {
         if (!has_line(extra, safe[i].name)) put(c, safe[i].line);
     }

@@ -61,10 +61,11 @@ Slice http_header(const HttpReq *r, const char *name) {
 
 Slice http_body(const HttpReq *r) { return (Slice){sb_str(&r->parse.body), r->parse.body.n}; }
 
-StrBuf http_take_body(HttpReq *r) {
-    StrBuf b = r->parse.body;
+void http_take_body(StrBuf *out, HttpReq *r) {
+    *out = r->parse.body;
     r->parse.body = (StrBuf){0};
-    return b;
+    r->conn->server->n_held += out->cap - r->conn->n_held; /* held, but not here */
+    r->conn->n_held = 0;
 }
 
 void http_on_sent(HttpReq *r, void (*fn)(void *ctx), void *ctx) {
@@ -162,6 +163,7 @@ void http__reply_refuse(HttpReq *r, int status, const char *why) {
     StrBuf b = {0};
     bool later = status == 429 || status == 503;
     r->parse.keep_alive = false;
+    if (!r->id[0]) http__take_id(r);
     put_refusal(&b, &r->conn->server->cfg, status, why);
     http_reply(r, status, "application/json", later ? "Retry-After: 1\r\n" : NULL,
                (Slice){sb_str(&b), b.n});

@@ -135,13 +135,9 @@ Status http__tls_load(SSL_CTX **out, const char *cert, const char *key, Err *e) 
 
 void http__tls_free(SSL_CTX *ctx) { SSL_CTX_free(ctx); }
 
-Status http_reload_tls(HttpServer *s, Err *e) {
-    SSL_CTX *ctx = NULL;
-    if (!s->tls) return OK;
-    TRY(http__tls_load(&ctx, s->cfg.tls_cert, s->cfg.tls_key, e));
-    SSL_CTX_free(s->tls);
-    s->tls = ctx;
-    return OK;
+Status http__tls_again(SSL_CTX **out, const HttpServer *s, Err *e) {
+    *out = NULL;
+    return s->tls ? http__tls_load(out, s->cfg.tls_cert, s->cfg.tls_key, e) : OK;
 }
 
 /* ---- one connection ---- */

@@ -27,6 +27,8 @@ typedef enum ConnState {
     CONN_LINGER /* our side is shut; late bytes are thrown away so that the answer is not lost to a reset */
 } ConnState;
 
+enum { HTTP_ID_BYTES = 129 };
+
 struct HttpReq {
     HttpConn *conn; /* borrowed: the connection this is part of */
     HttpParse parse;
@@ -34,9 +36,10 @@ struct HttpReq {
     void *gone_ctx;
     void (*sent_fn)(void *ctx); /* NULL: nobody waits for it */
     void *sent_ctx;
-    bool streaming; /* http_stream_begin was called */
-    bool no_body;   /* answer to HEAD, or a status without body */
-    bool chunked;   /* the stream is sent in chunks (not to HTTP/1.0) */
+    bool streaming;         /* http_stream_begin was called */
+    bool no_body;           /* answer to HEAD, or a status without body */
+    bool chunked;           /* the stream is sent in chunks (not to HTTP/1.0) */
+    char id[HTTP_ID_BYTES]; /* X-Request-Id; set as the request is handled */
 };
 
 struct HttpConn {
@@ -51,6 +54,7 @@ struct HttpConn {
     bool reading;         /* off while enough is read ahead */
     uint64_t deadline_ms; /* of the state; 0: none */
     size_t body_goal;     /* bytes of the body that must be there at the deadline */
+    size_t n_held;        /* bytes of the body that count in server->n_held */
     int n_requests;       /* handled so far */
     uint64_t n_queued;    /* bytes ever given to the output buffer */
     uint64_t stall_goal;  /* bytes that must be sent in all ... */
@@ -77,6 +81,9 @@ struct HttpServer {
     bool stopping;
     int grace_ms;
     uint64_t stop_ms; /* running answers are cut then */
+    size_t n_held;    /* bytes of bodies, here and with those who took them */
+    uint64_t id_seed; /* [const] random */
+    uint64_t n_ids;   /* drawn so far */
     int64_t date_s;   /* that `date` is of */
     char date[48];    /* header line */
 };
@@ -104,6 +111,8 @@ MUST_CHECK Status http__tls_load(SSL_CTX **out, const char *cert, const char *ke
 void http__tls_free(SSL_CTX *ctx);
 /* The server's side of a handshake on fd; NULL when memory is out. */
 struct bufferevent *http__tls_socket(HttpServer *s, evutil_socket_t fd);
+/* The context that a reload puts in force; NULL without TLS. */
+MUST_CHECK Status http__tls_again(SSL_CTX **out, const HttpServer *s, Err *e);
 /* Tell the peer that no more comes. */
 void http__tls_goodbye(struct bufferevent *bev);
 
@@ -116,5 +125,9 @@ void http__reply_preflight(HttpReq *r);
 /* ---- http_reply.c ---- */
 /* Whole answer of the server itself, in on_refuse's words, after which the connection is closed. */
 void http__reply_refuse(HttpReq *r, int status, const char *why);
+
+/* ---- http_id.c ---- */
+/* Give the request its id: the client's, or one that is drawn. */
+void http__take_id(HttpReq *r);
 
 #endif

@@ -103,10 +103,6 @@ static bool ends_with(Slice s, const char *tail) {
     return s.n >= n && memcmp(s.p + s.n - n, tail, n) == 0;
 }
 
-static bool contains(Slice s, const char *word) {
-    return memmem(s.p, s.n, word, strlen(word)) != NULL;
-}
-
 static bool is_embedding(Slice name) {
     return slice_eq_str(name, "token_embd.weight") ||
            slice_eq_str(name, "per_layer_token_embd.weight");
@@ -114,8 +110,8 @@ static bool is_embedding(Slice name) {
 
 /* attn_v itself, or a matrix that holds it. */
 static bool is_attn_v(Slice name) {
-    return contains(name, "attn_qkv.weight") || contains(name, "attn_kv_b.weight") ||
-           contains(name, "attn_v.weight");
+    return slice_has(name, "attn_qkv.weight") || slice_has(name, "attn_kv_b.weight") ||
+           slice_has(name, "attn_v.weight");
 }
 
 /* A trailing dimension of 1 is none. */
@@ -129,7 +125,7 @@ static bool is_kept(const QuantRules *r, const GgufTensor *t) {
     if (real_dims(t) < 2 || !ends_with(t->name, "weight")) return true;
     if (r->leave_output && slice_eq_str(t->name, "output.weight")) return true;
     for (size_t i = 0; i < COUNT_OF(kept); i++)
-        if (contains(t->name, kept[i])) return true;
+        if (slice_has(t->name, kept[i])) return true;
     for (size_t i = 0; i < COUNT_OF(kept_whole); i++)
         if (slice_eq_str(t->name, kept_whole[i])) return true;
     return false;
@@ -206,11 +202,11 @@ static DType mixture_type(QuantRules *r, const GgufTensor *t) {
         return head_type(r, t);
     if (is_embedding(name)) return r->mix->type;
     if (is_attn_v(name)) return attn_v_type(r);
-    if (contains(name, "attn_k.weight")) return r->n_expert == 8 ? DT_Q8_0 : r->mix->type;
-    if (contains(name, "attn_output.weight")) return attn_output_type(r);
-    bool other =
-        contains(name, "attn_q.weight") || contains(name, "ffn_up") || contains(name, "ffn_gate");
-    return !other && contains(name, "ffn_down") ? ffn_down_type(r, t) : r->mix->type;
+    if (slice_has(name, "attn_k.weight")) return r->n_expert == 8 ? DT_Q8_0 : r->mix->type;
+    if (slice_has(name, "attn_output.weight")) return attn_output_type(r);
+    bool other = slice_has(name, "attn_q.weight") || slice_has(name, "ffn_up") ||
+                 slice_has(name, "ffn_gate");
+    return !other && slice_has(name, "ffn_down") ? ffn_down_type(r, t) : r->mix->type;
 }
 
 /* ---- shapes ---- */

@@ -120,7 +120,10 @@ static void ask(Server *s, HttpReq *r, BatchesOp op) {
         server__reply_text(r, API_OPENAI, 413, NULL, "body: over 64 KB");
         return;
     }
-    if (op == BATCHES_FILE_PUT || op == BATCHES_NEW) a.body = http_take_body(r);
+    if (op == BATCHES_FILE_PUT || op == BATCHES_NEW) {
+        http_take_body(&a.body, r);
+        http_hold(s->http, -(int64_t)a.body.cap); /* api/batches.h bounds what waits there */
+    }
     hand_in(s, r, &a, on_done);
 }
 

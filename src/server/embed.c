@@ -194,6 +194,7 @@ Status server__prepare_embeddings(Job *j, Err *e) {
     if (o.salted) TRY(server__salt(&o.salt, j, e));
     TRY(pooled_new(&j->pooled, &o, e));
     for (int i = 0; i < n; i++) TRY(read_text(j, i, e));
+    TRY(server__reserve(j, j->n_prompt_tok, e));
     pooled_step(j->pooled);
     return OK;
 }

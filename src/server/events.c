@@ -9,6 +9,8 @@
 
 enum { LOGGED_TARGET = 512 };
 
+static bool has_lines(const Server *s) { return s->cfg.on_line && !s->live.quiet; }
+
 static void put_line(const Server *s, const StrBuf *b) {
     if (!b->failed) s->cfg.on_line(s->cfg.ctx, sb_str(b));
 }
@@ -66,7 +68,7 @@ void server_resources(StrBuf *b, const char *operation) {
 static void put_resources(const Job *j, const char *operation) {
     const Server *s = j->server;
     StrBuf b = {0};
-    if (s->cfg.json_log || !s->cfg.log_resources || !s->cfg.on_line || !j->route->operation) return;
+    if (s->cfg.json_log || !s->cfg.log_resources || !has_lines(s) || !j->route->operation) return;
     server_resources(&b, operation);
     put_line(s, &b);
     sb_deinit(&b);
@@ -94,6 +96,7 @@ static void put_reply(StrBuf *b, const HttpReq *r, int status) {
     StrBuf target = {0};
     put_target(&target, http_target(r));
     open_event(&w, b, status >= 500 ? "error" : "info", "http_request");
+    jw_cstr(&w, "request_id", http_request_id(r));
     jw_cstr(&w, "peer", http_peer(r));
     jw_str(&w, "method", http_method(r));
     jw_str(&w, "path", (Slice){sb_str(&target), target.n});
@@ -105,13 +108,14 @@ static void put_reply(StrBuf *b, const HttpReq *r, int status) {
 void server__log_reply(void *ctx, const HttpReq *r, int status) {
     const Server *s = ctx;
     StrBuf b = {0};
+    if (!has_lines(s)) return;
     if (s->cfg.json_log) put_reply(&b, r, status);
     else put_access(&b, r, status);
     put_line(s, &b);
     sb_deinit(&b);
 }
 
-static bool logs(const Job *j) { return j->server->cfg.json_log && j->server->cfg.on_line; }
+static bool logs(const Job *j) { return j->server->cfg.json_log && has_lines(j->server); }
 
 static void put_request(JsonW *w, const Job *j) {
     jw_cstr(w, "request_id", j->request_id);

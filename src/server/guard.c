@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Who may ask for what: keys in front of every route but those that are open. */
+#include <strings.h>
 #include <time.h>
 
 #include "server/prepare.h"
@@ -25,11 +26,53 @@ static Status check(KeyUser *user, Server *s, const HttpReq *r, uint32_t scope, 
     return s->cfg.keys ? keys_check(user, s->cfg.keys, &ask, e) : OK;
 }
 
+/* ---- keys that a browser sends by itself ---- */
+
+static bool is_basic(const HttpReq *r) {
+    static const char word[] = "basic ";
+    Slice h = http_header(r, "Authorization");
+    return http_header(r, "X-Api-Key").n == 0 && h.n > sizeof word - 1 &&
+           strncasecmp(h.p, word, sizeof word - 1) == 0;
+}
+
+/* Whether an Origin ("https://host:8000") is the host this request was sent to. */
+static bool is_own_origin(Slice origin, Slice host) {
+    size_t at = 0;
+    while (at + 3 <= origin.n && memcmp(origin.p + at, "://", 3) != 0) at++;
+    if (at + 3 > origin.n || host.n == 0 || origin.n - at - 3 != host.n) return false;
+    return strncasecmp(origin.p + at + 3, host.p, host.n) == 0;
+}
+
+/* Once it has a key by way of "Basic", a browser adds it to whatever another site makes it ask of this server. Such
+ * requests are refused, but for following a link to a page, which changes nothing and cannot be framed. */
+static bool is_foreign(const HttpReq *r, const Route *t) {
+    Slice site = http_header(r, "Sec-Fetch-Site"), origin = http_header(r, "Origin");
+    if (origin.n > 0 && !is_own_origin(origin, http_header(r, "Host"))) return true;
+    if (site.n == 0 || slice_eq_str(site, "same-origin") || slice_eq_str(site, "none"))
+        return false;
+    bool link = slice_eq_str(http_header(r, "Sec-Fetch-Mode"), "navigate") &&
+                slice_eq_str(http_header(r, "Sec-Fetch-Dest"), "document");
+    return !(t->page && link);
+}
+
+static void refuse(HttpReq *r, const Route *t, const Err *e) {
+    static const char ask[] = "WWW-Authenticate: Basic realm=\"Ingot\", charset=\"UTF-8\"\r\n";
+    if (e->code == ERR_AUTH && t->page && server__wants_html(r))
+        server__reply_text(r, t->shape, 401, ask, e->msg);
+    else server__reply_err(r, t->shape, NULL, e);
+}
+
 bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t) {
     Err e = {0};
     *user = (KeyUser){0};
-    if (t->scope == ROUTE_OPEN || check(user, s, r, scope_of(t), &e) == OK) return true;
-    server__reply_err(r, t->shape, NULL, &e);
+    if (t->scope == ROUTE_OPEN) return true;
+    if (is_basic(r) && is_foreign(r, t)) {
+        server__reply_text(r, t->shape, 403, NULL,
+                           "another site may not use the key that the browser keeps for this one");
+        return false;
+    }
+    if (check(user, s, r, scope_of(t), &e) == OK) return true;
+    refuse(r, t, &e);
     return false;
 }
 

@@ -12,6 +12,10 @@ static const char *title_of(const Server *s) { return s->cfg.title ? s->cfg.titl
 void server__get_index(Server *s, HttpReq *r) {
     StrBuf b = {0};
     JsonW w;
+    if (server__wants_html(r)) {
+        server__get_page(s, r);
+        return;
+    }
     jw_init(&w, &b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "message", title_of(s));
@@ -27,7 +31,7 @@ void server__get_index(Server *s, HttpReq *r) {
     }
     jw_end_arr(&w);
     jw_end_obj(&w);
-    server__reply_json(r, 200, &b, NULL);
+    server__reply_json(r, 200, &b, "Vary: Accept\r\n");
 }
 
 void server__get_version(Server *s, HttpReq *r) {
@@ -96,12 +100,14 @@ static void put_operation_id(JsonW *w, const Route *t) {
 /* The path, with a name for what follows a / at its end. */
 static void put_path(StrBuf *out, const Route *t) {
     size_t n = strlen(t->path);
-    sb_printf(out, "%s%s", t->path, n > 1 && t->path[n - 1] == '/' ? "{model}" : "");
+    sb_puts(out, t->path);
+    if (n > 1 && t->path[n - 1] == '/') sb_printf(out, "{%s}", t->rest);
 }
 
-/* The one {name} in it, if there is one. */
-static void put_parameters(JsonW *w, const char *path) {
+/* The one {name} in it, if there is one, or what stands in the table. */
+static void put_parameters(JsonW *w, const Route *t, const char *path) {
     const char *open = strchr(path, '{'), *close = open ? strchr(open, '}') : NULL;
+    if (t->query) jw_raw(w, "parameters", slice_of(t->query));
     if (!close) return;
     jw_arr(w, "parameters");
     jw_obj(w, NULL);
@@ -124,11 +130,33 @@ static void put_form(JsonW *w, const char *schema) {
     jw_end_obj(w);
 }
 
+/* Where a route stands in a list of them. */
+static const char *const groups[] = {"OpenAI's", "short", "server", "pages"};
+
+static const char *group_of(const Route *t) {
+    if (t->page || strcmp(t->path, "/assets/") == 0) return groups[3];
+    if (strncmp(t->path, "/v1/", 4) == 0 && t->shape == API_OPENAI) return groups[0];
+    return t->schema ? groups[1] : groups[2];
+}
+
+static void put_groups(JsonW *w) {
+    jw_arr(w, "tags");
+    for (size_t i = 0; i < COUNT_OF(groups); i++) {
+        jw_obj(w, NULL);
+        jw_cstr(w, "name", groups[i]);
+        jw_end_obj(w);
+    }
+    jw_end_arr(w);
+}
+
 static void put_method(JsonW *w, const Route *t, const char *path) {
     jw_obj(w, method_key(t));
     jw_cstr(w, "summary", t->summary);
     put_operation_id(w, t);
-    put_parameters(w, path);
+    jw_arr(w, "tags");
+    jw_cstr(w, NULL, group_of(t));
+    jw_end_arr(w);
+    put_parameters(w, t, path);
     if (t->form) put_form(w, t->form);
     if (t->schema) {
         jw_obj(w, "requestBody");
@@ -197,6 +225,7 @@ Status server__describe(StrBuf *b, const Server *s, Err *e) {
     jw_cstr(&w, "version", version_of(s));
     jw_end_obj(&w);
     jw_raw(&w, "security", slice_of("[{},{\"key\":[]}]"));
+    put_groups(&w);
     jw_obj(&w, "paths");
     for (int i = 0; i < server__n_routes; i++) put_route(&w, i);
     jw_end_obj(&w);

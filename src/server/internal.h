@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "api/output.h"
+#include "api/rate.h"
 #include "net/otlp.h"
 #include "server/job.h"
 #include "server/prep.h"
@@ -17,9 +18,10 @@ typedef struct Health {
     uint64_t busy_ticks, all_ticks; /* of the last sample */
 } Health;
 
-typedef struct Rating Rating; /* ratings.c */
-typedef struct Filing Filing; /* batches.c */
-typedef struct LineJob LineJob;
+typedef struct Rating Rating;   /* ratings.c */
+typedef struct Filing Filing;   /* batches.c */
+typedef struct LineJob LineJob; /* the same */
+typedef struct History History; /* history.h */
 
 enum { SERVER_MAX_ROUTES = 48 };
 
@@ -29,12 +31,14 @@ typedef struct ServeStats {
     uint64_t n_tokens;
     int n_active;
     uint64_t by_rating[6]; /* [1..5] */
-    uint64_t n_spans_dropped;
+    uint64_t n_spans_dropped, n_rate_refused;
     Hist request_s, inference_s, completion_s, response_s, response_len;
 } ServeStats;
 
 struct Server {
     ServerConfig cfg;               /* [const] but for the model's part, which comes once */
+    ServerLive live;                /* what a reload changes; the loop's */
+    ApiRates *rates;                /* owned */
     _Atomic(ServerConfig *) coming; /* [atomic] owned; a model to be taken over by the loop */
     HttpServer *http;               /* owned */
     Prep *prep;                     /* owned */
@@ -48,7 +52,9 @@ struct Server {
     OtlpBatch spans;           /* that wait to be sent */
     Health health;
     ServeStats stats;
+    History *history;         /* owned */
     int64_t started;          /* [const] seconds since 1970 */
+    double started_mono;      /* [const] the same moment by base/clock.h */
     uint64_t seed_base;       /* [const] random */
     _Atomic uint64_t n_drawn; /* [atomic] seeds and ids drawn so far */
     StrBuf openapi;           /* [const] /openapi.json */
@@ -76,6 +82,9 @@ struct Route {
     const char *operation; /* in traces: "chat"; NULL: none */
     const char *summary;
     const char *reply; /* JSON Schema of the answer, as text; NULL: not JSON */
+    bool page;         /* for browsers, which are asked for a key in their own way */
+    const char *rest;  /* name of what follows a path ending in /, for /openapi.json */
+    const char *query; /* fields of the query, as parameters of OpenAPI; NULL: none */
 };
 
 /* The one table of routes. */
@@ -92,6 +101,8 @@ void server__get_model(Server *s, HttpReq *r);
 void server__get_version(Server *s, HttpReq *r);
 void server__get_openapi(Server *s, HttpReq *r);
 void server__get_metrics(Server *s, HttpReq *r);
+void server__get_page(Server *s, HttpReq *r);
+void server__get_dashboard(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
 void server__post_file(Server *s, HttpReq *r);
 void server__get_files(Server *s, HttpReq *r);
@@ -130,8 +141,16 @@ bool server__constrained(const Job *j);
 bool server__knows_tool(const void *ctx, Slice name);
 /* The function that tool_choice names; empty: none. */
 Slice server__tool_named(const Job *j);
-/* tools and tool_choice fit together. ERR_ARG. */
-MUST_CHECK Status server__check_tools(const Job *j, Err *e);
+/* tools and tool_choice fit together; of "allowed_tools" these are left. ERR_ARG, ERR_NOMEM. */
+MUST_CHECK Status server__check_tools(Job *j, Err *e);
+
+/* ---- dashboard.c ---- */
+/* Another second has gone by: a sample for the history. */
+void server__history_tick(Server *s);
+
+/* ---- pages.c ---- */
+/* Whether Accept names text/html, and JSON not before it. */
+bool server__wants_html(const HttpReq *r);
 
 /* ---- guard.c ---- */
 /* May this request have this route? If not, it is answered. */
@@ -155,9 +174,30 @@ void server__batches_end(Server *s);
 /* Bytes of a request's body, for net/; 0: the usual. ctx: the server. */
 size_t server__body_limit(void *ctx, const HttpReq *r);
 
+/* ---- server.c ---- */
+/* Make the threads that prepare, unless they are there. ERR_NOMEM. */
+MUST_CHECK Status server__start_prep(Server *s, Err *e);
+
 /* ---- call.c ---- */
 /* Tell a caller inside this process how its job ended. */
 void server__call_answer(Job *j, const Err *failed);
+/* ---- limits.c ---- */
+/* May its client have another request? If not, it is answered. */
+bool server__admit_rate(Server *s, HttpReq *r, const Route *t);
+/* Keep what the job's client may take. */
+void server__limits_start(Job *j, const HttpReq *r);
+/* Reserve tokens, prompt and answer. ERR_FULL. The preparing thread. */
+MUST_CHECK Status server__reserve(Job *j, int64_t n_tok, Err *e);
+/* Give back what was reserved and not used. */
+void server__settle(Job *j);
+/* Append the header lines of the job's limits. */
+void server__rate_heads(StrBuf *b, Job *j);
+/* Bytes that a text takes as JSON, at most. */
+int64_t server__json_bytes(Slice text);
+/* The job holds this much from now on. */
+void server__hold(Job *j, int64_t bytes);
+/* ERR_NOMEM: the job is large and all of them together hold too much. */
+MUST_CHECK Status server__check_held(const Job *j, Err *e);
 
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,
@@ -208,9 +248,11 @@ void server__trace_end(Job *j, const Err *failed);
 void server__trace_flush(Server *s);
 
 /* ---- reply.c ---- */
-/* What an error's body and head say besides its message; each may be NULL. */
+/* What an error's body and head say besides its message; each may be NULL or 0. */
 typedef struct ErrDetail {
-    const char *param, *code, *request_id;
+    const char *param, *code;
+    double retry_after_s; /* a limit of the client's own: the message says it, too */
+    const char *heads;    /* further header lines */
 } ErrDetail;
 /* Answer with the HTTP status of e->code; what must not be shown is logged and a general text sent. d may be
  * NULL. */

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "engine/stop.h"
 #include "server/embed.h"
+#include "server/history.h"
 #include "server/internal.h"
 
 enum {
@@ -39,10 +40,13 @@ static void job_free(Job *j) {
     Server *s = j->server;
     unlist(j);
     s->stats.n_active--;
+    server__settle(j);
+    server__hold(j, 0);
     if (j->route->writer->drop) j->route->writer->drop(j);
     for (int i = 0; i < j->n_answers; i++) answer_free(j->answers[i]);
     pooled_free(j->pooled);
     json_free(j->extra);
+    json_free(j->allowed);
     json_free(j->items);
     json_free(j->json);
     sb_deinit(&j->body);
@@ -63,6 +67,7 @@ int server__status(const Job *j, const Err *failed) {
 
 static void note_left(Job *j) {
     Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
+    server__history_note(j->server->history, server__status(j, &left));
     server__stats_note(j->server, j, false);
     server__log_ended(j, &left);
     server__trace_end(j, &left);
@@ -85,20 +90,10 @@ void server__jobs_free(Server *s) {
 
 /* ---- the beginning ---- */
 
-static bool is_id(Slice id) {
-    static const char chars[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-    if (id.n == 0 || id.n >= JOB_ID_BYTES) return false;
-    for (size_t i = 0; i < id.n; i++) {
-        if (!memchr(chars, id.p[i], sizeof chars - 1)) return false;
-    }
-    return true;
-}
-
-Job *server__job_new(Server *s, const Route *route, Slice body, Slice id) {
-    Job *j = mem_new(Job);
-    if (j) sb_put(&j->body, body.p, body.n);
-    if (!j || j->body.failed) {
-        mem_free(j);
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id) {
+    Job *j = body->failed ? NULL : mem_new(Job);
+    if (!j) {
+        sb_deinit(body);
         return NULL;
     }
     j->server = s;
@@ -106,8 +101,11 @@ Job *server__job_new(Server *s, const Route *route, Slice body, Slice id) {
     j->t_start_ns = clock_now_ns();
     j->created = (int64_t)time(NULL);
     arena_init(&j->arena, 4096);
-    if (is_id(id)) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
+    if (id.n > 0) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
     else server__draw_id(j->request_id, s, "req-");
+    j->body = *body;
+    *body = (StrBuf){0};
+    j->most_s = s->live.timeout_s;
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
     s->jobs = j;
@@ -117,16 +115,21 @@ Job *server__job_new(Server *s, const Route *route, Slice body, Slice id) {
 
 void server__job_start(Server *s, HttpReq *r, const Route *route) {
     Err e = {0};
-    Slice body = http_body(r);
-    Job *j = server__job_new(s, route, body, http_header(r, "X-Request-Id"));
+    StrBuf body = {0};
+    size_t n = http_body(r).n;
+    http_take_body(&body, r);
+    size_t held = body.cap;
+    Job *j = server__job_new(s, route, &body, slice_of(http_request_id(r)));
     if (!j) {
-        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", body.n) != OK)
+        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", n) != OK)
             server__reply_err(r, route->shape, NULL, &e);
         return;
     }
     j->req = r;
     j->user = s->user;
+    j->n_held = (int64_t)held;
     server__trace_start(j, r);
+    server__limits_start(j, r);
     if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     http_on_gone(r, on_gone, j);
     prep_push(s->prep, j);
@@ -257,7 +260,7 @@ static Status check_room(Job *j, int64_t max_new, Err *e) {
 }
 
 Status server__time_left(double *out, const Job *j, Err *e) {
-    double usual = server__is_idle(j) ? 0 : j->server->cfg.timeout_s;
+    double usual = server__is_idle(j) ? 0 : j->most_s;
     double most = j->q.timeout > 0 ? j->q.timeout : usual;
     *out = most;
     if (most <= 0) return OK;
@@ -292,6 +295,7 @@ Status server__submit(Job *j, const TokBuf *prompt, int64_t max_new, Err *e) {
         TRY(sha_256(&j->prompt_digest, prompt->v, prompt->n * sizeof prompt->v[0], e));
     o.ends_only = !j->q.stream && o.n_stop == 0 &&
                   !j->q.logprobs; /* stop strings are looked for as the text comes */
+    TRY(server__reserve(j, (int64_t)prompt->n + j->q.n * max_new, e));
     TRY(make_grammars(&o, j, e));
     TRY(answer_new(&j->answers[j->n_answers], &s->cfg.engine, s->cfg.tok, &er, &o, e));
     j->n_answers++;
@@ -338,9 +342,12 @@ static Err failure_of(const AnswerSample *a) {
 }
 
 static void begin_stream(Job *j) {
-    char head[JOB_ID_BYTES + 64];
-    snprintf(head, sizeof head, "Cache-Control: no-cache\r\nX-Request-Id: %s\r\n", j->request_id);
-    http_stream_begin(j->req, 200, "text/event-stream; charset=utf-8", head);
+    StrBuf heads = {0};
+    sb_puts(&heads, "Cache-Control: no-cache\r\n");
+    server__rate_heads(&heads, j);
+    http_stream_begin(j->req, 200, "text/event-stream; charset=utf-8",
+                      heads.failed ? NULL : sb_str(&heads));
+    sb_deinit(&heads);
     j->streaming = true;
     j->t_sent_ns = clock_now_ns();
 }
@@ -402,13 +409,28 @@ static void finish_stream(Job *j, const Err *failed) {
 }
 
 static void finish_whole(Job *j) {
-    char head[JOB_ID_BYTES + 32];
-    snprintf(head, sizeof head, "X-Request-Id: %s\r\n", j->request_id);
-    server__reply_json(j->req, 200, &j->out, head);
+    StrBuf heads = {0};
+    server__settle(j); /* before saying what is left */
+    server__rate_heads(&heads, j);
+    server__reply_json(j->req, 200, &j->out, heads.failed ? NULL : sb_str(&heads));
+    sb_deinit(&heads);
+}
+
+static void finish_failed(Job *j, const Err *failed) {
+    StrBuf heads = {0};
+    ErrDetail d = {.param = j->param, .code = j->code, .retry_after_s = j->retry_after_s};
+    if (j->retry_after_s > 0) j->server->stats.n_rate_refused++;
+    server__settle(j);
+    server__rate_heads(&heads, j);
+    if (!heads.failed) d.heads = sb_str(&heads);
+    server__reply_err(j->req, j->route->shape, &d, failed);
+    sb_deinit(&heads);
 }
 
 static void finish(Job *j, const Err *failed) {
     if (j->req) http_on_gone(j->req, NULL, NULL);
+    if (failed && j->streaming) /* its head said 200; other answers are noted as they are sent */
+        server__history_note(j->server->history, server__status(j, failed));
     server__stats_note(j->server, j, !failed);
     server__log_ended(j, failed);
     server__trace_end(j, failed);
@@ -416,10 +438,8 @@ static void finish(Job *j, const Err *failed) {
     if (!failed && !j->streaming && !j->rendering) j->route->writer->end(j);
     if (j->call.done) server__call_answer(j, failed);
     else if (j->streaming) finish_stream(j, failed);
-    else if (failed) {
-        ErrDetail d = {j->param, j->code, j->request_id};
-        server__reply_err(j->req, j->route->shape, &d, failed);
-    } else finish_whole(j);
+    else if (failed) finish_failed(j, failed);
+    else finish_whole(j);
     job_free(j);
 }
 
@@ -446,6 +466,8 @@ static void poll(Job *j) {
 /* A job that comes from preparing. */
 static void take_over(Job *j) {
     j->prepared = true;
+    server__hold(j, j->n_json);
+    if (j->req && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
     if (is_left(j)) {
         note_left(j);
         job_free(j);

@@ -17,6 +17,7 @@
 #define INGOT_SERVER_JOB_H
 
 #include "api/error.h"
+#include "api/rate.h"
 #include "api/request.h"
 #include "api/trace.h"
 #include "base/arena.h"
@@ -52,14 +53,22 @@ struct Job {
     bool streaming;                /* the head of a stream was sent */
     uint64_t t_sent_ns;            /* something was sent last */
     StrBuf out;                    /* written, not yet sent */
-    Job *prep_next;                /* [prep] */
+    int64_t n_held;                /* bytes that count as held for it */
+    char peer[64], rate_key[KEYS_MAX_ID]; /* [const] whose limits these are */
+    double most_s;  /* [const] time a request may take, unless it says so itself; 0: any */
+    Job *prep_next; /* [prep] */
 
     /* [prep], then [net] */
     bool prepared; /* [net] */
-    StrBuf body;   /* owned copy */
-    Json *json;    /* owned; q borrows from it */
-    Json *items;   /* owned; items of a response as messages */
-    Json *extra;   /* owned; further JSON that was made of it */
+    ApiRateAsk rate;
+    int64_t n_reserved;   /* tokens, of the client's limit */
+    double retry_after_s; /* where that limit is why it failed */
+    int64_t n_json;       /* bytes that its JSON takes, at most */
+    StrBuf body;          /* owned copy */
+    Json *json;           /* owned; q borrows from it */
+    Json *items;          /* owned; items of a response as messages */
+    Json *extra;          /* owned; further JSON that was made of it */
+    Json *allowed;        /* owned; the tools that tool_choice leaves */
     ApiRequest q;
     Arena arena;
     Status st; /* of preparing */
@@ -81,8 +90,9 @@ struct Job {
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
 void server__job_start(Server *s, HttpReq *r, const Route *route);
-/* A job with what all have, in the list and with nobody to answer yet. NULL: memory is out. Loop. */
-Job *server__job_new(Server *s, const Route *route, Slice body, Slice id);
+/* A job with what all have, in the list and with nobody to answer yet. Takes *body. An empty id is drawn. NULL: memory
+ * is out, or body has failed. Loop. */
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id);
 /* Nobody waits for the answer any more. It may be freed, or be once it comes out of preparing. Loop. */
 void server__job_drop(Job *j);
 /* Whether it is part of a batch, and gives way to all others. */

@@ -5,9 +5,11 @@
 
 #include <stdio.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "server/internal.h"
 
 /* ---- noting ---- */
@@ -153,6 +155,35 @@ static void put_config(PromW *w, const Metrics *m) {
     prom_value(w, label, 1);
 }
 
+/* "a,b": adapters that requests run with, or wait for. */
+static void put_names(StrBuf *b, const EngineAdapter *v, int n, bool running) {
+    const char *comma = "";
+    for (int i = 0; i < n; i++) {
+        if ((running ? v[i].n_running : v[i].n_waiting) == 0) continue;
+        sb_puts(b, comma);
+        prom_escape(b, slice_of(v[i].name));
+        comma = ",";
+    }
+}
+
+/* The value is when it was, as it is at vLLM: of several the newest holds. */
+static void put_adapters(PromW *w, const EngineDoor *door) {
+    enum { MOST = 64 };
+    EngineAdapter v[MOST];
+    StrBuf labels = {0};
+    if (!door->adapters || door->max_adapters == 0) return;
+    int n = MIN(door->adapters(door->self, v, MOST), MOST);
+    sb_printf(&labels, "max_lora=\"%d\",running_lora_adapters=\"", door->max_adapters);
+    put_names(&labels, v, n, true);
+    sb_puts(&labels, "\",waiting_lora_adapters=\"");
+    put_names(&labels, v, n, false);
+    sb_putc(&labels, '"');
+    if (labels.failed) w->b->failed = true;
+    prom_family(w, PROM_GAUGE, "vllm:lora_requests_info", "Adapters in use.");
+    prom_value(w, sb_str(&labels), (double)time(NULL));
+    sb_deinit(&labels);
+}
+
 static void put_positions(PromW *w, const Metrics *m) {
     if (metrics_get(&m->spec_drafts) == 0) return;
     prom_family(w, PROM_COUNTER, "vllm:spec_decode_num_accepted_tokens_per_pos",
@@ -164,13 +195,15 @@ static void put_positions(PromW *w, const Metrics *m) {
     }
 }
 
-static void put_engine(PromW *w, const Metrics *m, const char *labels) {
+static void put_engine(PromW *w, const EngineDoor *door, const char *labels) {
+    const Metrics *m = door->metrics;
     w->labels = labels;
     for (size_t i = 0; i < COUNT_OF(engine_rows); i++) put_row(w, &engine_rows[i], m);
     put_finished(w, m);
     put_by_source(w, m);
     put_config(w, m);
     put_positions(w, m);
+    put_adapters(w, door);
     for (size_t i = 0; i < COUNT_OF(alias_rows); i++) put_row(w, &alias_rows[i], m);
     w->labels = "";
 }
@@ -232,6 +265,12 @@ static void put_stats(PromW *w, const Server *s) {
     if (s->cfg.batches) put_batches(w, batches_stats(s->cfg.batches));
     one(w, PROM_COUNTER, "otlp_spans_dropped", "Spans of traces that found no room.",
         (double)t->n_spans_dropped);
+    one(w, PROM_COUNTER, "rate_limited_requests", "Requests refused by a rate limit.",
+        (double)t->n_rate_refused);
+    one(w, PROM_GAUGE, "request_bodies_bytes", "Memory that requests hold: bodies, and JSON.",
+        (double)http_held_bytes(s->http));
+    one(w, PROM_COUNTER, "log_lines_lost", "Lines of the log that found no room.",
+        (double)log_lost());
     one(w, PROM_GAUGE, "active_requests", "Requests that are not answered yet.", t->n_active);
     one(w, PROM_GAUGE, "active_connections", "Clients connected.", http_n_connections(s->http));
     one(w, PROM_GAUGE, "model_loaded", "1 once the model is there.", s->cfg.engine.submit != NULL);
@@ -265,7 +304,7 @@ void server__get_metrics(Server *s, HttpReq *r) {
     prom_escape(&labels, slice_of(s->cfg.model ? s->cfg.model : ""));
     sb_puts(&labels, "\",engine=\"0\"");
     prom_begin(&w, &b, open, NULL);
-    if (s->cfg.engine.metrics) put_engine(&w, s->cfg.engine.metrics, sb_str(&labels));
+    if (s->cfg.engine.metrics) put_engine(&w, &s->cfg.engine, sb_str(&labels));
     put_stats(&w, s);
     put_process(&w, s);
     prom_end(&w);

@@ -31,6 +31,7 @@ static Status check_given(const Job *j, Err *e) {
 
 static Status prepare(Job *j, Err *e) {
     Slice body = {sb_str(&j->body), j->body.n};
+    j->n_json = server__json_bytes(body);
     Status st = json_parse(&j->json, body, e);
     sb_deinit(&j->body); /* all of it is in j->json */
     TRY(st);
@@ -49,6 +50,8 @@ void server__prepare(Job *j) {
     }
     if (j->st != OK) j->st = err_set(&j->err, j->st, "request of %zu bytes", j->body.n);
     else j->st = prepare(j, &j->err);
+    const char *named = j->st != OK ? api_field_of(j->route->schema, j->err.msg) : NULL;
+    if (named) j->param = named;
 }
 
 Status server__no_room(Job *j, const char *what, int64_t n_prompt, int64_t max_new, Err *e) {

@@ -19,4 +19,9 @@ MUST_CHECK Status server__read_ids(TokBuf *out, const Json *list, const char *wh
 /* The error for a prompt that does not fit the context. */
 Status server__no_room(Job *j, const char *what, int64_t n_prompt, int64_t max_new, Err *e);
 
+/* Of which forms of answers, besides calls, a request asks for so many. */
+int server__n_forms(const ApiRequest *q);
+/* The grammar of an answer that has to be calls. ERR_FORMAT, ERR_NOMEM. */
+MUST_CHECK Status server__tool_grammar(Grammar **out, Job *j, Err *e);
+
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Whole answers: JSON, and errors by the table of api/error.h. */
-#include <stdio.h>
+#include <math.h>
 
 #include "base/log.h"
 #include "server/internal.h"
@@ -27,16 +27,16 @@ void server__reply_text(HttpReq *r, ApiShape shape, int status, const char *extr
 
 void server__reply_err(HttpReq *r, ApiShape shape, const ErrDetail *d, const Err *e) {
     const ApiErrorRow *row = api_error_row(e->code);
-    char extra[256] = "";
-    int n = 0;
-    StrBuf b = {0};
+    double wait_s = d && d->retry_after_s > 0 ? d->retry_after_s : row->retry_after_s;
+    bool own = d && d->retry_after_s > 0;
+    StrBuf b = {0}, extra = {0};
     if (row->logged)
         log_error("%s (%s:%d, %s)", e->msg, e->file ? e->file : "?", e->line, err_name(e->code));
-    if (row->retry_after_s > 0)
-        n = snprintf(extra, sizeof extra, "Retry-After: %d\r\n", row->retry_after_s);
-    if (d && d->request_id)
-        snprintf(extra + n, sizeof extra - (size_t)n, "X-Request-Id: %s\r\n", d->request_id);
+    if (wait_s > 0) sb_printf(&extra, "Retry-After: %.0f\r\n", ceil(wait_s));
+    if (d && d->heads) sb_puts(&extra, d->heads);
     api_put_error(&b, shape, row->type, d && d->code ? d->code : row->code, d ? d->param : NULL,
-                  row->general ? row->general : e->msg);
-    server__reply_json(r, shape == API_OPENAI ? row->http : row->http_plain, &b, extra);
+                  row->general && !own ? row->general : e->msg);
+    server__reply_json(r, shape == API_OPENAI ? row->http : row->http_plain, &b,
+                       extra.failed ? NULL : sb_str(&extra));
+    sb_deinit(&extra);
 }

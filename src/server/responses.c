@@ -1,113 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
- * /v1/responses, without a memory: a request's items become a conversation, its answer items again. Streams are
- * numbered events that build the same items up. */
+ * /v1/responses, without a memory: an answer as items. Streams are numbered events that build the same items up.
+ * response_input.c has the request. */
 #include <stdio.h>
 
 #include "server/prepare.h"
-
-/* ---- the request: items to messages ---- */
-
-static Status put_item(JsonW *w, const Json *it, size_t at, Err *e) {
-    Slice type = json_str(json_get(it, "type"));
-    const Json *id = json_get(it, "call_id");
-    if (type.n == 0 || slice_eq_str(type, "message")) {
-        jw_json(w, NULL, it);
-    } else if (slice_eq_str(type, "function_call")) {
-        jw_obj(w, NULL);
-        jw_cstr(w, "role", "assistant");
-        jw_null(w, "content");
-        jw_arr(w, "tool_calls");
-        jw_obj(w, NULL);
-        jw_json(w, "id", id);
-        jw_cstr(w, "type", "function");
-        jw_obj(w, "function");
-        jw_json(w, "name", json_get(it, "name"));
-        jw_json(w, "arguments", json_get(it, "arguments"));
-        jw_end_obj(w);
-        jw_end_obj(w);
-        jw_end_arr(w);
-        jw_end_obj(w);
-    } else if (slice_eq_str(type, "function_call_output")) {
-        jw_obj(w, NULL);
-        jw_cstr(w, "role", "tool");
-        jw_json(w, "tool_call_id", id);
-        jw_json(w, "content", json_get(it, "output"));
-        jw_end_obj(w);
-    } else if (!slice_eq_str(type, "reasoning")) { /* a thought of an earlier turn says nothing */
-        return err_set(e, ERR_UNSUPPORTED, "input: [%zu] is of type \"%.*s\"", at,
-                       (int)MIN(type.n, 40), type.p);
-    }
-    return OK;
-}
-
-static Status put_messages(JsonW *w, const ApiRequest *q, Err *e) {
-    jw_arr(w, "messages");
-    if (q->instructions.n > 0) {
-        jw_obj(w, NULL);
-        jw_cstr(w, "role", "system");
-        jw_str(w, "content", q->instructions);
-        jw_end_obj(w);
-    }
-    if (json_is_str(q->input)) {
-        jw_obj(w, NULL);
-        jw_cstr(w, "role", "user");
-        jw_json(w, "content", q->input);
-        jw_end_obj(w);
-    }
-    for (size_t i = 0; json_is_array(q->input) && i < json_len(q->input); i++)
-        TRY(put_item(w, json_at(q->input, i), i, e));
-    jw_end_arr(w);
-    return OK;
-}
-
-/* Functions lie flat here, and inside of "function" in chats. */
-static void put_tools(JsonW *w, const Json *tools) {
-    jw_arr(w, "tools");
-    for (size_t i = 0; i < json_len(tools); i++) {
-        const Json *t = json_at(tools, i);
-        jw_obj(w, NULL);
-        jw_cstr(w, "type", "function");
-        jw_json(w, "function", json_get(t, "function") ? json_get(t, "function") : t);
-        jw_end_obj(w);
-    }
-    jw_end_arr(w);
-}
-
-static Status check_tools(const Json *tools, Err *e) {
-    for (size_t i = 0; i < json_len(tools); i++) {
-        Slice type = json_str(json_get(json_at(tools, i), "type"));
-        if (!slice_eq_str(type, "function"))
-            return err_set(e, ERR_UNSUPPORTED,
-                           "tools: [%zu] is of type \"%.*s\"; functions are taken", i,
-                           (int)MIN(type.n, 40), type.n ? type.p : "");
-    }
-    return OK;
-}
-
-Status server__prepare_response(Job *j, Err *e) {
-    ApiRequest *q = &j->q;
-    StrBuf b = {0};
-    JsonW w;
-    TRY(check_tools(q->tools, e));
-    jw_init(&w, &b);
-    jw_obj(&w, NULL);
-    Status st = put_messages(&w, q, e);
-    put_tools(&w, q->tools);
-    jw_end_obj(&w);
-    if (st == OK) st = sb_check(&b, e);
-    if (st == OK) st = json_parse(&j->items, (Slice){sb_str(&b), b.n}, e);
-    sb_deinit(&b);
-    TRY(st);
-    q->messages = json_get(j->items, "messages");
-    if (q->tools) q->tools = json_get(j->items, "tools");
-    q->response_format = json_get(q->text_options, "format");
-    q->reasoning_effort = json_str(json_get(q->reasoning, "effort"));
-    q->n = 1;
-    q->typical_p = q->repetition_penalty = 1;
-    q->include_reasoning = q->add_generation_prompt = true;
-    if (json_len(q->messages) == 0) return err_set(e, ERR_ARG, "input: is empty");
-    return server__prepare_chat(j, e);
-}
 
 /* ---- the answer ---- */
 
@@ -121,6 +17,9 @@ typedef struct Response {
     StrBuf items;         /* those that are complete, as JSON with commas */
     ItemKind open;        /* what is being written */
     StrBuf text;          /* of it */
+    StrBuf logprobs;      /* of its tokens, with commas; empty: not asked for */
+    size_t n_shown;       /* bytes of them that events have had */
+    bool cut;             /* the answer has ended at its limit */
     char id[48];          /* of it */
     int n_items;
     int64_t n_events, n_reasoning;
@@ -153,12 +52,18 @@ static bool streams(const Response *r) { return r->job->q.stream; }
 
 /* ---- items ---- */
 
-static void put_text_part(JsonW *w, const char *key, Slice text) {
+static void put_logprobs(JsonW *w, const Response *r, size_t from) {
+    jw_arr(w, "logprobs");
+    if (from < r->logprobs.n) sb_put(w->b, sb_str(&r->logprobs) + from, r->logprobs.n - from);
+    jw_end_arr(w);
+}
+
+static void put_text_part(JsonW *w, const char *key, const Response *r, Slice text) {
     jw_obj(w, key);
     jw_cstr(w, "type", "output_text");
     jw_str(w, "text", text);
     jw_raw(w, "annotations", slice_of("[]"));
-    jw_raw(w, "logprobs", slice_of("[]"));
+    put_logprobs(w, r, text.n > 0 ? 0 : r->logprobs.n);
     jw_end_obj(w);
 }
 
@@ -166,14 +71,14 @@ static void put_text_item(JsonW *w, const char *key, const Response *r, bool don
     jw_obj(w, key);
     jw_cstr(w, "type", r->open == ITEM_TEXT ? "message" : "reasoning");
     jw_cstr(w, "id", r->id);
-    jw_cstr(w, "status", done ? "completed" : "in_progress");
+    jw_cstr(w, "status", !done ? "in_progress" : r->cut ? "incomplete" : "completed");
     if (r->open == ITEM_TEXT) {
         jw_cstr(w, "role", "assistant");
     } else {
         jw_raw(w, "summary", slice_of("[]"));
     }
     jw_arr(w, "content");
-    if (done && r->open == ITEM_TEXT) put_text_part(w, NULL, all_of(&r->text));
+    if (done && r->open == ITEM_TEXT) put_text_part(w, NULL, r, all_of(&r->text));
     if (done && r->open == ITEM_THOUGHT) {
         jw_obj(w, NULL);
         jw_cstr(w, "type", "reasoning_text");
@@ -197,17 +102,20 @@ static void part_event(Response *r, const char *type, Slice text) {
     open_event(&w, r, type);
     put_place(&w, r);
     jw_int(&w, "content_index", 0);
-    put_text_part(&w, "part", text);
+    put_text_part(&w, "part", r, text);
     close_event(&w, r);
 }
 
-static void text_event(Response *r, const char *type, const char *key, Slice text) {
+/* The part of the text that has come, with its tokens; at the end all of both. */
+static void text_event(Response *r, const char *type, const char *key, Slice text, bool all) {
     JsonW w;
     open_event(&w, r, type);
     put_place(&w, r);
     jw_int(&w, "content_index", 0);
     jw_str(&w, key, text);
-    if (r->open == ITEM_TEXT) jw_raw(&w, "logprobs", slice_of("[]"));
+    size_t from = all || r->n_shown == 0 ? 0 : r->n_shown + 1; /* behind a comma */
+    if (r->open == ITEM_TEXT) put_logprobs(&w, r, from);
+    if (r->open == ITEM_TEXT) r->n_shown = r->logprobs.n;
     close_event(&w, r);
 }
 
@@ -224,7 +132,7 @@ static void close_item(Response *r) {
     bool text = r->open == ITEM_TEXT;
     if (streams(r)) {
         text_event(r, text ? "response.output_text.done" : "response.reasoning_text.done", "text",
-                   all_of(&r->text));
+                   all_of(&r->text), true);
         if (text) part_event(r, "response.content_part.done", all_of(&r->text));
         item_event(r, "response.output_item.done", true);
     }
@@ -233,6 +141,8 @@ static void close_item(Response *r) {
     keep_item(r, &item);
     sb_deinit(&item);
     sb_clear(&r->text);
+    sb_clear(&r->logprobs);
+    r->n_shown = 0;
     r->open = ITEM_NONE;
 }
 
@@ -249,7 +159,7 @@ static void add_text(Response *r, ItemKind kind, Slice text) {
     sb_put(&r->text, text.p, text.n);
     if (streams(r))
         text_event(r, said ? "response.output_text.delta" : "response.reasoning_text.delta",
-                   "delta", text);
+                   "delta", text, false);
 }
 
 static void on_content(void *ctx, Slice text) { add_text(ctx, ITEM_TEXT, text); }
@@ -394,15 +304,24 @@ static void begin(Job *j) {
     whole_event(r, "response.in_progress", false);
 }
 
+static void note_logprob(Response *r, const SampleOut *tok) {
+    JsonW w;
+    if (r->logprobs.n > 0) sb_putc(&r->logprobs, ',');
+    jw_init(&w, &r->logprobs);
+    server__put_logprob(&w, r->job->server->cfg.tok, tok);
+}
+
 static void part(Job *j, int choice, const AnswerPart *p) {
     Response *r = j->state;
     (void)choice;
     if (!r) return;
+    r->cut = p->end && server__choice(j, 0)->why == FINISH_LENGTH;
     sb_clear(&r->thought);
     sb_clear(&r->said);
     chat_split_push(&r->split, p->text, &r->thought, &r->said);
     if (p->end) chat_split_finish(&r->split, &r->thought, &r->said);
     add_text(r, ITEM_THOUGHT, all_of(&r->thought));
+    if (p->tok && j->q.logprobs && r->split.state != CHAT_THINKING) note_logprob(r, p->tok);
     api_output_push(&r->out, all_of(&r->said), p->end);
     if (p->tok && r->split.state == CHAT_THINKING) r->n_reasoning++;
     if (p->end) close_item(r);
@@ -411,7 +330,8 @@ static void part(Job *j, int choice, const AnswerPart *p) {
 static void end(Job *j) {
     Response *r = j->state;
     JsonW w;
-    if (!r || r->items.failed || r->text.failed || r->thought.failed || r->said.failed) {
+    if (!r || r->items.failed || r->text.failed || r->logprobs.failed || r->thought.failed ||
+        r->said.failed) {
         j->out.failed = true;
     } else if (j->q.stream) {
         bool cut = server__choice(j, 0)->why == FINISH_LENGTH;
@@ -430,6 +350,7 @@ static void drop(Job *j) {
     sb_deinit(&r->said);
     sb_deinit(&r->items);
     sb_deinit(&r->text);
+    sb_deinit(&r->logprobs);
 }
 
 const JobWriter server__write_response = {.begin = begin, .part = part, .end = end, .drop = drop};

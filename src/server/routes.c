@@ -8,6 +8,11 @@
 
 #define GET(where, fn, who, form, text) \
     { .method = "GET", .path = where, .handle = fn, .scope = who, .shape = form, .summary = text }
+#define PAGE(where, fn, text)                                                                   \
+    {                                                                                           \
+        .method = "GET", .path = where, .handle = fn, .scope = ROUTE_INFER, .shape = API_PLAIN, \
+        .page = true, .summary = text                                                           \
+    }
 #define POST(where, what, prep, write, form, op, text)                                       \
     {                                                                                        \
         .method = "POST", .path = where, .prepare = prep, .writer = &write, .schema = &what, \
@@ -21,7 +26,27 @@
     }
 
 const Route server__routes[] = {
-    GET("/", server__get_index, ROUTE_INFER, API_PLAIN, "what this is, and its routes"),
+    PAGE("/", server__get_index, "to a browser the playground; else what this is, and its routes"),
+    PAGE("/dashboard", server__get_page, "live numbers, for a browser"),
+    {.method = "GET",
+     .path = "/dashboard/data",
+     .handle = server__get_dashboard,
+     .scope = ROUTE_ADMIN,
+     .shape = API_PLAIN,
+     .query =
+         "[{\"name\":\"since\",\"in\":\"query\",\"schema\":{\"type\":\"number\",\"minimum\":0,"
+         "\"default\":0},\"description\":\"only rows later than this, in seconds since 1970\"},"
+         "{\"name\":\"step\",\"in\":\"query\",\"schema\":{\"type\":\"integer\",\"minimum\":1,"
+         "\"maximum\":60,\"default\":1},\"description\":\"samples, one a second, in a row\"}]",
+     .summary = "the last hour in numbers, and the requests that are not answered yet"},
+    PAGE("/docs", server__get_page, "this API to read and try, for a browser"),
+    {.method = "GET",
+     .path = "/assets/",
+     .handle = server__get_page,
+     .scope = ROUTE_INFER,
+     .shape = API_PLAIN,
+     .rest = "file",
+     .summary = "what the pages load"},
     GET("/health", server__get_health, ROUTE_OPEN, API_PLAIN,
         "status, model, memory and processor use; 503 until the model is loaded"),
     GET("/health/live", server__get_live, ROUTE_OPEN, API_PLAIN, "200 while the process answers"),
@@ -31,7 +56,13 @@ const Route server__routes[] = {
     GET("/version", server__get_version, ROUTE_INFER, API_PLAIN, "the program's version"),
     GET("/openapi.json", server__get_openapi, ROUTE_INFER, API_PLAIN, "this API, described"),
     GET("/v1/models", server__get_models, ROUTE_INFER, API_OPENAI, "the model and its adapters"),
-    GET("/v1/models/", server__get_model, ROUTE_INFER, API_OPENAI, "one of them, by name"),
+    {.method = "GET",
+     .path = "/v1/models/",
+     .handle = server__get_model,
+     .scope = ROUTE_INFER,
+     .shape = API_OPENAI,
+     .rest = "model",
+     .summary = "one of them, by name"},
     POST("/v1/chat/completions", api_chat, server__prepare_chat, server__write_chat, API_OPENAI,
          "chat", "the next message of a conversation"),
     POST("/v1/completions", api_completion, server__prepare_completion, server__write_completion,
@@ -121,6 +152,7 @@ static bool path_matches(const Route *t, Slice path) {
 static void call(Server *s, HttpReq *r, const Route *t) {
     static const char retry[] = "Retry-After: 5\r\n";
     if (!server__admit(&s->user, s, r, t)) return;
+    if (strcmp(t->method, "POST") == 0 && !server__admit_rate(s, r, t)) return;
     if (t->handle) t->handle(s, r);
     else if (!s->cfg.engine.submit)
         server__reply_text(r, t->shape, 503, retry, "the model is loading");

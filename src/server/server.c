@@ -6,10 +6,19 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "server/history.h"
 #include "server/prepare.h"
 
-enum { SAMPLE_MS = 1000, LOGGED_TARGET = 512, N_PREP = 2, MAX_BODY = 8 << 20, STALL_MS = 30000 };
+enum {
+    SAMPLE_MS = 1000,
+    LOGGED_TARGET = 512,
+    N_PREP = 2,
+    MAX_BODY = 8 << 20,
+    MAX_HELD = 256 << 20,
+    STALL_MS = 30000
+};
 
 static void on_request(void *ctx, HttpReq *r) { server__route(ctx, r); }
 
@@ -29,14 +38,44 @@ static void take_model(Server *s) {
     mem_free(c);
 }
 
-static void reload(Server *s) {
-    Err e = {0}, tls = {0};
-    if (s->cfg.keys && keys_reload(s->cfg.keys, &e) != OK)
-        log_error("keys: %s; the old ones stay in force", e.msg);
-    if (http_reload_tls(s->http, &tls) != OK)
-        log_error("certificate: %s; the old one stays in force", tls.msg);
-    if (e.code == OK && tls.code == OK) log_info("keys and certificates were read again");
+/* ---- reloading ---- */
+
+typedef struct Reload {
+    Server *s;
+    const KeysConfig *plain;
+} Reload;
+
+/* The last step that can fail; what it changes is in force at once. */
+static Status reload_keys(void *ctx, Err *e) {
+    const Reload *r = ctx;
+    Status st = r->s->cfg.keys ? keys_reload(r->s->cfg.keys, r->plain, e) : OK;
+    if (st != OK) err_in(e, "keys");
+    return st;
 }
+
+static void fill_limits(HttpLimits *l) {
+    if (l->max_body_bytes == 0) l->max_body_bytes = MAX_BODY;
+    if (l->max_held_bytes == 0) l->max_held_bytes = MAX_HELD;
+    if (l->write_timeout_ms == 0) l->write_timeout_ms = STALL_MS;
+}
+
+static void reload(Server *s) {
+    Err e = {0};
+    ServerLive live = s->live;
+    const ServerConfig *c = &s->cfg;
+    live.keys = NULL;
+    Status st = c->on_reload ? c->on_reload(c->ctx, &live, &e) : OK;
+    Reload r = {s, live.keys};
+    fill_limits(&live.limits);
+    if (st == OK) st = http_reload(s->http, &live.limits, reload_keys, &r, &e);
+    live.keys = NULL;
+    if (st == OK) s->live = live;
+    if (c->on_reloaded) c->on_reloaded(c->ctx, &e);
+    else if (st == OK) log_info("keys and certificates were read again");
+    else log_error("%s; everything stays as it was", e.msg);
+}
+
+/* ---- calls of the loop ---- */
 
 static void on_wake(void *ctx) {
     Server *s = ctx;
@@ -66,10 +105,17 @@ static void on_refuse(void *ctx, StrBuf *b, int status, const char *why) {
 static void on_tick(void *ctx) {
     Server *s = ctx;
     server__health_sample(&s->health);
+    server__history_tick(s);
     server__jobs_poll(s); /* those whose clients have read on */
     server__jobs_ping(s);
     server__batches_tick(s);
     server__trace_flush(s);
+}
+
+static void on_reply(void *ctx, const HttpReq *r, int status) {
+    Server *s = ctx;
+    server__history_note(s->history, status);
+    if (s->cfg.on_line) server__log_reply(s, r, status);
 }
 
 static Status server_init(Server *s, Err *e) {
@@ -79,13 +125,16 @@ static Status server_init(Server *s, Err *e) {
     }
     server__health_sample(&s->health);
     s->started = (int64_t)time(NULL);
+    s->started_mono = clock_now_s();
+    TRY(server__history_new(&s->history, e));
     server__stats_init(&s->stats);
     TRY(server__describe(&s->openapi, s, e));
-    if (s->cfg.limits.max_body_bytes == 0) s->cfg.limits.max_body_bytes = MAX_BODY;
-    if (s->cfg.limits.write_timeout_ms == 0) s->cfg.limits.write_timeout_ms = STALL_MS;
+    s->live = c->live;
+    fill_limits(&s->live.limits);
+    TRY(api_rates_new(&s->rates, e));
     HttpConfig h = {.host = c->host,
                     .port = c->port,
-                    .limits = s->cfg.limits,
+                    .limits = s->live.limits,
                     .tls_cert = c->tls_cert,
                     .tls_key = c->tls_key,
                     .hsts_s = c->hsts_s,
@@ -94,13 +143,11 @@ static Status server_init(Server *s, Err *e) {
                     .body_limit = server__body_limit,
                     .on_request = on_request,
                     .on_wake = on_wake,
-                    .on_reply = c->on_line ? server__log_reply : NULL,
+                    .on_reply = on_reply,
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
-    TRY(http_new(&s->http, &h, e));
-    return prep_new(&s->prep, c->n_prep > 0 ? c->n_prep : N_PREP, server__prepare, server__knock, s,
-                    e);
+    return http_new(&s->http, &h, e);
 }
 
 Status server_new(Server **out, const ServerConfig *c, Err *e) {
@@ -122,10 +169,13 @@ void server_free(Server *s) {
     prep_free(s->prep);
     s->prep = NULL;
     if (s->http) http_free(s->http); /* closes what is open */
+    s->http = NULL;
     server__jobs_free(s);
+    api_rates_free(s->rates);
     mem_free(atomic_exchange(&s->coming, NULL));
     otlp_deinit(&s->spans);
     sb_deinit(&s->openapi);
+    server__history_free(s->history);
     mem_free(s);
 }
 
@@ -140,7 +190,14 @@ Status server_attach(Server *s, const ServerConfig *c, Err *e) {
 
 int server_port(const Server *s) { return http_port(s->http); }
 
+/* Threads begin with the first request or the loop, not before: a process gives its rights up while it has only one. */
+Status server__start_prep(Server *s, Err *e) {
+    int n = s->cfg.n_prep > 0 ? s->cfg.n_prep : N_PREP;
+    return s->prep ? OK : prep_new(&s->prep, n, server__prepare, server__knock, s, e);
+}
+
 Status server_run(Server *s, int grace_ms, Err *e) {
+    TRY(server__start_prep(s, e));
     Status st = http_run(s->http, grace_ms, e);
     prep_free(s->prep); /* from here on nobody asks anything of the engine */
     s->prep = NULL;
@@ -149,6 +206,10 @@ Status server_run(Server *s, int grace_ms, Err *e) {
     server__trace_flush(s);
     return st;
 }
+
+void server_use_feedback(Server *s, Feedback *f) { s->cfg.feedback = f; }
+
+void server_use_batches(Server *s, Batches *b) { s->cfg.batches = b; }
 
 void server_reload(Server *s) {
     atomic_store(&s->reload_asked, true);

@@ -11,6 +11,7 @@
 #include "api/batches.h"
 #include "api/feedback.h"
 #include "api/keys.h"
+#include "api/rate.h"
 #include "engine/answer.h"
 #include "net/http.h"
 #include "token/chat.h"
@@ -18,10 +19,20 @@
 
 typedef struct Server Server;
 
+/* What a reload may change. */
+typedef struct ServerLive {
+    HttpLimits limits;        /* as in http.h */
+    double timeout_s;         /* of a request, waiting included, then 504; 0: none */
+    ApiRate requests, tokens; /* that a client may have, unless its key says otherwise; 0: all */
+    bool quiet;               /* on_line is not called */
+    const KeysConfig
+        *keys; /* plain keys instead of those there are; borrowed for the reload; NULL: these */
+} ServerLive;
+
 typedef struct ServerConfig {
-    const char *host;  /* NULL: nobody listens, requests come from inside only */
-    int port;          /* 0: any free one */
-    HttpLimits limits; /* as in http.h */
+    const char *host; /* NULL: nobody listens, requests come from inside only */
+    int port;         /* 0: any free one */
+    ServerLive live;
     /* The model; may come later (server_attach). Until submit is there, requests are answered 503. */
     EngineDoor engine;    /* or a stand-in */
     const Tokenizer *tok; /* borrowed, outlives the server */
@@ -51,7 +62,11 @@ typedef struct ServerConfig {
     bool (*on_spans)(void *ctx, Slice body);
     /* A rating below 3 was stored. Loop thread. NULL: nothing. */
     void (*on_low_rating)(void *ctx, const FeedbackDone *d);
-    double timeout_s; /* of a request, waiting included, then 504; 0: none */
+    /* A reload begins: change what is to be changed of *live. On failure all stays as it is. Loop thread. NULL: only keys and
+     * certificates are read. */
+    Status (*on_reload)(void *ctx, ServerLive *live, Err *e);
+    /* It has ended: everything is in force, or nothing, and e says why. Loop thread. NULL: a line is logged. */
+    void (*on_reloaded)(void *ctx, const Err *e);
     /* Lines for the operator; NULL: none. Loop thread. As text one per answer, `INFO:     127.0.0.1:43368 - "POST
      * /complete HTTP/1.1" 200 OK`, and with log_resources one before and after each generation (server_resources). With
      * json_log an object per answer, and per request that came and that ended. */
@@ -60,7 +75,7 @@ typedef struct ServerConfig {
     void *ctx; /* of the callbacks */
 } ServerConfig;
 
-/* Bind and listen. ERR_IO names address and cause, ERR_NOMEM. */
+/* Bind and listen; no thread is started yet. ERR_IO names address and cause, ERR_NOMEM. */
 MUST_CHECK Status server_new(Server **out, const ServerConfig *c, Err *e);
 /* Only when the engine can call back no more: engine_free comes first. */
 void server_free(Server *s);
@@ -68,12 +83,16 @@ int server_port(const Server *s);
 /* The model is there: engine, tok, chat, model, adapters, vocab and n_embd of c, from now on. Once, before
  * server_stop, by any thread, while the loop runs or before. ERR_NOMEM. */
 MUST_CHECK Status server_attach(Server *s, const ServerConfig *c, Err *e);
+/* Where ratings go, if that was not known yet; before server_run. Borrowed. */
+void server_use_feedback(Server *s, Feedback *f);
+/* The same for files and batches. */
+void server_use_batches(Server *s, Batches *b);
 /* Serve on this thread until server_stop; then running answers have grace_ms. */
 MUST_CHECK Status server_run(Server *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */
 void server_stop(Server *s);
-/* Read keys and certificates again soon; what cannot be read leaves the old ones in force. Any thread, also from a
- * signal handler. */
+/* Read keys, certificates and what on_reload reads again soon, all or nothing. Any thread, also from a signal
+ * handler. */
 void server_reload(Server *s);
 /* Look at what other threads have done soon. Any thread. */
 void server_wake(Server *s);

@@ -13,6 +13,7 @@
 
 #include "base/fault.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "store/internal.h"
 
 typedef struct ResultRow {
@@ -58,6 +59,16 @@ Status store__fail(const Store *s, int rc, Err *e) {
 
 /* ---- opening ---- */
 
+/* What root makes in somebody's folder is his: a server that gave its rights up could not read it otherwise. */
+static void give_to_owner(int fd, const char *path) {
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    char *folder = geteuid() == 0 && slash ? mem_dup(path, (size_t)(slash - path) + 1) : NULL;
+    if (folder && stat(folder, &st) == 0 && st.st_uid != 0 && fchown(fd, st.st_uid, st.st_gid) != 0)
+        log_warn("%s: stays root's", path);
+    mem_free(folder);
+}
+
 /* The file with mode 0600, if there is none. */
 static Status make_file(const char *path, Err *e) {
     struct stat st;
@@ -68,7 +79,10 @@ static Status make_file(const char *path, Err *e) {
     errno = EIO;
     int fd = fault_hit(FAULT_IO) ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 && errno != EEXIST) return err_set(e, ERR_IO, "%s: %s", path, strerror(errno));
-    if (fd >= 0) close(fd);
+    if (fd >= 0) {
+        give_to_owner(fd, path);
+        close(fd);
+    }
     return OK;
 }
 

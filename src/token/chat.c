@@ -51,6 +51,15 @@ static Status read_specials(Chat *c, const Tokenizer *tok, Err *e) {
     return OK;
 }
 
+static ChatCalls find_calls(Slice s) {
+    if (slice_has(s, "tool\xe2\x96\x81"
+                     "calls"))
+        return CHAT_CALLS_DEEPSEEK;
+    if (slice_has(s, "<tool_call>")) return CHAT_CALLS_TAGS;
+    if (slice_has(s, "python_tag") || slice_has(s, "\"parameters\"")) return CHAT_CALLS_BARE;
+    return CHAT_CALLS_TAGS;
+}
+
 static Status fill(Chat *c, Slice source, Slice tool_use, const Tokenizer *tok, Err *e) {
     TRY(read_specials(c, tok, e));
     TRY(json_parse(&c->words, slice_of("[true,false,null]"), e));
@@ -58,6 +67,7 @@ static Status fill(Chat *c, Slice source, Slice tool_use, const Tokenizer *tok, 
     if (tool_use.n) TRY(jinja_parse(&c->tool_use, tool_use, e));
     c->marks = tok__chat_marks(source, tok);
     TRY(tok__chat_probe(&c->caps, c, e));
+    c->caps.calls = find_calls(tool_use.n ? tool_use : source);
     return tok ? tok__chat_probe_end(&c->end_id, c, tok, e) : OK;
 }
 

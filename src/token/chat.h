@@ -51,8 +51,13 @@ MUST_CHECK Status chat_encode(TokBuf *out, const Chat *c, const Tokenizer *tok, 
 
 /* ---- messages as an HTTP API has them ---- */
 
+/* How a template writes the calls of an assistant, and so how its model does: in <tool_call> tags (Qwen, Hermes; also
+ * where nothing says otherwise), as bare JSON (Llama 3), between DeepSeek's marks. */
+typedef enum ChatCalls { CHAT_CALLS_TAGS, CHAT_CALLS_BARE, CHAT_CALLS_DEEPSEEK } ChatCalls;
+
 /* What a template makes of messages, found by rendering a few when it is opened. */
 typedef struct ChatCaps {
+    ChatCalls calls;
     bool tools;       /* it writes tools */
     bool texts;       /* it takes content that is a text */
     bool parts;       /* ... that is a list of parts ({"type": "text", "text": ...}) */

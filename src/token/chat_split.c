@@ -20,15 +20,11 @@ static const ChatMarks known[] = {
     {"<|message|>", "<|end|>", true},
 };
 
-static bool contains(Slice s, const char *part) {
-    return s.n > 0 && memmem(s.p, s.n, part, strlen(part)) != NULL;
-}
-
 const ChatMarks *tok__chat_marks(Slice source, const Tokenizer *tok) {
     for (size_t i = 0; i < COUNT_OF(known); i++) {
         const ChatMarks *m = &known[i];
-        if (m->channels && !contains(source, "<|channel|>")) continue;
-        if (contains(source, m->close)) return m;
+        if (m->channels && !slice_has(source, "<|channel|>")) continue;
+        if (slice_has(source, m->close)) return m;
         if (tok && !m->channels && tok_find(tok, slice_of(m->open)) >= 0 &&
             tok_find(tok, slice_of(m->close)) >= 0)
             return m;
@@ -93,8 +89,8 @@ static void put_byte(ChatSplit *s, char c, StrBuf *thought, StrBuf *content) {
 
 /* A whole mark has come. */
 static void turn(ChatSplit *s) {
-    bool thinks =
-        s->channels && s->state == CHAT_HEADER && contains((Slice){s->held, s->n_held}, "analysis");
+    bool thinks = s->channels && s->state == CHAT_HEADER &&
+                  slice_has((Slice){s->held, s->n_held}, "analysis");
     s->n_space = 0;
     s->begun = false;
     if (s->channels)
@@ -143,7 +139,7 @@ void chat_split_push(ChatSplit *s, Slice text, StrBuf *thought, StrBuf *content)
 }
 
 void chat_split_finish(ChatSplit *s, StrBuf *thought, StrBuf *content) {
-    if (s->state == CHAT_HEADER && s->n_held && !contains((Slice){s->held, s->n_held}, "<|"))
+    if (s->state == CHAT_HEADER && s->n_held && !slice_has((Slice){s->held, s->n_held}, "<|"))
         s->state = CHAT_CONTENT;
     if (s->state == CHAT_HEADER) s->n_held = 0;
     while (s->n_held) release(s, thought, content);

@@ -7,25 +7,9 @@
 
 #include "base/clock.h"
 #include "base/io.h"
-#include "text/utf8.h"
 #include "train/report_internal.h"
 
 enum { WIDE = 1000, NARROW = 500, TALL = 380, LOW = 230, MAX_EVAL_ROWS = 200 };
-
-static void put_escaped(StrBuf *b, Slice s) {
-    StrBuf clean = {0};
-    utf8_put_clean(&clean, s);
-    if (clean.failed) b->failed = true;
-    for (size_t i = 0; i < clean.n; i++) {
-        char c = clean.p[i];
-        if (c == '<') sb_puts(b, "&lt;");
-        else if (c == '>') sb_puts(b, "&gt;");
-        else if (c == '&') sb_puts(b, "&amp;");
-        else if (c == '"') sb_puts(b, "&quot;");
-        else if ((unsigned char)c >= 0x20 || c == '\n' || c == '\t') sb_putc(b, c);
-    }
-    sb_deinit(&clean);
-}
 
 /* Last part of the folder's path. */
 static Slice run_name(const char *dir) {
@@ -37,14 +21,14 @@ static Slice run_name(const char *dir) {
 
 /* ---- tables ---- */
 
-static size_t best_of(const Curve *c) {
+static size_t best_of(const PlotCurve *c) {
     size_t best = 0;
     for (size_t i = 1; i < c->n; i++)
         if (c->y[i] < c->y[best]) best = i;
     return best;
 }
 
-static double last_y(const Curve *c) { return c->y[c->n - 1]; }
+static double last_y(const PlotCurve *c) { return c->y[c->n - 1]; }
 
 static void put_head(StrBuf *b, const char *what) {
     sb_printf(b, "<tr><th>%s</th><td class=\"n\">", what);
@@ -52,12 +36,12 @@ static void put_head(StrBuf *b, const char *what) {
 
 static void put_row(StrBuf *b, const char *what, double v, const char *unit) {
     put_head(b, what);
-    train__put_number(b, v);
+    plot_put_number(b, v);
     sb_printf(b, "%s</td></tr>\n", unit);
 }
 
 static void put_loss_rows(StrBuf *b, const ReportData *d) {
-    const Curve *val = &d->curve[CURVE_VAL], *smooth = &d->curve[CURVE_SMOOTH];
+    const PlotCurve *val = &d->curve[CURVE_VAL], *smooth = &d->curve[CURVE_SMOOTH];
     if (val->n > 0) {
         size_t i = best_of(val);
         put_head(b, "best validation loss");
@@ -80,7 +64,7 @@ static double last_step(const ReportData *d) {
 }
 
 static void put_summary(StrBuf *b, const ReportData *d) {
-    const Curve *tokens = &d->curve[CURVE_TOKENS];
+    const PlotCurve *tokens = &d->curve[CURVE_TOKENS];
     char span[24];
     sb_puts(b, "<section><h2>Summary</h2>\n<table>\n");
     put_loss_rows(b, d);
@@ -96,14 +80,14 @@ static void put_summary(StrBuf *b, const ReportData *d) {
 }
 
 /* Value at exactly x; NaN if there is none. */
-static double value_at(const Curve *c, double x) {
+static double value_at(const PlotCurve *c, double x) {
     size_t i = 0;
     while (i < c->n && c->x[i] < x) i++;
     return i < c->n && c->x[i] <= x ? c->y[i] : (double)NAN;
 }
 
 static void put_evals(StrBuf *b, const ReportData *d) {
-    const Curve *val = &d->curve[CURVE_VAL];
+    const PlotCurve *val = &d->curve[CURVE_VAL];
     if (val->n == 0) return;
     size_t best = best_of(val), every = (val->n + MAX_EVAL_ROWS - 1) / MAX_EVAL_ROWS;
     sb_puts(b, "<section><h2>Validations</h2>\n<div class=\"scroll\"><table>\n<tr><th>step</th>"
@@ -112,7 +96,7 @@ static void put_evals(StrBuf *b, const ReportData *d) {
         if (i % every != 0 && i != best && i + 1 != val->n) continue;
         double t = value_at(&d->curve[CURVE_EVAL_TRAIN], val->x[i]);
         sb_puts(b, i == best ? "<tr class=\"best\"><td>" : "<tr><td>");
-        train__put_number(b, val->x[i]);
+        plot_put_number(b, val->x[i]);
         if (isnan(t)) sb_puts(b, "</td><td></td>");
         else sb_printf(b, "</td><td class=\"n\">%.4f</td>", t);
         sb_printf(b, "<td class=\"n\">%.4f%s</td></tr>\n", val->y[i], i == best ? " best" : "");
@@ -123,7 +107,7 @@ static void put_evals(StrBuf *b, const ReportData *d) {
 static void put_config(StrBuf *b, const ReportData *d) {
     if (d->config.n == 0) return;
     sb_puts(b, "<section><h2>Configuration</h2>\n<pre>");
-    put_escaped(b, (Slice){d->config.p, d->config.n});
+    plot_put_escaped(b, (Slice){d->config.p, d->config.n});
     sb_puts(b, "</pre></section>\n");
 }
 
@@ -133,13 +117,18 @@ static void put_loss_chart(StrBuf *b, const ReportData *d) {
     const PlotLine lines[] = {
         {.name = "training", .style = "a faint", .curve = &d->curve[CURVE_LOSS], .band = true},
         {.name = "training, smoothed", .style = "a", .curve = &d->curve[CURVE_SMOOTH]},
-        {.name = "validation", .style = "b", .curve = &d->curve[CURVE_VAL], .dots = true},
+        {.name = "validation",
+         .style = "b",
+         .curve = &d->curve[CURVE_VAL],
+         .dots = true,
+         .ring = true},
     };
-    train__plot(b, &(Plot){.title = "Loss",
-                           .w = WIDE,
-                           .h = TALL,
-                           .line = lines,
-                           .n_line = (int)COUNT_OF(lines)});
+    plot_put(b, &(Plot){.title = "Loss",
+                        .by = "step",
+                        .w = WIDE,
+                        .h = TALL,
+                        .line = lines,
+                        .n_line = (int)COUNT_OF(lines)});
 }
 
 static void put_small_charts(StrBuf *b, const ReportData *d) {
@@ -156,12 +145,13 @@ static void put_small_charts(StrBuf *b, const ReportData *d) {
                       .style = rows[i].style,
                       .curve = &d->curve[rows[i].curve],
                       .band = true};
-        train__plot(b, &(Plot){.title = rows[i].title,
-                               .w = NARROW,
-                               .h = LOW,
-                               .line = &l,
-                               .n_line = 1,
-                               .from_zero = true});
+        plot_put(b, &(Plot){.title = rows[i].title,
+                            .by = "step",
+                            .w = NARROW,
+                            .h = LOW,
+                            .line = &l,
+                            .n_line = 1,
+                            .from_zero = true});
     }
     sb_puts(b, "</div>\n");
 }
@@ -169,17 +159,7 @@ static void put_small_charts(StrBuf *b, const ReportData *d) {
 /* ---- the page ---- */
 
 static void put_page(StrBuf *b, const ReportData *d, Slice name) {
-    sb_puts(b, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-               "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-               "style-src 'unsafe-inline'; "
-               "script-src 'unsafe-inline'\">\n"
-               "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n<title>");
-    put_escaped(b, name);
-    sb_puts(b, " - training report</title>\n<style>\n");
-    sb_puts(b, train__report_css);
-    sb_puts(b, "</style></head>\n<body><main>\n<h1>");
-    put_escaped(b, name);
-    sb_puts(b, "</h1>\n<p>Training report</p>\n");
+    plot_open_page(b, name, "Training report");
     put_loss_chart(b, d);
     put_small_charts(b, d);
     sb_puts(b, "<div class=\"two\">\n");
@@ -187,9 +167,7 @@ static void put_page(StrBuf *b, const ReportData *d, Slice name) {
     put_evals(b, d);
     sb_puts(b, "</div>\n");
     put_config(b, d);
-    sb_puts(b, "</main>\n<script>\n");
-    sb_puts(b, train__report_js);
-    sb_puts(b, "</script>\n</body></html>\n");
+    plot_close_page(b);
 }
 
 static Status write_page(const StrBuf *page, const char *run_dir, Err *e) {

@@ -34,26 +34,6 @@ typedef struct Sink {
     double elapsed; /* of the line before */
 } Sink;
 
-static Status curve_room(Curve *c, Err *e) {
-    if (c->n < c->cap) return OK;
-    size_t cap = c->cap ? 2 * c->cap : 256;
-    double *x = mem_realloc_n(c->x, cap, sizeof *x);
-    if (x) c->x = x;
-    double *y = x ? mem_realloc_n(c->y, cap, sizeof *y) : NULL;
-    if (!y) return err_set(e, ERR_NOMEM, "report: out of memory");
-    c->y = y;
-    c->cap = cap;
-    return OK;
-}
-
-static Status curve_add(Curve *c, double x, double y, Err *e) {
-    while (c->n > 0 && c->x[c->n - 1] >= x) c->n--;
-    TRY(curve_room(c, e));
-    c->x[c->n] = x;
-    c->y[c->n++] = y;
-    return OK;
-}
-
 /* elapsed_s counts from the start of one process: when it falls, the run was continued. */
 static void add_elapsed(Sink *s, double now) {
     s->d->seconds += now >= s->elapsed ? now - s->elapsed : now;
@@ -70,7 +50,8 @@ static Status take_members(Sink *s, const Json *j, Err *e) {
         const KeyRow *k = &s->key[i];
         double v = 2 * MAX_VALUE;
         TRY(json_opt_num(&v, j, k->key, -MAX_VALUE, MAX_VALUE, e));
-        if (v <= MAX_VALUE) TRY(curve_add(&s->d->curve[k->curve], (double)iter, v * k->scale, e));
+        if (v <= MAX_VALUE)
+            TRY(plot_curve_add(&s->d->curve[k->curve], (double)iter, v * k->scale, e));
     }
     TRY(json_opt_num(&elapsed, j, "elapsed_s", 0, 1e12, e));
     if (elapsed >= 0) add_elapsed(s, elapsed);
@@ -134,13 +115,13 @@ enum { LEAST_REACH = 3, MOST_REACH = 500 };
 /* Mean over the points around each, about a fiftieth of the run: no lag. Where the run begins, and falls
  * fastest, the window is as narrow as what lies before the point. */
 static Status smooth(ReportData *d, Err *e) {
-    const Curve *c = &d->curve[CURVE_LOSS];
+    const PlotCurve *c = &d->curve[CURVE_LOSS];
     size_t most = MIN(MAX(c->n / 100, (size_t)LEAST_REACH), (size_t)MOST_REACH);
     for (size_t i = 0; i < c->n; i++) {
         size_t reach = MIN(i, most), end = MIN(i + reach + 1, c->n);
         double sum = 0;
         for (size_t k = i - reach; k < end; k++) sum += c->y[k];
-        TRY(curve_add(&d->curve[CURVE_SMOOTH], c->x[i], sum / (double)(end - (i - reach)), e));
+        TRY(plot_curve_add(&d->curve[CURVE_SMOOTH], c->x[i], sum / (double)(end - (i - reach)), e));
     }
     return OK;
 }
@@ -156,9 +137,6 @@ Status train__report_read(ReportData *d, const char *run_dir, Err *e) {
 }
 
 void train__report_deinit(ReportData *d) {
-    for (int i = 0; i < CURVES; i++) {
-        mem_free(d->curve[i].x);
-        mem_free(d->curve[i].y);
-    }
+    for (int i = 0; i < CURVES; i++) plot_curve_deinit(&d->curve[i]);
     sb_deinit(&d->config);
 }

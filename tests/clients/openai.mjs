@@ -110,6 +110,19 @@ async function forced() {
   }
 }
 
+async function allowed() { // a few of the tools: the others cannot be called
+  const more = [...tools, { type: "function", function: { name: "news", parameters: { type: "object" } } }];
+  const pick = (name, mode) => ({ type: "allowed_tools",
+    allowed_tools: { mode, tools: [{ type: "function", function: { name } }] } });
+  for (const seed of [1, 2, 3, 4]) {
+    const r = await client.chat.completions.create({ model, messages, tools: more, seed, max_tokens: 600,
+      tool_choice: pick("weather", "required") });
+    assert.ok(r.choices[0].message.tool_calls.every((c) => c.function.name === "weather"));
+  }
+  await assert.rejects(client.chat.completions.create({ model, messages, tools: more, tool_choice: pick("x", "auto") }),
+    (e) => e.status === 400 && e.param === "tool_choice" && /"x" is none of the tools/.test(e.message));
+}
+
 async function embeddings() {
   const r = await client.embeddings.create({ model, input: ["a red apple", "a red apple", "rain"] });
   assert.equal(r.data.length, 3);
@@ -146,6 +159,25 @@ async function responses() {
     { role: "user", content: "and now?" }, c.output.at(-1),
     { type: "function_call_output", call_id: c.output.at(-1).call_id, output: "20" }] });
   assert.ok(again.usage.input_tokens > 0);
+  const call = (i) => ({ type: "function_call", call_id: `c${i}`, name: "weather", arguments: '{"unit":"C"}' });
+  const output = (i) => ({ type: "function_call_output", call_id: `c${i}`, output: `${i}` });
+  const two = await client.responses.create({ model, tools: flat, max_output_tokens: 4, input: [
+    { role: "user", content: "and now?" }, call(1), call(2), output(1), output(2)] });
+  assert.ok(two.usage.input_tokens > again.usage.input_tokens);
+  await assert.rejects(client.responses.create({ ...ask, input: [{ ...call(1), arguments: 3 }] }),
+    (e) => e.param === "input" && /\[0\].arguments/.test(e.message));
+  assert.equal(r.output[0].status, "incomplete");
+  const sure = { ...ask, top_logprobs: 2, include: ["message.output_text.logprobs"] };
+  const whole = (await client.responses.create(sure)).output[0].content[0];
+  assert.equal(whole.logprobs.length, 8);
+  assert.equal(whole.logprobs.map((x) => x.token).join(""), whole.text);
+  whole.logprobs.forEach((x) => assert.ok(x.logprob <= 0 && x.top_logprobs.length === 2));
+  const seen = [];
+  for await (const e of await client.responses.create({ ...sure, stream: true })) {
+    if (e.type === "response.output_text.delta") seen.push(...e.logprobs);
+    if (e.type === "response.output_text.done") assert.deepEqual(e.logprobs, whole.logprobs);
+  }
+  assert.deepEqual(seen, whole.logprobs);
   await assert.rejects(client.responses.create({ ...ask, previous_response_id: "resp_1" }), /nothing is stored/);
 }
 
@@ -154,6 +186,11 @@ async function errors() {
     [{ temperature: 9 }, "temperature"], [{ max_tokens: 0 }, "max_tokens"], [{ n: 1.5 }, "n"],
     [{ messages: [] }, "messages"], [{ messages: "hi" }, "messages"], [{ top_p: 0 }, "top_p"],
     [{ tool_choice: "required" }, undefined], [{ stop: 5 }, "stop"], [{ max_tokens: 1e5 }, "messages"],
+    [{ tool_choice: "sometimes", tools }, "tool_choice"], [{ tools: [{ type: "function" }] }, "tools"],
+    [{ response_format: { type: "xml" } }, "response_format"], [{ logit_bias: { 5: 101 } }, "logit_bias"],
+    [{ response_format: { type: "json_schema", json_schema: { schema: { type: "nothing" } } } }, "response_format"],
+    [{ guided_regex: "(" }, "guided_regex"], [{ stop_token_ids: [-1] }, "stop_token_ids"],
+    [{ structured_outputs: {} }, "structured_outputs"],
   ];
   for (const [change, param] of bad) {
     await assert.rejects(client.chat.completions.create({ model, messages, max_tokens: 4, ...change }), (e) => {
@@ -218,4 +255,4 @@ async function batches() { // files of requests
 }
 
 await stream(await chat());
-for (const f of [helper, logprobs, completions, schema, forced, embeddings, responses, batches, errors, leave]) await f();
+for (const f of [helper, logprobs, completions, schema, forced, allowed, embeddings, responses, batches, errors, leave]) await f();

@@ -94,6 +94,8 @@ text_of() { # IDS: as complete shows them
 print(ascii(sys.stdin.buffer.read().decode("utf-8", "replace").removesuffix("\n")))'
 }
 one=$(ids --lora one.gguf --batch-invariant)
+curl -s "$URL/metrics" | grep -q '^vllm:lora_requests_info{.*max_lora="[0-9]*",running_lora_adapters="",waiting_lora_adapters=""} 1' ||
+    fail "$(curl -s "$URL/metrics" | grep lora)"
 eq "the server's text is run's" "$(cat s1.1)" "$(text_of "$one")"
 code=$(curl -s -o out -w '%{http_code}' -d '{"code": "x", "model": "three"}' "$URL/complete")
 eq "status of an unknown model" "$code" 404

@@ -38,7 +38,7 @@ static Status serve(const char *key, Err *e) {
     KeysConfig c = {.path = path, .plain = plain, .n_plain = 1};
     TRY(keys_open(&k, &c, e));
     bool knew = accepted(k, key);
-    Status st = keys_reload(k, e);
+    Status st = keys_reload(k, NULL, e);
     if (st == OK) st = keys_flush(k, e);
     bool knows = accepted(k, key);
     keys_free(k);

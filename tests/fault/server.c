@@ -87,6 +87,8 @@ TEST(a_served_request_survives_any_failed_allocation) {
     int n_503 = 0, n_closed = 0;
     OK_(make_server(TERR));
     EQ(pthread_create(&t, NULL, loop, NULL), 0);
+    ask(); /* its threads are there once this is answered */
+    EQ(rep.status, 200);
     for (uint64_t n = 1; n < 1000; n++) {
         fault_arm(FAULT_ALLOC, n);
         ask();

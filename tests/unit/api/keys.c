@@ -19,7 +19,8 @@ static const char *make(const char *name, uint32_t scopes, const char *models, i
     static char text[8][KEYS_MAX_TEXT];
     static int i;
     char *out = text[i++ % 8];
-    KeyNew n = {name, scopes, models, expires_s, 1000};
+    KeyNew n = {
+        .name = name, .scopes = scopes, .models = models, .expires_s = expires_s, .now_s = 1000};
     OK_(keys_create(out, path, &n, TERR));
     return out;
 }
@@ -156,6 +157,58 @@ TEST(what_is_refused) {
     keys_free(k);
 }
 
+/* What browsers send for pages. */
+TEST(the_password_of_basic_is_a_key) {
+    static const struct {
+        const char *header, *key; /* key NULL: none */
+    } t[] = {
+        {"Basic dXNlcjpvbmU=", "one"},   /* user:one */
+        {"basic   OnR3bw==", "two"},     /* :two */
+        {"Basic dTphOmI6Yw==", "a:b:c"}, /* u:a:b:c, split at the first */
+        {"Basic dXNlcjo=", NULL},        /* user: */
+        {"Basic dXNlcg==", NULL},        /* user */
+        {"Basic dXNlcjpvbmU", NULL},     /* no padding */
+        {"Basic dXNlcjpvbmU==", NULL},   /* too much */
+        {"Basic dXNl cjpvbmU=", NULL},   /* a blank in it */
+        {"Basic dXNl=jpvbmU=", NULL},    /* padding in it */
+        {"Basic ====", NULL},
+        {"Basic ", NULL},
+        {"Basic", NULL},
+        {"BasicdXNlcjpvbmU=", NULL},
+        {"Bearer dXNlcjpvbmU=", NULL},
+    };
+    char out[KEYS_MAX_BASIC];
+    for (size_t i = 0; i < COUNT_OF(t); i++) {
+        Slice key = keys__basic(out, slice_of(t[i].header));
+        if (!slice_eq_str(key, t[i].key ? t[i].key : ""))
+            FAIL("%s: %.*s", t[i].header, (int)key.n, key.p);
+    }
+    char long_one[6 + 4 * KEYS_MAX_BASIC];
+    for (size_t n = 4; n + 7 < sizeof long_one; n += 4) { /* fits whole or not at all */
+        memset(long_one, 'O', sizeof long_one);           /* "8"s, with a colon at the head */
+        memcpy(long_one, "Basic Ojg4", 10);
+        long_one[6 + n] = '\0';
+        EQ(keys__basic(out, slice_of(long_one)).n, n / 4 * 3 <= KEYS_MAX_BASIC ? n / 4 * 3 - 1 : 0);
+    }
+}
+
+TEST(basic_comes_after_a_key_of_its_own_header) {
+    Keys *k = NULL;
+    KeyUser u;
+    const char *list[] = {"one,two"};
+    KeysConfig c = {.plain = list, .n_plain = 1};
+    OK_(keys_open(&k, &c, TERR));
+    KeyAsk a = {.authorization = slice_of("Basic dXNlcjpvbmU="), .now_s = 1};
+    OK_(keys_check(&u, k, &a, TERR));
+    EQ_STR(u.id, "plain-1");
+    a.api_key = slice_of("two"); /* what is for a proxy does not get in its way */
+    OK_(keys_check(&u, k, &a, TERR));
+    EQ_STR(u.id, "plain-2");
+    a = (KeyAsk){.authorization = slice_of("Basic dXNlcjp0cmVl"), .now_s = 1}; /* user:tree */
+    FAILS(ERR_AUTH, keys_check(&u, k, &a, TERR));
+    keys_free(k);
+}
+
 TEST(plain_keys_may_do_all) {
     Keys *k = NULL;
     KeyUser u;
@@ -169,7 +222,7 @@ TEST(plain_keys_may_do_all) {
     EQ_STR(u.id, "plain-3");
     FAILS(ERR_AUTH, ask(k, &u, "one,two", 0, "", 1));
     FAILS(ERR_AUTH, ask(k, &u, "twoo", 0, "", 1));
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     OK_(keys_flush(k, TERR));
     keys_free(k);
     static char long_key[300];
@@ -224,21 +277,21 @@ TEST(reload_takes_what_changed_and_keeps_the_old_when_it_cannot) {
     char id[9] = {0};
     memcpy(id, a + 3, 8);
     FAILS(ERR_AUTH, ask(k, &u, b, 0, "", 2000));
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     OK_(ask(k, &u, a, 0, "", 2000));
     OK_(keys_revoke(path, id, 3000, TERR));
     OK_(ask(k, &u, a, 0, "", 2000)); /* until it is told */
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     FAILS(ERR_AUTH, ask(k, &u, a, 0, "", 2000));
     EQ_STR(test_err.msg, "the API key was revoked");
 
     FILE *f = fopen(path, "wb");
     TRUE_(f && fputs("not a table any more", f) >= 0 && fclose(f) == 0);
-    FAILS(ERR_FORMAT, keys_reload(k, TERR));
+    FAILS(ERR_FORMAT, keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     EQ(unlink(path), 0);
-    FAILS(ERR_NOT_FOUND, keys_reload(k, TERR));
+    FAILS(ERR_NOT_FOUND, keys_reload(k, NULL, TERR));
     OK_(ask(k, &u, b, 0, "", 2000));
     FAILS(ERR_NOT_FOUND, keys_flush(k, TERR)); /* and does not make it again */
     FALSE_(io_exists(path));
@@ -259,7 +312,7 @@ TEST(a_server_never_opens_because_keys_are_gone) {
     OK_(store_open(&s, path, &keys__schema, TERR));
     OK_(store_exec(s, "DELETE FROM keys", TERR));
     store_close(s);
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     TRUE_(keys_required(k));
     FAILS(ERR_AUTH, ask(k, &u, a, 0, "", 1));
     keys_free(k);
@@ -300,7 +353,7 @@ TEST(list_and_last_use) {
     EQ(r->v[0].used_s, 0);
     OK_(ask(k, &u, a, 0, "", 2000));
     OK_(ask(k, &u, a, 0, "", 1500));
-    OK_(keys_reload(k, TERR)); /* what is not written yet is not lost */
+    OK_(keys_reload(k, NULL, TERR)); /* what is not written yet is not lost */
     OK_(keys_flush(k, TERR));
     EQ(list_rows()->v[0].used_s, 2000);
     OK_(keys_flush(k, TERR));
@@ -424,7 +477,7 @@ TEST(checks_go_on_while_keys_are_reloaded) {
     for (int i = 0; i < 3; i++) EQ(pthread_create(&t[i], NULL, checker, &r), 0);
     for (int i = 0; i < 30; i++) {
         make("more", 0, NULL, 0);
-        OK_(keys_reload(r.k, TERR));
+        OK_(keys_reload(r.k, NULL, TERR));
         OK_(keys_flush(r.k, TERR));
     }
     atomic_store(&r.stop, true);

@@ -35,6 +35,12 @@ TEST(set_one_value) {
     EQ_STR(d.model, "a b");
     EQ(d.seed, 1000000);
     EQ_STR(d.dtype, "f16");
+    OK_(opt_set(o, "seed", "25.6k", TERR));
+    EQ(d.seed, 25600);
+    OK_(opt_set(o, "seed", "-8K", TERR));
+    EQ(d.seed, -8192);
+    OK_(opt_set(o, "seed", "2G", TERR));
+    EQ(d.seed, 2LL << 30);
     TRUE_(opt_given(o, "batch-size") && opt_given(o, "batch_size"));
     TRUE_(!opt_given(o, "quiet") && !opt_given(o, "absent"));
     opt_free(o);
@@ -49,6 +55,10 @@ TEST(bad_values) {
         {"batch_size", "257", "batch_size: '257' is above the limit of 256"},
         {"batch_size", "1.5", "batch_size: '1.5' is not a whole number"},
         {"batch_size", "1e-1", "batch_size: '1e-1' is not a whole number"},
+        {"batch_size", "k", "batch_size: 'k' is not a whole number"},
+        {"batch_size", "1.5e-3k", "batch_size: '1.5e-3k' is not a whole number"},
+        {"batch_size", "1kk", "batch_size: '1kk' is not a whole number"},
+        {"batch_size", "1k", "batch_size: '1k' is above the limit of 256"},
         {"batch_size", "", "batch_size: '' is not a whole number"},
         {"batch_size", "1e300", "batch_size: '1e300' is not a whole number"},
         {"learning_rate", "2", "learning_rate: '2' is above the limit of 1"},

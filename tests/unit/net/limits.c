@@ -207,12 +207,23 @@ TEST(requests_on_one_connection_are_limited) {
 
 static _Atomic int set_status;
 
+static Status last_step(void *ctx, Err *e) {
+    int *n = ctx;
+    return ++*n > 0 ? OK : err_set(e, ERR_NOT_FOUND, "the last step");
+}
+
 static void set_limits(Echo *e) {
     HttpLimits l = {.max_body_bytes = 5, .max_connections = -1};
-    int bad = (int)http_set_limits(e->http, &l, NULL);
+    int n = 0;
+    int bad = (int)http_reload(e->http, &l, last_step, &n, NULL);
     l.max_connections = 0;
-    int good = (int)http_set_limits(e->http, &l, NULL);
-    atomic_store(&set_status, bad == ERR_ARG && good == OK ? 1 : -1);
+    n -= 10;
+    int refused =
+        (int)http_reload(e->http, &(HttpLimits){.max_body_bytes = 1}, last_step, &n, NULL);
+    n += 10;
+    int good = (int)http_reload(e->http, &l, last_step, &n, NULL);
+    bool right = bad == ERR_ARG && refused == ERR_NOT_FOUND && good == OK && n == 2;
+    atomic_store(&set_status, right ? 1 : -1);
 }
 
 TEST(limits_can_be_changed_while_it_runs) {
@@ -250,5 +261,61 @@ TEST(refusals_have_the_body_the_server_gives) {
     hc_once(e->port, &rep, "GET / HT");
     EQ(rep.status, 408);
     TRUE_(strstr(rep.body, "\"code\":408") != NULL);
+    echo_stop(e);
+}
+
+/* ---- what all bodies together may take ---- */
+
+enum { PART = 200 << 10 };
+
+static int send_part(const Echo *e, const char *framing, size_t n) {
+    StrBuf b = {0};
+    int fd = hc_connect(e->port);
+    sb_printf(&b, "POST / HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n", framing);
+    for (size_t i = 0; i < n; i++) sb_putc(&b, 'x');
+    hc_send_n(fd, sb_str(&b), b.n);
+    sb_deinit(&b);
+    return fd;
+}
+
+static _Atomic size_t held;
+
+static void look_at_held(Echo *e) { atomic_store(&held, http_held_bytes(e->http)); }
+
+static size_t held_now(Echo *e) {
+    atomic_store(&held, SIZE_MAX);
+    e->on_wake = look_at_held;
+    http_wake(e->http);
+    for (int i = 0; i < 2000 && atomic_load(&held) == SIZE_MAX; i++) usleep(1000);
+    return atomic_load(&held);
+}
+
+/* Many clients with long bodies took as much memory as they liked, each of them within its own limit. */
+TEST(bodies_share_a_limit) {
+    Echo *e =
+        echo_start((HttpConfig){.limits = {.max_held_bytes = 1500000, .max_body_bytes = 1 << 20}});
+    int fd[8];
+    for (int i = 0; i < 4; i++) fd[i] = send_part(e, "Content-Length: 300000", PART);
+    for (int i = 0; i < 1000 && held_now(e) < 4 * PART; i++) usleep(1000);
+    TRUE_(held_now(e) >= 4 * PART);
+    hc_once(e->port, &rep, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n");
+    EQ(rep.status, 503); /* by what is announced, before a byte of it */
+    char v[32];
+    EQ(hc_header(&rep, "Retry-After", v, sizeof v), 1);
+    hc_once(e->port, &rep, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nshort");
+    EQ(rep.status, 200); /* short ones go through */
+    fd[4] = send_part(e, "Transfer-Encoding: chunked", 0);
+    StrBuf b = {0};
+    sb_puts(&b, "e0000\r\n");
+    for (int i = 0; i < 0xe0000; i++) sb_putc(&b, 'x');
+    hc_send_n(fd[4], sb_str(&b), b.n);
+    sb_deinit(&b);
+    hc_read(fd[4], &rep, false);
+    EQ(rep.status, 503); /* by what came */
+    for (int i = 0; i < 5; i++) close(fd[i]);
+    for (int i = 0; i < 2000 && held_now(e) > 0; i++) usleep(1000);
+    EQ(held_now(e), 0);
+    hc_once(e->port, &rep, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nshort");
+    EQ(rep.status, 200);
     echo_stop(e);
 }

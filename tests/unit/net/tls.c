@@ -140,7 +140,7 @@ static _Atomic int reload_done;
 
 static void reload(Echo *e) {
     Err why = {0};
-    g_reload = (int)http_reload_tls(e->http, &why);
+    g_reload = (int)http_reload(e->http, &(HttpLimits){0}, NULL, NULL, &why);
     atomic_fetch_add(&reload_done, 1);
 }
 

@@ -184,6 +184,21 @@ TEST(what_templates_take_is_found_out) {
     chat_free(c);
 }
 
+static void check_calls(const char *source, ChatCalls want) {
+    Chat *c = chat_of(source);
+    EQ(chat_caps(c)->calls, want);
+    chat_free(c);
+}
+
+TEST(calls_are_written_as_the_template_does) {
+    check_calls("{{ messages }}", CHAT_CALLS_TAGS);
+    check_calls("{{ '<tool_call>' }}{{ '\"parameters\"' }}", CHAT_CALLS_TAGS);
+    check_calls("{{ '{\"name\": 1, \"parameters\": 2}' }}", CHAT_CALLS_BARE);
+    check_calls("{{ '<\xef\xbd\x9ctool\xe2\x96\x81"
+                "calls' }}",
+                CHAT_CALLS_DEEPSEEK);
+}
+
 TEST(messages_are_made_to_fit) {
     Chat *a = chat_of(objects), *b = chat_of(texts), *c = chat_of(parts);
     check_fit(a, CALLS("\"content\":\"\",", "\"{\\\"x\\\": 1.0}\""),

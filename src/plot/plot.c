@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * One chart: curves of a run as an inline SVG with axes, ticks, a legend, and beside it the same values as
+ * One chart: curves as an inline SVG with axes, ticks, a legend, and beside it the same values as
  * JSON for the script that shows them under the pointer. Long curves are cut into buckets of neighbouring
  * points: the line goes through the means, the band covers the least and the greatest value. */
 #include <math.h>
 
+#include "plot/plot.h"
 #include "text/json.h"
-#include "train/report_internal.h"
 
 enum {
     MAX_BUCKETS = 1000,
@@ -29,9 +29,9 @@ static double place(const Axis *a, double v) {
     return a->at_lo + (v - a->lo) / (a->hi - a->lo) * (a->at_hi - a->at_lo);
 }
 
-static size_t n_buckets(const Curve *c) { return MIN(c->n, (size_t)MAX_BUCKETS); }
+static size_t n_buckets(const PlotCurve *c) { return MIN(c->n, (size_t)MAX_BUCKETS); }
 
-static Bucket bucket_at(const Curve *c, size_t i) {
+static Bucket bucket_at(const PlotCurve *c, size_t i) {
     size_t nb = n_buckets(c), from = i * c->n / nb, to = (i + 1) * c->n / nb;
     Bucket b = {0, 0, c->y[from], c->y[from]};
     for (size_t k = from; k < to; k++) {
@@ -74,7 +74,7 @@ static bool has_points(const Plot *p) {
 static void fit(const Plot *p, Axis *x, Axis *y) {
     double lo = HUGE_VAL, hi = -HUGE_VAL, last = 1;
     for (int i = 0; i < p->n_line; i++) {
-        const Curve *c = p->line[i].curve;
+        const PlotCurve *c = p->line[i].curve;
         for (size_t k = 0; k < n_buckets(c); k++) {
             Bucket b = bucket_at(c, k);
             lo = fmin(lo, p->line[i].band ? b.min : b.y);
@@ -103,7 +103,7 @@ static void put_commas(StrBuf *b, double v) {
     }
 }
 
-void train__put_number(StrBuf *b, double v) {
+void plot_put_number(StrBuf *b, double v) {
     double whole = floor(fabs(v));
     if (whole != fabs(v) || whole > 0x1p53) {
         sb_printf(b, "%.4g", v);
@@ -162,15 +162,15 @@ static void put_band(StrBuf *b, const PlotLine *l, const Axis *x, const Axis *y)
     sb_puts(b, "Z\"/>\n");
 }
 
-/* A ring around the least. */
 static void put_dots(StrBuf *b, const PlotLine *l, const Axis *x, const Axis *y) {
-    const Curve *c = l->curve;
+    const PlotCurve *c = l->curve;
     size_t least = 0;
     for (size_t i = 0; i < c->n; i++) {
         if (c->y[i] < c->y[least]) least = i;
         sb_printf(b, "<circle class=\"dot %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"2.5\"/>", l->style,
                   place(x, c->x[i]), place(y, c->y[i]));
     }
+    if (!l->ring) return;
     sb_printf(b, "<circle class=\"ring %s\" cx=\"%.1f\" cy=\"%.1f\" r=\"6\"/>\n", l->style,
               place(x, c->x[least]), place(y, c->y[least]));
 }
@@ -197,25 +197,30 @@ static void put_axis_json(JsonW *w, const char *key, const Axis *a) {
     jw_end_arr(w);
 }
 
+static void put_short(JsonW *w, double v) {
+    if (v != round(v) && fabs(v) < 1e30) jw_f32(w, NULL, (float)v);
+    else jw_num(w, NULL, v);
+}
+
 static void put_values(StrBuf *b, const Plot *p, const Axis *x, const Axis *y) {
     JsonW w;
     sb_puts(b, "<script type=\"application/json\">");
     jw_init(&w, b);
     jw_obj(&w, NULL);
+    jw_cstr(&w, "by", p->by);
     put_axis_json(&w, "x", x);
     put_axis_json(&w, "y", y);
     jw_arr(&w, "lines");
     for (int i = 0; i < p->n_line; i++) {
-        const Curve *c = p->line[i].curve;
+        const PlotCurve *c = p->line[i].curve;
         jw_obj(&w, NULL);
         jw_cstr(&w, "name", p->line[i].name);
         jw_cstr(&w, "style", p->line[i].style);
         jw_arr(&w, "points");
         for (size_t k = 0; k < n_buckets(c); k++) {
             Bucket v = bucket_at(c, k);
-            jw_num(&w, NULL, round(v.x));
-            if (fabs(v.y) < 1e30) jw_f32(&w, NULL, (float)v.y); /* shorter */
-            else jw_num(&w, NULL, v.y);
+            put_short(&w, p->fine_x ? v.x : round(v.x));
+            put_short(&w, v.y);
         }
         jw_end_arr(&w);
         jw_end_obj(&w);
@@ -232,10 +237,10 @@ static void put_caption(StrBuf *b, const Plot *p) {
         if (l->name[0] && l->curve->n > 0)
             sb_printf(b, "<span class=\"key %s\">%s</span>", l->style, l->name);
     }
-    sb_puts(b, "<span class=\"by\">by step</span></figcaption>\n");
+    sb_printf(b, "<span class=\"by\">by %s</span></figcaption>\n", p->by);
 }
 
-void train__plot(StrBuf *b, const Plot *p) {
+void plot_put(StrBuf *b, const Plot *p) {
     Axis x, y;
     if (!has_points(p)) return;
     fit(p, &x, &y);
@@ -243,8 +248,8 @@ void train__plot(StrBuf *b, const Plot *p) {
     put_caption(b, p);
     sb_printf(b,
               "<div class=\"plot\"><svg viewBox=\"0 0 %d %d\" class=\"%s\" role=\"img\" "
-              "aria-label=\"%s by step\">\n",
-              p->w, p->h, p->w > 600 ? "wide" : "", p->title);
+              "aria-label=\"%s by %s\">\n",
+              p->w, p->h, p->w > 600 ? "wide" : "", p->title, p->by);
     put_axes(b, p, &x, &y);
     for (int i = 0; i < p->n_line; i++) put_line(b, &p->line[i], &x, &y);
     sb_puts(b, "<g class=\"cross\"></g></svg><div class=\"tip\"></div></div>\n");

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0
- * The look of the report, and the script that shows the values nearest to the pointer. Light or dark as the
+ * The look of a page, and the script that shows the values nearest to the pointer. Light or dark as the
  * browser asks. Without the script the page lacks only those values. */
-#include "train/report_internal.h"
+#include "plot/internal.h"
 
-const char train__report_css[] =
+const char plot__css[] =
     ":root{color-scheme:light "
     "dark;--bg:#f6f7f9;--card:#fff;--ink:#1c2430;--soft:#667085;--rule:#e4e7ec;"
-    "--a:#2f6fde;--b:#e07b1f;--c:#7a4fd0;--d:#12876f}\n"
+    "--a:#2f6fde;--b:#e07b1f;--c:#7a4fd0;--d:#12876f;--e:#cc3344}\n"
     "@media(prefers-color-scheme:dark){:root{--bg:#11151b;--card:#191f28;--ink:#e6eaf0;--soft:#"
     "97a2b3;"
-    "--rule:#2b3442;--a:#6ea3ff;--b:#ffae57;--c:#b693ff;--d:#4fd0b0}}\n"
+    "--rule:#2b3442;--a:#6ea3ff;--b:#ffae57;--c:#b693ff;--d:#4fd0b0;--e:#ff7a88}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;padding:32px 20px 56px;background:var(--bg);color:var(--ink);"
     "font:15px/1.5 system-ui,-apple-system,\"Segoe UI\",Roboto,\"DejaVu Sans\",sans-serif}\n"
@@ -18,7 +18,7 @@ const char train__report_css[] =
     "4px;letter-spacing:-.01em;overflow-wrap:anywhere}\n"
     "h2{font-size:15px;margin:0 0 8px}\n"
     "p{margin:0 0 20px;color:var(--soft)}\n"
-    ".a{--k:var(--a)}.b{--k:var(--b)}.c{--k:var(--c)}.d{--k:var(--d)}\n"
+    ".a{--k:var(--a)}.b{--k:var(--b)}.c{--k:var(--c)}.d{--k:var(--d)}.e{--k:var(--e)}\n"
     ".two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,400px),1fr));gap:16px}"
     "\n"
     "figure,section{background:var(--card);border:1px solid "
@@ -36,7 +36,8 @@ const char train__report_css[] =
     ".grid,.axis{fill:none;stroke:var(--rule);stroke-width:1}.axis{stroke:var(--soft);opacity:.6}\n"
     ".ticks{fill:var(--soft);font-size:12px;font-variant-numeric:tabular-nums}\n"
     ".line{fill:none;stroke:var(--k);stroke-width:1.8;stroke-linejoin:round;stroke-linecap:round}\n"
-    ".line.faint{stroke-width:1;opacity:.4}.band{fill:var(--k);opacity:.13}\n"
+    ".line.faint{stroke-width:1;opacity:.4}.line.dash{stroke-width:1.2;stroke-dasharray:5 "
+    "4}.band{fill:var(--k);opacity:.13}\n"
     ".by{margin-left:auto;color:var(--soft);font-size:12px}\n"
     ".dot{fill:var(--k)}.ring{fill:none;stroke:var(--k);stroke-width:1.5}.cross "
     "line{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}\n"
@@ -56,7 +57,7 @@ const char train__report_css[] =
     "pre{margin:0;font:12.5px/1.55 ui-monospace,\"DejaVu Sans "
     "Mono\",monospace;overflow:auto;max-height:320px}\n";
 
-const char train__report_js[] =
+const char plot__js[] =
     "for(const f of document.querySelectorAll('figure')){\n"
     "const d=JSON.parse(f.querySelector('script').textContent),s=f.querySelector('svg'),\n"
     "cross=f.querySelector('.cross'),tip=f.querySelector('.tip'),[x0,x1,px0,px1]=d.x,[y0,y1,py0,"
@@ -68,12 +69,12 @@ const char train__report_js[] =
     "const r=s.getBoundingClientRect(),k=r.width/s.viewBox.baseVal.width,\n"
     "x=x0+((e.clientX-r.left)/k-px0)/(px1-px0)*(x1-x0),at=x=>px0+(x-x0)/(x1-x0)*(px1-px0);\n"
     "if(x<x0||x>x1)return hide();\n"
-    "let c='',t='',step=null;\n"
+    "let c='',t='',at0=null;\n"
     "for(const l of d.lines){if(!l.points.length)continue;\n"
-    "const i=near(l.points,x),lx=l.points[2*i],ly=l.points[2*i+1];if(step===null)step=lx;\n"
+    "const i=near(l.points,x),lx=l.points[2*i],ly=l.points[2*i+1];if(at0===null)at0=lx;\n"
     "c+=`<circle class=\"${l.style}\" r=4 cx=${at(lx)} cy=${py0+(ly-y0)/(y1-y0)*(py1-py0)} />`;\n"
-    "t+=`<div class=\"${l.style}\">${l.name} <b>${num(ly)}</b>${lx==step?'':' at "
+    "t+=`<div class=\"${l.style}\">${l.name} <b>${num(ly)}</b>${lx==at0?'':' at "
     "'+lx.toLocaleString('en')}</div>`}\n"
-    "cross.innerHTML=`<line x1=${at(step)} x2=${at(step)} y1=${py0} y2=${py1} />`+c;\n"
-    "tip.innerHTML=`step ${step.toLocaleString('en')}${t}`;tip.style.display='block';\n"
-    "const w=tip.offsetWidth,p=at(step)*k;tip.style.left=(p+14+w>r.width?p-14-w:p+14)+'px'}}\n";
+    "cross.innerHTML=`<line x1=${at(at0)} x2=${at(at0)} y1=${py0} y2=${py1} />`+c;\n"
+    "tip.innerHTML=`${d.by} ${at0.toLocaleString('en')}${t}`;tip.style.display='block';\n"
+    "const w=tip.offsetWidth,p=at(at0)*k;tip.style.left=(p+14+w>r.width?p-14-w:p+14)+'px'}}\n";
