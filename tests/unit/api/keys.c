@@ -507,7 +507,7 @@ TEST(who_was_let_in_is_looked_at_again) {
     FAILS(ERR_AUTH, ask_id(k, "plain-0", KEY_SCOPE_BATCH, "llama", 2000));
     OK_(ask_id(k, "", KEY_SCOPE_BATCH, "llama", 2000));
     OK_(keys_revoke(path, u.id, 2500, TERR));
-    OK_(keys_reload(k, TERR));
+    OK_(keys_reload(k, NULL, TERR));
     FAILS(ERR_AUTH, ask_id(k, u.id, KEY_SCOPE_BATCH, "qwen2", 3000));
     keys_free(k);
 }
