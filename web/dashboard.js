@@ -89,7 +89,7 @@ let started = 0;
 async function ask() {
     const mine = generation, step = STEP[minutes];
     const since = rows.at(-1)?.[0] ?? 0;
-    const d = await get(`/dashboard/data?since=${since}&step=${step}`);
+    const d = await get(`/dashboard/data?since=${since}&step=${step}&rows=${Math.ceil(minutes * 60 / step)}`);
     if (mine !== generation) return;
     if (d.started !== started) {
         started = d.started;

@@ -111,9 +111,10 @@ function speakSome() {
 
 // ---- trouble ----
 
-function trouble(t) {
+// `retry` is what trying again means; by default, to ask for the last answer again.
+function trouble(t, retry = redo) {
     const box = byId("trouble");
-    const again = el("button.primary", { type: "button", onclick: () => { box.hidden = true; redo(); } }, "Try again");
+    const again = el("button.primary", { type: "button", onclick: () => { box.hidden = true; retry(); } }, "Try again");
     const close = el("button", { type: "button", onclick: () => { box.hidden = true; byId("say").focus(); } }, "Close");
     const wait = t.after > 0 ? ` The server asks to wait ${t.after} s.` : "";
     box.replaceChildren(el("strong", {}, t.message), el("span", {}, t.next + wait),
@@ -333,6 +334,16 @@ function listen() {
     document.addEventListener("keydown", (e) => { if (e.key === "Escape" && busy) busy.abort.abort(); });
 }
 
+async function offerModels(chosen) {
+    try {
+        fields.offer((await get("/v1/models")).data, chosen);
+    } catch (e) {
+        trouble(e, () => offerModels(chosen));
+    }
+    fields.settings();
+    showCurl();
+}
+
 async function start() {
     const narrow = matchMedia("(max-width: 960px)").matches;
     fields.build(() => { fields.settings(); keep(); showCurl(); });
@@ -343,15 +354,8 @@ async function start() {
     draw();
     invite();
     if (messages.length) toEnd();
-    try {
-        const { data } = await get("/v1/models");
-        fields.offer(data, kept.model);
-    } catch (e) {
-        trouble(e);
-    }
-    fields.settings();
-    showCurl();
-    if (!narrow) byId("say").focus({ preventScroll: true });
+    await offerModels(kept.model);
+    if (!narrow && byId("trouble").hidden) byId("say").focus({ preventScroll: true });
 }
 
 start();

@@ -214,6 +214,25 @@ test("a busy server, one that is loading, a key that is not known", async () => 
     }
 });
 
+test("models that could not be listed are asked for again", async () => {
+    const page = await open(server, "/", { missing: "**/v1/models" });
+    await shown(page, /no such model|not in this build/);
+    await page.unroute("**/v1/models");
+    await page.locator("#trouble button", { hasText: "Close" }).click();
+    await page.reload();
+    await until("models", async () => await page.locator("#model option").count() === 1);
+    assert.ok(!(await page.locator("#trouble").isVisible()));
+    await page.route("**/v1/models", (r) => r.abort());
+    page.expected.push(/ERR_FAILED/);
+    await page.reload();
+    await shown(page, /cannot be reached/);
+    await page.unroute("**/v1/models");
+    await page.locator("#trouble button", { hasText: "Try again" }).click();
+    await until("models", async () => await page.locator("#model option").count() === 1);
+    assert.equal(await page.locator(".turn").count(), 0);
+    await close(page);
+});
+
 test("a server that goes away in the middle", async () => {
     const own = await serve();
     const page = await prepare(await open(own, "/"));
