@@ -93,7 +93,6 @@ eq "points of the page" "$(grep -c '<details' sweep.html)" 3
 # ---- it dies in the middle ----
 (sleep 1; kill -9 "$PID") &
 disown "$PID" # its end is no news
-disown
 "$INGOT" load "$URL" --rate 50 --duration 20 --max-tokens 20 --give-up 2 --report dead.html -q >out 2>err
 eq "exit of a load on a dead server" $? 1
 err_has 'nobody answers any more, after [0-9]+ answers'
