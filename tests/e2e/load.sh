@@ -91,8 +91,8 @@ grep -q 'Time to the first token, ms' sweep.html || fail "a sweep without curves
 eq "points of the page" "$(grep -c '<details' sweep.html)" 3
 
 # ---- it dies in the middle ----
-(sleep 1; kill -9 "$PID") 2>/dev/null &
-disown
+(sleep 1; kill -9 "$PID") &
+disown "$PID" # its end is no news
 "$INGOT" load "$URL" --rate 50 --duration 20 --max-tokens 20 --give-up 2 --report dead.html -q >out 2>err
 eq "exit of a load on a dead server" $? 1
 err_has 'nobody answers any more, after [0-9]+ answers'
@@ -115,6 +115,24 @@ if command -v openssl >/dev/null; then
     expect_fail 1 'certificate' "$INGOT" load "$URL" --rate 50 --requests 5 -q
     stop
 fi
+
+# ---- ingot serve itself: keys, tokens of prompts as asked, names of requests in its log ----
+PYTHONDONTWRITEBYTECODE=1 python3 "$E2E/tiny_model.py" model.gguf || fail "no model"
+INGOT_API_KEY=sesame "$INGOT" serve model.gguf --port 0 --log-format json >serve.out 2>serve.log &
+PID=$!
+for _ in $(seq 200); do
+    URL=$(sed -n 's/^listening on //p' serve.log)
+    [ -n "$URL" ] && [ "$(curl -s -o /dev/null -w '%{http_code}' "$URL/health/ready")" = 200 ] && break
+    sleep 0.05
+done
+expect_ok "$INGOT" load "$URL" --route completions --api-key sesame --rate 20 --requests 20 --warmup 0 --prompt-tokens 200 \
+    --max-tokens 8 --ignore-eos --json -q
+eq "of ingot serve" "$(value out answered) $(value out tokens_out) $(value out tokens_by)" "20 160 server"
+above "$(value out tokens_in)" 3600 # 20 prompts of 200, to a tenth
+below "$(value out tokens_in)" 4400
+cat serve.out serve.log | grep -q 'load-1-19' || fail "the server's log does not name the requests"
+expect_fail 1 'status 401' "$INGOT" load "$URL" --route completions --api-key wrong --requests 5 -q
+stop
 
 # ---- what is refused ----
 expect_fail 2 'slo: "ttft=5"' "$INGOT" load http://127.0.0.1:1 --slo ttft=5
