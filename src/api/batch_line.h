@@ -29,6 +29,7 @@ typedef struct BatchTask {
     char *custom_id; /* owned; NULL: could not be read */
     char *url;       /* owned */
     StrBuf body;     /* owned; JSON on one line */
+    int n_tries;     /* times it was given back as failed before */
 } BatchTask;
 
 /* What became of a line. */

@@ -18,6 +18,7 @@ typedef struct Line {
     uint32_t n;
     uint8_t state;
     bool named; /* its custom_id is in the set */
+    uint8_t n_tries;
 } Line;
 
 typedef struct Key {
@@ -305,8 +306,10 @@ Status batches_run_sync(BatchRun *r, Err *e) {
     return r->errors.is_open ? io_writer_flush(&r->errors.w, true, e) : OK;
 }
 
-void batches_run_give_back(BatchRun *r, const BatchTask *t) {
-    r->line[t->i_line].state = LINE_OPEN;
+void batches_run_give_back(BatchRun *r, const BatchTask *t, bool failed) {
+    Line *l = &r->line[t->i_line];
+    l->state = LINE_OPEN;
+    l->n_tries += failed && l->n_tries < UINT8_MAX;
     r->cursor = MIN(r->cursor, t->i_line);
 }
 
@@ -317,6 +320,7 @@ static Status read_task(BatchTask *out, BatchRun *r, int64_t i, const char **cod
     bool twice = false;
     Status st = batches_line_read(out, text_of(r, i), &r->rules, code, e);
     out->i_line = i;
+    out->n_tries = r->line[i].n_tries;
     if (st != OK) return st;
     TRY(name_line(&twice, r, i, out->custom_id, e));
     if (!twice) return OK;

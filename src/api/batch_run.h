@@ -48,7 +48,8 @@ MUST_CHECK Status batches_run_next(bool *any, BatchTask *out, BatchRun *r, Err *
 MUST_CHECK Status batches_run_refuse(bool *over, BatchRun *r, int n, const char *code,
                                      const char *message, Err *e);
 MUST_CHECK Status batches_run_put(BatchRun *r, const BatchTask *t, const BatchAnswer *a, Err *e);
-void batches_run_give_back(BatchRun *r, const BatchTask *t);
+/* failed: it counts as a try. */
+void batches_run_give_back(BatchRun *r, const BatchTask *t, bool failed);
 /* All that was put is on the disk. */
 MUST_CHECK Status batches_run_sync(BatchRun *r, Err *e);
 BatchCounts batches_run_counts(const BatchRun *r);

@@ -318,7 +318,7 @@ Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
     KeyUser user;
     int64_t i_plain = 0;
     if (!keys_required(k) || !id[0]) return OK;
-    bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6);
+    bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1;
     pthread_mutex_lock(&k->mu);
     Entry *n = table_find(&k->table, id);
     Status st = OK;

@@ -403,19 +403,21 @@ static int batch(const BatchCmd *c) {
 }
 
 /* MODEL IN OUT, as words from the left for what no option gives. */
-static void take_words(BatchCmd *c, const OptList *words) {
+static bool take_words(BatchCmd *c, const OptList *words) {
     const char **want[] = {&c->model, &c->in, &c->out};
     int k = 0;
     for (size_t i = 0; i < COUNT_OF(want); i++) {
         if (!*want[i] && k < words->n) *want[i] = words->v[k++];
     }
+    return k == words->n;
 }
 
 int cmd_batch(int argc, char **argv) {
     BatchCmd c = {0};
     CliArgs a;
     int rc = cli_parse(&a, &spec, &c, argc, argv);
-    if (rc < 0) take_words(&c, &a.pos);
+    if (rc < 0 && !take_words(&c, &a.pos))
+        rc = cli_usage(&spec, "one word too many: %s", a.pos.v[a.pos.n - 1]);
     if (rc < 0 && (!c.model || !c.in || !c.out))
         rc = cli_usage(&spec, "an argument is missing: %s", spec.usage);
     if (rc < 0) rc = batch(&c);

@@ -305,7 +305,8 @@ static Status write_report(const Load *l, const char *const *argv, Err *e) {
 static Status tell_settings(const Load *l, Err *e) {
     const LoadCmd *c = l->c;
     char rate[64], length[64], words[64], seed[32];
-    snprintf(rate, sizeof rate, "%lld, at most %.4g s", (long long)c->requests, c->duration);
+    if (c->requests) snprintf(rate, sizeof rate, "%lld", (long long)c->requests);
+    else snprintf(rate, sizeof rate, "all of %.4g s", c->duration);
     snprintf(length, sizeof length, "%lld of %lld kinds", (long long)c->prefix_tokens,
              (long long)c->prefixes);
     snprintf(words, sizeof words, "%.3g, and %.3g around a prompt",
@@ -315,7 +316,7 @@ static Status tell_settings(const Load *l, Err *e) {
                                 c->concurrency || l->sweep.users ? "closed loop" : c->pattern,
                                 "model",
                                 l->plan.ask.model ? l->plan.ask.model : "not named",
-                                "requests (0: by time)",
+                                "requests",
                                 rate,
                                 "prompts",
                                 c->prompts ? c->prompts : c->prompt_tokens,

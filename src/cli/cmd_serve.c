@@ -23,6 +23,7 @@
 #include "store/store.h"
 
 enum {
+    SPARE_LINES = 2, /* of batches, beyond those that are generated */
     OUTBOX_GRACE_MS = 2000,
     LOG_QUEUE = 1 << 20, /* bytes of lines that wait for whoever reads them */
     LOG_GRACE_MS = 1000,
@@ -44,6 +45,8 @@ typedef struct Serving {
     Server *server;      /* owned */
     Keys *keys;          /* owned */
     Feedback *feedback;  /* owned; NULL: no folder for it */
+    Batches *batches;    /* owned; NULL: the same */
+    char unbatched[240]; /* why there are none */
     const char **plain;  /* owned; keys given in words or variables, borrowed */
     char unkept[240];    /* why ratings are not kept */
     NetOutbox *outbox;   /* owned; NULL: nothing is posted */
@@ -149,6 +152,7 @@ static void print_ready(const Serving *s) {
     if (s->confine.is_root)
         say("running as root: --user NAME gives its rights up once the port is bound");
     if (s->unkept[0]) say("ratings are not kept: %s", s->unkept);
+    if (s->unbatched[0]) say("files and batches are not kept: %s", s->unbatched);
     say("listening on %s", url);
     format_url(url, s, any ? "127.0.0.1" : host);
     say("try: curl -s %s/complete -d '{\"code\": \"def add(a, b):\"}'", url);
@@ -246,7 +250,8 @@ static ServerConfig model_part(const Serving *s) {
                           .model = s->name,
                           .adapters = s->adapters,
                           .n_adapters = s->loras.n,
-                          .n_embd = s->m.m->cfg.C};
+                          .n_embd = s->m.m->cfg.C,
+                          .batch_lines = s->eo.max_seqs + SPARE_LINES};
 }
 
 static void print_resources(const Serving *s, const char *operation) {
@@ -332,6 +337,21 @@ static void open_feedback(Serving *s) {
     if (st == OK) st = feedback_new(&s->feedback, &fc, &e);
     if (st != OK) snprintf(s->unkept, sizeof s->unkept, "%s", e.msg);
     sb_deinit(&path);
+}
+
+/* The same for files and batches. */
+static Status open_batches(Serving *s, Err *e) {
+    StrBuf dir = {0};
+    Err why = {0};
+    BatchesConfig bc = {.allows = server_call_allows, .wake = wake_server, .wake_ctx = s};
+    TRY(cli_size(&bc.max_file, "--max-file-size", s->c->max_file, e));
+    Status st = config_state_dir(&dir, &cli_env, s->c->state_dir, &why);
+    if (st == OK) st = sb_check(&dir, &why);
+    bc.dir = sb_str(&dir);
+    if (st == OK) st = batches_open(&s->batches, &bc, &why);
+    if (st != OK) snprintf(s->unbatched, sizeof s->unbatched, "%s", why.msg);
+    sb_deinit(&dir);
+    return OK;
 }
 
 static bool post(Serving *s, const char *url, Slice body) {
@@ -450,7 +470,9 @@ static Status begin(Serving *s, Err *e) {
     TRY(log_writer_start(s->c->log_file, LOG_QUEUE, e));
     TRY(open_outbox(s, e));
     open_feedback(s);
+    TRY(open_batches(s, e));
     server_use_feedback(s->server, s->feedback);
+    server_use_batches(s->server, s->batches);
     return OK;
 }
 
@@ -464,6 +486,7 @@ static void leave_loading(Serving *s, pthread_t loader) {
     until.tv_nsec %= 1000000000L;
     if (pthread_timedjoin_np(loader, NULL, &until) == 0) return;
     if (s->feedback) feedback_free(s->feedback);
+    batches_free(s->batches);
     say("stopped while the model was being loaded");
     log_writer_stop(LOG_GRACE_MS);
     _exit(CLI_OK);
@@ -488,6 +511,7 @@ static Status run(Serving *s, Err *e) {
 
 static void close_all(Serving *s) {
     if (s->feedback) feedback_free(s->feedback);
+    batches_free(s->batches);
     engine_free(s->en); /* its callbacks knock at the server, so it goes first */
     server_free(s->server);
     if (s->outbox) net_outbox_free(s->outbox, OUTBOX_GRACE_MS);

@@ -23,6 +23,7 @@ typedef struct ServeCmd {
     OptList lora, api_keys, cors, proxies;
     const char *otlp, *webhook, *state_dir, *tls_cert, *tls_key, *model_version;
     int64_t max_per_address, hsts;
+    const char *max_file;
     bool no_auth, log_resources, sandbox;
     const char *user, *log_file, *rate_limit, *token_rate_limit, *max_body, *body_memory;
     const char *speculate;

@@ -139,7 +139,14 @@ static const OptSpec opts[] = {
      .type = OPT_STR,
      .offset = AT(state_dir),
      .metavar = "FOLDER",
-     .help = "keys and ratings; without it INGOT_STATE_DIR, or ~/.local/state/ingot"},
+     .help = "keys, ratings, files and batches; without it INGOT_STATE_DIR, or "
+             "~/.local/state/ingot"},
+    {.key = "max_file_size",
+     .type = OPT_STR,
+     .offset = AT(max_file),
+     .def = "100M",
+     .metavar = "SIZE",
+     .help = "of an upload to /v1/files"},
     {.key = "tls_cert",
      .type = OPT_STR,
      .offset = AT(tls_cert),
@@ -389,6 +396,7 @@ const CliSpec cli_serve_spec = {
         "tools,\n"
         "                              JSON schemas, log-probabilities\n"
         "  POST /complete, /generate, /inference, /v1/generate, /tokenize, /detokenize\n"
+        "  POST /v1/files, /v1/batches  files of requests, run when there is nothing else to do\n"
         "  GET  /health                also /health/live, /health/ready; /metrics for Prometheus\n"
         "  GET  /openapi.json          every route and field with its range and default\n"
         "\n"

@@ -335,20 +335,40 @@ static double retry_after(const Metrics *m) {
     return MAX(left / speed / (metrics_gauge(&m->running) + metrics_gauge(&m->waiting) + 1), 1.0);
 }
 
+/* Of the queue and of those that run, what a request of this priority may have to wait for: idle ones are in nobody's
+ * way but each other's. mu held. */
+static int n_ahead(const Engine *en, const EngineReq *r, int64_t *n_tok) {
+    int n = en->n_run + en->waiting.n;
+    *n_tok = en->waiting.n_tok;
+    if (r->priority >= ENGINE_IDLE || !en->waiting.tail ||
+        en->waiting.tail->in.priority < ENGINE_IDLE)
+        return n;
+    n = 0;
+    *n_tok = 0;
+    for (int i = 0; i < en->n_run; i++) n += en->run[i]->in.priority < ENGINE_IDLE;
+    for (const Req *q = en->waiting.head; q && q->in.priority < ENGINE_IDLE; q = q->next) {
+        n++;
+        *n_tok += q->in.n_prompt;
+    }
+    return n;
+}
+
 /* mu held. */
 static Status check_queue(const Engine *en, const EngineReq *r, Err *e) {
     const EngineOpts *o = &en->o;
+    int64_t n_tok;
+    int n = n_ahead(en, r, &n_tok);
     if (en->stopping) return err_set(e, ERR_CANCELLED, "the engine is stopping");
-    if (en->n_run + en->waiting.n >= o->max_seqs + o->max_queue)
+    if (n >= o->max_seqs + o->max_queue)
         return err_set(e, ERR_FULL,
                        "%d requests run and %d wait: the queue is full, try again in %.0f s",
                        en->n_run, en->waiting.n, retry_after(&en->m));
-    if (en->waiting.n > 0 && en->waiting.n_tok + r->n_prompt > o->max_queue_tok)
+    if (n_tok > 0 && n_tok + r->n_prompt > o->max_queue_tok)
         return err_set(
             e, ERR_FULL,
             "%lld prompt tokens wait, the limit is %lld: the queue is full, try again in "
             "%.0f s",
-            (long long)en->waiting.n_tok, (long long)o->max_queue_tok, retry_after(&en->m));
+            (long long)n_tok, (long long)o->max_queue_tok, retry_after(&en->m));
     return OK;
 }
 

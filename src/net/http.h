@@ -23,6 +23,8 @@
 typedef struct HttpServer HttpServer;
 typedef struct HttpReq HttpReq; /* one request being answered; owned by the server */
 
+enum { HTTP_MAX_LARGE = 4 };
+
 typedef struct HttpLimits {  /* zero: the default in brackets */
     size_t max_header_bytes; /* [16 KB, at most 64 KB] request line and headers; beyond: 431, 414 */
     size_t max_line_bytes;   /* [8 KB] one header line; beyond: 431 */
@@ -60,6 +62,9 @@ typedef struct HttpConfig {
     int n_proxies;
     /* The body, in JSON, of an answer that a limit or the parser gives: append it to b. NULL: {"error", "detail"}. */
     void (*on_refuse)(void *ctx, StrBuf *b, int status, const char *why);
+    /* Bytes that the body of this request may have, once its head is there; 0: max_body_bytes. At most HTTP_MAX_LARGE bodies
+     * above that may arrive at one time, others get 503; they do not count in max_held_bytes. NULL: always 0. */
+    size_t (*body_limit)(void *ctx, const HttpReq *r);
     /* Called for every whole request, on the loop's thread. */
     void (*on_request)(void *ctx, HttpReq *r);
     /* Called on the loop's thread after http_wake. */
@@ -129,6 +134,8 @@ void http_reply(HttpReq *r, int status, const char *content_type, const char *ex
 /* Chunked answer in parts. http_stream_write returns bytes now waiting in the send buffer. */
 void http_stream_begin(HttpReq *r, int status, const char *content_type, const char *extra_headers);
 size_t http_stream_write(HttpReq *r, Slice part);
+/* fn is called once, when all that was written so far has gone to the client. */
+void http_on_sent(HttpReq *r, void (*fn)(void *ctx), void *ctx);
 void http_stream_end(HttpReq *r); /* r is invalid afterwards */
 /* Standard words of a status code: "Not Found". */
 const char *http_reason(int status);

@@ -61,9 +61,14 @@ void http__conn_close(HttpConn *c) {
 
 /* ---- what bodies take ---- */
 
+/* A body that body_limit lets be larger than others: there are few of them, and they do not count here. */
+static bool is_large(const HttpConn *c) {
+    return c->req.parse.max_body > c->server->cfg.limits.max_body_bytes;
+}
+
 /* The body's memory counts, but for a first part that as many as there may be connections can have. */
 static void count_body(HttpConn *c) {
-    size_t cap = c->req.parse.body.cap, held = cap > FREE_BYTES ? cap : 0;
+    size_t cap = c->req.parse.body.cap, held = cap > FREE_BYTES && !is_large(c) ? cap : 0;
     c->server->n_held += held - c->n_held;
     c->n_held = held;
 }
@@ -81,7 +86,7 @@ static const char much_is_read[] = "too much is being read at this time, try aga
 static void check_announced(HttpConn *c) {
     HttpParse *p = &c->req.parse;
     uint64_t n = p->chunked ? 0 : p->hp.content_length;
-    if (p->state == PARSE_BODY && n > FREE_BYTES && is_over(c, n))
+    if (p->state == PARSE_BODY && n > FREE_BYTES && !is_large(c) && is_over(c, n))
         http__parse_fail(p, 503, much_is_read);
 }
 
@@ -170,6 +175,19 @@ static void pump(HttpConn *c) {
         http__conn_close(c);
 }
 
+/* What the server says to this head. Few large bodies at a time: each is in memory whole. */
+static size_t body_limit(HttpParse *p) {
+    const HttpReq *r = (const HttpReq *)(const void *)((const char *)p - offsetof(HttpReq, parse));
+    const HttpServer *s = r->conn->server;
+    size_t usual = s->cfg.limits.max_body_bytes, most = s->cfg.body_limit(s->cfg.ctx, r);
+    int n = 0;
+    for (const HttpConn *o = s->conns; o; o = o->next)
+        n += o != r->conn && o->req.parse.state == PARSE_BODY && o->req.parse.max_body > usual;
+    if (most > usual && n >= HTTP_MAX_LARGE)
+        http__parse_fail(p, 503, "too many large uploads, try again later");
+    return most;
+}
+
 /* The server's limits as they are now, for the request that comes. */
 static void take_limits(HttpConn *c) {
     const HttpLimits *l = &c->server->cfg.limits;
@@ -178,6 +196,7 @@ static void take_limits(HttpConn *c) {
     p->max_line = l->max_line_bytes;
     p->max_target = l->max_target_bytes;
     p->max_body = l->max_body_bytes;
+    if (c->server->cfg.body_limit) p->body_limit = body_limit;
 }
 
 void http__conn_answered(HttpConn *c) {
@@ -201,8 +220,14 @@ static void on_read(struct bufferevent *bev, void *ctx) {
 }
 
 static void on_write(struct bufferevent *bev, void *ctx) {
+    HttpConn *c = ctx;
+    void (*fn)(void *) = c->req.sent_fn;
     (void)bev;
-    pump(ctx);
+    if (fn && c->state == CONN_HANDLED && out_waiting(c) == 0) {
+        c->req.sent_fn = NULL;
+        fn(c->req.sent_ctx);
+    }
+    pump(c);
 }
 
 static void on_resume(evutil_socket_t fd, short what, void *ctx) {

@@ -246,5 +246,8 @@ bool http__head_check(HttpParse *p) {
         if (!(i == 0 ? check_request_line(p, line) : check_field(p, line))) return false;
         at = cr + 2;
     }
+    size_t most = p->body_limit ? p->body_limit(p) : 0;
+    if (most > 0) p->max_body = most;
+    if (p->state == PARSE_FAILED) return false;
     return check_framing(p) && check_host(p) && check_expect(p);
 }

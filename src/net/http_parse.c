@@ -57,9 +57,11 @@ void http__parse_reset(HttpParse *p) {
     forget(&path);
     forget(&body);
     size_t max_line = p->max_line, max_target = p->max_target;
+    size_t (*body_limit)(HttpParse *) = p->body_limit;
     http__parse_init(p, p->max_head, p->max_body);
     p->max_line = max_line;
     p->max_target = max_target;
+    p->body_limit = body_limit;
     p->head = head;
     p->path = path;
     p->body = body;

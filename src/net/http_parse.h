@@ -51,6 +51,8 @@ typedef struct ChunkScan {
 
 typedef struct HttpParse {
     size_t max_head, max_body;
+    size_t (*body_limit)(
+        struct HttpParse *p);    /* asked once the head is split; 0: max_body. May be NULL */
     size_t max_line, max_target; /* of one header line, of the target; 0: no limit of their own */
     ParseState state;
     int status;      /* PARSE_FAILED: the answer; PARSE_HEAD, PARSE_BODY: 0 */

@@ -34,6 +34,7 @@ static const Reason reasons[] = {
     {502, "Bad Gateway"},
     {503, "Service Unavailable"},
     {504, "Gateway Timeout"},
+    {507, "Insufficient Storage"},
     {505, "HTTP Version Not Supported"},
 };
 
@@ -65,6 +66,11 @@ void http_take_body(StrBuf *out, HttpReq *r) {
     r->parse.body = (StrBuf){0};
     r->conn->server->n_held += out->cap - r->conn->n_held; /* held, but not here */
     r->conn->n_held = 0;
+}
+
+void http_on_sent(HttpReq *r, void (*fn)(void *ctx), void *ctx) {
+    r->sent_fn = fn;
+    r->sent_ctx = ctx;
 }
 
 bool http_is_secure(const HttpReq *r) { return r->conn->server->tls != NULL; }

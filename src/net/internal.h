@@ -34,6 +34,8 @@ struct HttpReq {
     HttpParse parse;
     void (*gone_fn)(void *ctx); /* NULL: nobody wants to know */
     void *gone_ctx;
+    void (*sent_fn)(void *ctx); /* NULL: nobody waits for it */
+    void *sent_ctx;
     bool streaming;                /* http_stream_begin was called */
     bool no_body;                  /* answer to HEAD, or a status without body */
     bool chunked;                  /* the stream is sent in chunks (not to HTTP/1.0) */

@@ -10,6 +10,7 @@ static uint32_t scope_of(const Route *t) {
     case ROUTE_OPEN: return KEY_SCOPE_ANY;
     case ROUTE_INFER: return KEY_SCOPE_INFERENCE;
     case ROUTE_FEEDBACK: return KEY_SCOPE_FEEDBACK;
+    case ROUTE_BATCH: return KEY_SCOPE_BATCH;
     case ROUTE_ADMIN: return KEY_SCOPE_ADMIN;
     }
     return KEY_SCOPE_ADMIN;
@@ -75,7 +76,7 @@ bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t) {
     return false;
 }
 
-bool server__is_known(Server *s, HttpReq *r) {
+bool server__is_known(Server *s, const HttpReq *r) {
     KeyUser user;
     Slice given = http_header(r, "Authorization");
     if (!s->cfg.keys || !keys_required(s->cfg.keys)) return true;

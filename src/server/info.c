@@ -84,24 +84,50 @@ static void put_answers(JsonW *w, const Route *t) {
     jw_end_obj(w);
 }
 
+static const char *method_key(const Route *t) {
+    return t->method[0] == 'G' ? "get" : t->method[0] == 'P' ? "post" : "delete";
+}
+
 /* "post_v1_chat_completions" */
 static void put_operation_id(JsonW *w, const Route *t) {
     StrBuf id = {0};
-    sb_puts(&id, t->method[0] == 'G' ? "get" : "post");
+    sb_puts(&id, method_key(t));
     for (const char *p = t->path; *p; p++) sb_putc(&id, isalnum((unsigned char)*p) ? *p : '_');
     jw_cstr(w, "operationId", sb_str(&id));
     sb_deinit(&id);
 }
 
-static void put_path_parameter(JsonW *w, const char *name) {
+/* The path, with a name for what follows a / at its end. */
+static void put_path(StrBuf *out, const Route *t) {
+    size_t n = strlen(t->path);
+    sb_puts(out, t->path);
+    if (n > 1 && t->path[n - 1] == '/') sb_printf(out, "{%s}", t->rest);
+}
+
+/* The one {name} in it, if there is one, or what stands in the table. */
+static void put_parameters(JsonW *w, const Route *t, const char *path) {
+    const char *open = strchr(path, '{'), *close = open ? strchr(open, '}') : NULL;
+    if (t->query) jw_raw(w, "parameters", slice_of(t->query));
+    if (!close) return;
     jw_arr(w, "parameters");
     jw_obj(w, NULL);
-    jw_cstr(w, "name", name);
+    jw_str(w, "name", (Slice){open + 1, (size_t)(close - open - 1)});
     jw_cstr(w, "in", "path");
     jw_bool(w, "required", true);
     jw_raw(w, "schema", slice_of("{\"type\":\"string\"}"));
     jw_end_obj(w);
     jw_end_arr(w);
+}
+
+static void put_form(JsonW *w, const char *schema) {
+    jw_obj(w, "requestBody");
+    jw_bool(w, "required", true);
+    jw_obj(w, "content");
+    jw_obj(w, "multipart/form-data");
+    jw_raw(w, "schema", slice_of(schema));
+    jw_end_obj(w);
+    jw_end_obj(w);
+    jw_end_obj(w);
 }
 
 /* Where a route stands in a list of them. */
@@ -123,22 +149,15 @@ static void put_groups(JsonW *w) {
     jw_end_arr(w);
 }
 
-static void put_route(JsonW *w, const Route *t) {
-    size_t n = strlen(t->path);
-    StrBuf path = {0};
-    bool named = n > 1 && t->path[n - 1] == '/';
-    if (named) sb_printf(&path, "%s{%s}", t->path, t->rest);
-    else sb_puts(&path, t->path);
-    jw_obj(w, sb_str(&path));
-    sb_deinit(&path);
-    jw_obj(w, t->method[0] == 'G' ? "get" : "post");
+static void put_method(JsonW *w, const Route *t, const char *path) {
+    jw_obj(w, method_key(t));
     jw_cstr(w, "summary", t->summary);
     put_operation_id(w, t);
     jw_arr(w, "tags");
     jw_cstr(w, NULL, group_of(t));
     jw_end_arr(w);
-    if (named) put_path_parameter(w, t->rest);
-    if (t->query) jw_raw(w, "parameters", slice_of(t->query));
+    put_parameters(w, t, path);
+    if (t->form) put_form(w, t->form);
     if (t->schema) {
         jw_obj(w, "requestBody");
         jw_bool(w, "required", true);
@@ -148,7 +167,22 @@ static void put_route(JsonW *w, const Route *t) {
     put_answers(w, t);
     if (t->scope == ROUTE_OPEN) jw_raw(w, "security", slice_of("[]"));
     jw_end_obj(w);
+}
+
+/* A path with all its methods, where the first of them stands. */
+static void put_route(JsonW *w, int i) {
+    const Route *all = server__routes;
+    StrBuf path = {0};
+    for (int k = 0; k < i; k++) {
+        if (strcmp(all[k].path, all[i].path) == 0) return;
+    }
+    put_path(&path, &all[i]);
+    jw_obj(w, sb_str(&path));
+    for (int k = i; k < server__n_routes; k++) {
+        if (strcmp(all[k].path, all[i].path) == 0) put_method(w, &all[k], sb_str(&path));
+    }
     jw_end_obj(w);
+    sb_deinit(&path);
 }
 
 static bool was_put(int i) {
@@ -193,7 +227,7 @@ Status server__describe(StrBuf *b, const Server *s, Err *e) {
     jw_raw(&w, "security", slice_of("[{},{\"key\":[]}]"));
     put_groups(&w);
     jw_obj(&w, "paths");
-    for (int i = 0; i < server__n_routes; i++) put_route(&w, &server__routes[i]);
+    for (int i = 0; i < server__n_routes; i++) put_route(&w, i);
     jw_end_obj(&w);
     put_components(&w);
     jw_end_obj(&w);

@@ -19,6 +19,8 @@ typedef struct Health {
 } Health;
 
 typedef struct Rating Rating;   /* ratings.c */
+typedef struct Filing Filing;   /* batches.c */
+typedef struct LineJob LineJob; /* the same */
 typedef struct History History; /* history.h */
 
 enum { SERVER_MAX_ROUTES = 48 };
@@ -43,6 +45,8 @@ struct Server {
     Job *jobs;                      /* those that are not answered yet, newest first; owned */
     _Atomic bool knocked; /* [atomic] another thread has woken the loop, which has not looked yet */
     Rating *ratings;      /* that wait for the disk */
+    Filing *filings;      /* the same, of files and batches */
+    LineJob *lines;       /* of batches, at work */
     KeyUser user;         /* who sent the request that a handler is called for */
     _Atomic bool reload_asked; /* [atomic] */
     OtlpBatch spans;           /* that wait to be sent */
@@ -56,15 +60,23 @@ struct Server {
     StrBuf openapi;           /* [const] /openapi.json */
 };
 
-typedef enum RouteScope { ROUTE_OPEN, ROUTE_INFER, ROUTE_FEEDBACK, ROUTE_ADMIN } RouteScope;
+typedef enum RouteScope {
+    ROUTE_OPEN,
+    ROUTE_INFER,
+    ROUTE_FEEDBACK,
+    ROUTE_BATCH,
+    ROUTE_ADMIN
+} RouteScope;
 
 /* A route answers at once (handle), or is a job: prepared off the loop, then written by its writer. */
 struct Route {
-    const char *method, *path; /* a path ending in / takes what follows it, too */
+    const char *method,
+        *path; /* a path ending in / takes what follows it, too; {name} any one segment */
     void (*handle)(Server *s, HttpReq *r);
     Status (*prepare)(Job *j, Err *e);
     const JobWriter *writer;
     const ApiSchema *schema; /* of the body; NULL: none */
+    const char *form;        /* of the body, where it is a form: its JSON Schema as text */
     ApiShape shape;          /* of its errors */
     RouteScope scope;
     const char *operation; /* in traces: "chat"; NULL: none */
@@ -92,6 +104,15 @@ void server__get_metrics(Server *s, HttpReq *r);
 void server__get_page(Server *s, HttpReq *r);
 void server__get_dashboard(Server *s, HttpReq *r);
 void server__post_feedback(Server *s, HttpReq *r);
+void server__post_file(Server *s, HttpReq *r);
+void server__get_files(Server *s, HttpReq *r);
+void server__get_file(Server *s, HttpReq *r);
+void server__get_content(Server *s, HttpReq *r);
+void server__delete_file(Server *s, HttpReq *r);
+void server__post_batch(Server *s, HttpReq *r);
+void server__get_batches(Server *s, HttpReq *r);
+void server__get_batch(Server *s, HttpReq *r);
+void server__cancel_batch(Server *s, HttpReq *r);
 
 /* ---- preparing (prompt.c, gen.c): the job's thread ---- */
 MUST_CHECK Status server__prepare_chat(Job *j, Err *e);
@@ -135,13 +156,31 @@ bool server__wants_html(const HttpReq *r);
 /* May this request have this route? If not, it is answered. */
 bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
 /* Whether it brings a key that is known, where keys are needed. */
-bool server__is_known(Server *s, HttpReq *r);
+bool server__is_known(Server *s, const HttpReq *r);
 /* Keep what the model's check needs of the request. ERR_NOMEM. */
 MUST_CHECK Status server__keep_key(Job *j, const HttpReq *r, Err *e);
 /* May the job's key use its model? The preparing thread. */
 MUST_CHECK Status server__check_model(Job *j, Err *e);
 /* Tell the store of ratings that a request ended. */
 void server__note_request(const Job *j);
+
+/* ---- batches.c ---- */
+/* Answer what is done, begin lines, let go of those that nobody wants. Nothing without batches. */
+void server__batches_poll(Server *s);
+/* Once a second. */
+void server__batches_tick(Server *s);
+/* All lines go back unrun; jobs are still there. */
+void server__batches_end(Server *s);
+/* Bytes of a request's body, for net/; 0: the usual. ctx: the server. */
+size_t server__body_limit(void *ctx, const HttpReq *r);
+
+/* ---- server.c ---- */
+/* Make the threads that prepare, unless they are there. ERR_NOMEM. */
+MUST_CHECK Status server__start_prep(Server *s, Err *e);
+
+/* ---- call.c ---- */
+/* Tell a caller inside this process how its job ended. */
+void server__call_answer(Job *j, const Err *failed);
 
 /* ---- limits.c ---- */
 /* May its client have another request? If not, it is answered. */
@@ -162,10 +201,6 @@ MUST_CHECK Status server__check_json(Job *j, Slice text, Err *e);
 void server__hold(Job *j, int64_t bytes);
 /* ERR_NOMEM: the job is large and all of them together hold too much. */
 MUST_CHECK Status server__check_held(const Job *j, Err *e);
-
-/* ---- call.c ---- */
-/* Tell a caller inside this process how its job ended. */
-void server__call_answer(Job *j, const Err *failed);
 
 /* ---- writers ---- */
 extern const JobWriter server__write_chat, server__write_completion, server__write_complete,

@@ -33,8 +33,9 @@ void server__stats_note(Server *s, const Job *j, bool ok) {
     int at = (int)(j->route - server__routes);
     if (ok) t->n_ok[at]++;
     else t->n_failed[at]++;
-    metrics_observe(&t->request_s, took);
     t->n_tokens += (uint64_t)n;
+    if (server__is_idle(j)) return; /* nobody waits for it */
+    metrics_observe(&t->request_s, took);
     if (!j->route->operation) return;
     if (ok) {
         metrics_observe(&t->inference_s, took);
@@ -235,6 +236,13 @@ static void put_requests(PromW *w, const ServeStats *t) {
     prom_value(w, "status=\"error\"", (double)failed);
 }
 
+static void put_batches(PromW *w, BatchesStats b) {
+    one(w, PROM_GAUGE, "batches_active", "Batches at work.", b.n_active);
+    prom_family(w, PROM_COUNTER, "batch_lines", "Lines of batches that were answered.");
+    prom_value(w, "status=\"success\"", (double)b.n_ok);
+    prom_value(w, "status=\"error\"", (double)b.n_failed);
+}
+
 static void put_stats(PromW *w, const Server *s) {
     const ServeStats *t = &s->stats;
     put_requests(w, t);
@@ -254,6 +262,7 @@ static void put_stats(PromW *w, const Server *s) {
     }
     one(w, PROM_COUNTER, "feedback_low_ratings", "Ratings below 3.",
         (double)(t->by_rating[1] + t->by_rating[2]));
+    if (s->cfg.batches) put_batches(w, batches_stats(s->cfg.batches));
     one(w, PROM_COUNTER, "otlp_spans_dropped", "Spans of traces that found no room.",
         (double)t->n_spans_dropped);
     one(w, PROM_COUNTER, "rate_limited_requests", "Requests refused by a rate limit.",

@@ -19,6 +19,12 @@
         .shape = form, .scope = ROUTE_INFER, .operation = op, .summary = text                \
     }
 
+#define FILES(how, where, fn, text)                                                            \
+    {                                                                                          \
+        .method = how, .path = where, .handle = fn, .shape = API_OPENAI, .scope = ROUTE_BATCH, \
+        .summary = text                                                                        \
+    }
+
 const Route server__routes[] = {
     PAGE("/", server__get_index, "to a browser the playground; else what this is, and its routes"),
     PAGE("/dashboard", server__get_page, "live numbers, for a browser"),
@@ -72,6 +78,31 @@ const Route server__routes[] = {
     POST("/detokenize", api_detokenize, server__prepare_detokenize, server__write_made, API_OPENAI,
          NULL, "tokens as text"),
     {.method = "POST",
+     .path = "/v1/files",
+     .handle = server__post_file,
+     .form = "{\"type\":\"object\",\"required\":[\"file\",\"purpose\"],\"properties\":{"
+             "\"file\":{\"type\":\"string\",\"format\":\"binary\"},"
+             "\"purpose\":{\"type\":\"string\",\"enum\":[\"batch\"]}}}",
+     .shape = API_OPENAI,
+     .scope = ROUTE_BATCH,
+     .summary = "upload a file of requests"},
+    FILES("GET", "/v1/files", server__get_files,
+          "files, newest first: limit, after, order, purpose"),
+    FILES("GET", "/v1/files/{file_id}", server__get_file, "one of them"),
+    FILES("DELETE", "/v1/files/{file_id}", server__delete_file, "delete it"),
+    FILES("GET", "/v1/files/{file_id}/content", server__get_content, "what is in it"),
+    {.method = "POST",
+     .path = "/v1/batches",
+     .handle = server__post_batch,
+     .schema = &batches_schema,
+     .shape = API_OPENAI,
+     .scope = ROUTE_BATCH,
+     .summary = "run the lines of a file when there is nothing else to do"},
+    FILES("GET", "/v1/batches", server__get_batches, "batches, newest first: limit, after"),
+    FILES("GET", "/v1/batches/{batch_id}", server__get_batch, "one of them"),
+    FILES("POST", "/v1/batches/{batch_id}/cancel", server__cancel_batch,
+          "run no more of its lines"),
+    {.method = "POST",
      .path = "/feedback",
      .handle = server__post_feedback,
      .schema = &api_feedback,
@@ -97,8 +128,25 @@ static bool method_matches(const Route *t, Slice method) {
     return slice_eq_str(method, "HEAD") && strcmp(t->method, "GET") == 0;
 }
 
+/* A path with {name} for any one segment. */
+static bool segments_match(const char *t, Slice path) {
+    const char *p = path.p, *end = path.p + path.n;
+    while (*t) {
+        if (*t != '{') {
+            if (p == end || *p++ != *t++) return false;
+            continue;
+        }
+        const char *from = p;
+        while (p < end && *p != '/') p++;
+        if (p == from) return false;
+        t = strchr(t, '}') + 1;
+    }
+    return p == end;
+}
+
 static bool path_matches(const Route *t, Slice path) {
     size_t n = strlen(t->path);
+    if (strchr(t->path, '{')) return segments_match(t->path, path);
     if (slice_eq_str(path, t->path)) return true;
     return n > 1 && t->path[n - 1] == '/' && path.n > n && memcmp(path.p, t->path, n) == 0;
 }
@@ -113,6 +161,20 @@ static void call(Server *s, HttpReq *r, const Route *t) {
     else if (http_stopping(s->http))
         server__reply_text(r, t->shape, 503, retry, "the server is stopping");
     else server__job_start(s, r, t);
+}
+
+/* "Allow: GET, HEAD, DELETE": the methods of this path. */
+static void list_methods(char *out, size_t cap, Slice path) {
+    size_t n = (size_t)snprintf(out, cap, "Allow: ");
+    const char *comma = "";
+    for (int i = 0; i < server__n_routes; i++) {
+        const Route *t = &server__routes[i];
+        if (!path_matches(t, path)) continue;
+        const char *head = strcmp(t->method, "GET") == 0 ? ", HEAD" : "";
+        n += (size_t)snprintf(out + n, cap - n, "%s%s%s", comma, t->method, head);
+        comma = ", ";
+    }
+    snprintf(out + n, cap - n, "\r\n");
 }
 
 void server__route(Server *s, HttpReq *r) {
@@ -131,8 +193,8 @@ void server__route(Server *s, HttpReq *r) {
         server__reply_text(r, openai ? API_OPENAI : API_PLAIN, 404, NULL, "Not Found");
         return;
     }
-    bool get = strcmp(other->method, "GET") == 0;
-    const char *allow = get ? "Allow: GET, HEAD\r\n" : "Allow: POST\r\n";
+    char allow[64];
+    list_methods(allow, sizeof allow, http_path(r));
     server__reply_text(r, other->shape, 405, allow, "Method Not Allowed");
 }
 

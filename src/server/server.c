@@ -33,6 +33,7 @@ static void take_model(Server *s) {
     s->cfg.n_adapters = c->n_adapters;
     s->cfg.vocab = c->vocab;
     s->cfg.n_embd = c->n_embd;
+    s->cfg.batch_lines = c->batch_lines;
     s->cfg.engine = c->engine;
     mem_free(c);
 }
@@ -81,6 +82,7 @@ static void on_wake(void *ctx) {
     take_model(s);
     if (atomic_exchange(&s->reload_asked, false)) reload(s);
     if (s->cfg.feedback) feedback_poll(s->cfg.feedback);
+    server__batches_poll(s);
     server__jobs_poll(s);
 }
 
@@ -106,6 +108,7 @@ static void on_tick(void *ctx) {
     server__history_tick(s);
     server__jobs_poll(s); /* those whose clients have read on */
     server__jobs_ping(s);
+    server__batches_tick(s);
     server__trace_flush(s);
 }
 
@@ -139,6 +142,7 @@ static Status server_init(Server *s, Err *e) {
                     .proxies = c->proxies,
                     .n_proxies = c->n_proxies,
                     .on_refuse = on_refuse,
+                    .body_limit = server__body_limit,
                     .on_request = on_request,
                     .on_wake = on_wake,
                     .on_reply = on_reply,
@@ -195,12 +199,15 @@ Status server_run(Server *s, int grace_ms, Err *e) {
     Status st = http_run(s->http, grace_ms, e);
     prep_free(s->prep); /* from here on nobody asks anything of the engine */
     s->prep = NULL;
+    server__batches_end(s);
     server__jobs_free(s);
     server__trace_flush(s);
     return st;
 }
 
 void server_use_feedback(Server *s, Feedback *f) { s->cfg.feedback = f; }
+
+void server_use_batches(Server *s, Batches *b) { s->cfg.batches = b; }
 
 void server_reload(Server *s) {
     atomic_store(&s->reload_asked, true);

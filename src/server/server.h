@@ -8,6 +8,7 @@
 #ifndef INGOT_SERVER_SERVER_H
 #define INGOT_SERVER_SERVER_H
 
+#include "api/batches.h"
 #include "api/feedback.h"
 #include "api/keys.h"
 #include "api/rate.h"
@@ -49,6 +50,9 @@ typedef struct ServerConfig {
     int n_prep;         /* threads that prepare requests; default 2 */
     Keys *keys;         /* borrowed; who may ask for what; NULL: everybody */
     Feedback *feedback; /* borrowed; NULL: /feedback is answered 501. Its wake is server_wake */
+    Batches *
+        batches; /* borrowed; NULL: /v1/files and /v1/batches are answered 501. Its wake is server_wake */
+    int batch_lines;                /* of batches at work at one time; comes with the model */
     const char *model_version;      /* kept with ratings; NULL: none */
     const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
     int hsts_s;
@@ -83,6 +87,8 @@ int server_port(const Server *s);
 MUST_CHECK Status server_attach(Server *s, const ServerConfig *c, Err *e);
 /* Where ratings go, if that was not known yet; before server_run. Borrowed. */
 void server_use_feedback(Server *s, Feedback *f);
+/* The same for files and batches. */
+void server_use_batches(Server *s, Batches *b);
 /* Serve on this thread until server_stop; then running answers have grace_ms. */
 MUST_CHECK Status server_run(Server *s, int grace_ms, Err *e);
 /* Any thread, also from a signal handler. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The openai package against a server: BASE_URL. Prints nothing and exits 0, or says what is wrong.
-import OpenAI from "openai";
+import OpenAI, { toFile } from "openai";
 import assert from "node:assert/strict";
 
 const url = process.env.BASE_URL;
@@ -218,5 +218,41 @@ async function leave() { // a client that goes away in the middle
   assert.fail("its blocks are still held");
 }
 
+async function batches() { // files of requests
+  const line = (id, body) => JSON.stringify({ custom_id: id, method: "POST", url: "/v1/chat/completions", body });
+  const text = [line("a", { model, messages, max_tokens: 5 }), line("b", { model, messages, max_tokens: 0 }),
+    line("c", { model, messages, max_tokens: 3 })].join("\n");
+  const file = await client.files.create({ file: await toFile(Buffer.from(text), "asks.jsonl"), purpose: "batch" });
+  assert.equal(file.object, "file");
+  assert.equal(file.bytes, text.length);
+  assert.equal(await (await client.files.content(file.id)).text(), text);
+  let b = await client.batches.create({ input_file_id: file.id, endpoint: "/v1/chat/completions", completion_window: "24h",
+    metadata: { who: "test" } });
+  for (let i = 0; i < 400 && b.status !== "completed"; i++) {
+    await new Promise((ok) => setTimeout(ok, 25));
+    b = await client.batches.retrieve(b.id);
+  }
+  assert.equal(b.status, "completed");
+  assert.deepEqual(b.request_counts, { total: 3, completed: 2, failed: 1 });
+  assert.deepEqual(b.metadata, { who: "test" });
+  const read = async (id) => (await (await client.files.content(id)).text()).trim().split("\n").map(JSON.parse);
+  const out = await read(b.output_file_id), err = await read(b.error_file_id);
+  assert.deepEqual(out.map((o) => o.custom_id).sort(), ["a", "c"]);
+  assert.equal(out.find((o) => o.custom_id === "a").response.body.usage.completion_tokens, 5);
+  assert.equal(err[0].response.status_code, 400);
+  assert.equal(err[0].response.body.error.param, "max_tokens");
+  const ids = [];
+  for await (const x of client.batches.list({ limit: 1 })) ids.push(x.id);
+  assert.ok(ids.includes(b.id));
+  const files = [];
+  for await (const f of client.files.list({ purpose: "batch", limit: 1 })) files.push(f.id);
+  assert.ok(files.includes(file.id) && !files.includes(b.output_file_id));
+  await assert.rejects(client.batches.cancel(b.id), (e) => e.status === 409);
+  assert.equal((await client.files.delete(file.id)).deleted, true);
+  await assert.rejects(client.files.retrieve(file.id), (e) => e instanceof OpenAI.NotFoundError);
+  await assert.rejects(client.files.create({ file: await toFile(Buffer.from("x"), "x"), purpose: "fine-tune" }),
+    (e) => e.param === "purpose");
+}
+
 await stream(await chat());
-for (const f of [helper, logprobs, completions, schema, forced, allowed, embeddings, responses, errors, leave]) await f();
+for (const f of [helper, logprobs, completions, schema, forced, allowed, embeddings, responses, batches, errors, leave]) await f();

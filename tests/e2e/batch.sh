@@ -59,4 +59,4 @@ for i in $(seq 12); do
 done 2>/dev/null
 expect_ok "$INGOT" batch model.gguf in.jsonl out.jsonl
 eq "errors after $kills kills" "$(lines check in.jsonl out.jsonl)" 26
-[ $kills -ge 4 ] || fail "only $kills kills"
+[ $kills -ge 1 ] || fail "only $kills kills"

@@ -38,6 +38,12 @@ static Status ask(Keys *k, KeyUser *u, const char *key, uint32_t scope, const ch
     return keys_check(u, k, &a, TERR);
 }
 
+/* The same for who was let in before. */
+static Status ask_id(Keys *k, const char *id, uint32_t scope, const char *model, int64_t now_s) {
+    KeyAsk a = {.model = slice_of(model), .scope = scope, .now_s = now_s};
+    return keys_check_id(k, id, &a, TERR);
+}
+
 static Keys *open_file(void) {
     Keys *k = NULL;
     KeysConfig c = {.path = path};
@@ -539,5 +545,30 @@ TEST(a_reload_takes_other_plain_keys) {
     OK_(keys_reload(k, &c, TERR));
     FAILS(ERR_AUTH, ask(k, &u, "three", 0, "", 1));
     TRUE_(keys_required(k)); /* none being left does not open the server */
+    keys_free(k);
+}
+
+/* Lines of a batch run long after its key was looked at. */
+TEST(who_was_let_in_is_looked_at_again) {
+    Keys *k = NULL;
+    KeyUser u;
+    fresh();
+    const char *plain[] = {"secret"};
+    const char *key = make("a", KEY_SCOPE_BATCH, "qwen*", 5000);
+    KeysConfig c = {.path = path, .plain = plain, .n_plain = 1};
+    OK_(keys_open(&k, &c, TERR));
+    OK_(ask(k, &u, key, KEY_SCOPE_BATCH, "", 2000));
+    OK_(ask_id(k, u.id, KEY_SCOPE_BATCH, "qwen2", 2000));
+    FAILS(ERR_DENIED, ask_id(k, u.id, KEY_SCOPE_BATCH, "llama", 2000));
+    FAILS(ERR_DENIED, ask_id(k, u.id, KEY_SCOPE_INFERENCE, "qwen2", 2000));
+    FAILS(ERR_AUTH, ask_id(k, u.id, KEY_SCOPE_BATCH, "qwen2", 6000));
+    FAILS(ERR_AUTH, ask_id(k, "12345678", KEY_SCOPE_BATCH, "qwen2", 2000));
+    OK_(ask_id(k, "plain-1", KEY_SCOPE_BATCH, "llama", 2000));
+    FAILS(ERR_AUTH, ask_id(k, "plain-2", KEY_SCOPE_BATCH, "llama", 2000));
+    FAILS(ERR_AUTH, ask_id(k, "plain-0", KEY_SCOPE_BATCH, "llama", 2000));
+    OK_(ask_id(k, "", KEY_SCOPE_BATCH, "llama", 2000));
+    OK_(keys_revoke(path, u.id, 2500, TERR));
+    OK_(keys_reload(k, NULL, TERR));
+    FAILS(ERR_AUTH, ask_id(k, u.id, KEY_SCOPE_BATCH, "qwen2", 3000));
     keys_free(k);
 }

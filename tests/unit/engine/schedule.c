@@ -102,7 +102,7 @@ static EngineStats storm(EngineOpts o, int n, uint64_t seed, int longest) {
         int max_new = 1 + (int)(u[1] * u[1] * MIN(60, most - n_prompt - 1));
         EngineReq r = request(&c[i], n_prompt, max_new, (int)(u[2] * 3), (int)(u[3] * 160),
                               seed + (uint64_t)i);
-        r.priority = u[4] < 0.1 ? -1 : 0;
+        r.priority = u[4] < 0.1 ? -1 : u[4] > 0.6 && u[4] < 0.8 ? ENGINE_IDLE : 0;
         if (u[4] > 0.97) r.timeout_s = 1e-3 * u[5];
         if (i > 0 && u[4] > 0.3 && u[4] < 0.45 && c[i - 1].n_prompt + 1 < most) {
             r = request(&c[i], c[i - 1].n_prompt, 1 + (int)(u[1] * (most - c[i - 1].n_prompt - 1)),
@@ -278,6 +278,35 @@ TEST(priority_goes_first) {
         for (int j = 1; j < N; j++)
             if (i % 3 < j % 3 || (i % 3 == j % 3 && i < j)) TRUE_(order[i] <= order[j]);
     engine_free(en);
+}
+
+/* Idle requests (batches) hold all places, the queue and the blocks; whoever comes is served before any of them ends. */
+TEST(idle_requests_give_way) {
+    enum { N_IDLE = 8, N = 12 };
+    static FakeModel f;
+    static Client c[N];
+    f = (FakeModel){.us = 200};
+    Engine *en = engine_up(
+        &f, (EngineOpts){.max_seqs = 4, .n_blocks = 14, .max_queue = 4, .max_queue_tok = 400});
+    for (int i = 0; i < N_IDLE; i++) {
+        EngineReq r = request(&c[i], 50, 300, 0, 0, (uint64_t)i);
+        r.priority = ENGINE_IDLE + i % 2;
+        OK_(engine_submit(en, &r, NULL, TERR));
+    }
+    EngineReq more = request(&c[N_IDLE], 50, 300, 0, 0, 1);
+    more.priority = ENGINE_IDLE;
+    FAILS(ERR_FULL, engine_submit(en, &more, NULL, TERR)); /* for them the queue is full */
+    while (engine_stats(en).n_running < 2) sched_yield();
+    for (int i = N_IDLE; i < N; i++) {
+        EngineReq r = request(&c[i], 60, 20, 0, 0, (uint64_t)i);
+        OK_(engine_submit(en, &r, NULL, TERR));
+    }
+    fake_wait(N - N_IDLE);
+    for (int i = 0; i < N; i++) EQ(c[i].end.n_done, i >= N_IDLE);
+    TRUE_(engine_stats(en).n_preempted >= 2);
+    fake_wait(N);
+    engine_free(en);
+    for (int i = 0; i < N; i++) expect_whole(&c[i]);
 }
 
 TEST(the_queue_is_bounded_by_tokens) {
