@@ -11,7 +11,8 @@ test("every route is on it, and can be tried", async () => {
     await until("routes", async () => await page.locator(".opblock").count() >= routes.length);
     const have = await page.locator(".opblock-summary").evaluateAll((all) => all.map((e) =>
         `${e.querySelector(".opblock-summary-method").textContent} ${e.querySelector("[data-path]").dataset.path}`).sort());
-    assert.deepEqual(have, routes.map((r) => `${r.method} ${r.path}${r.path.length > 1 && r.path.endsWith("/") ? { "/v1/models/": "{model}", "/assets/": "{file}" }[r.path] : ""}`).sort());
+    const bare = (list) => list.map((r) => r.replace(/{[^}]*}/g, "{}")).sort();
+    assert.deepEqual(bare(have), bare(routes.map((r) => `${r.method} ${r.path}${/.\/$/.test(r.path) ? "{}" : ""}`)));
     const one = page.locator(".opblock", { has: page.locator("[data-path='/tokenize']") });
     await one.locator(".opblock-summary-control").click();
     await one.locator("textarea").fill('{"prompt": "abc"}');
