@@ -24,7 +24,7 @@ static void names(void) {
 
 #define LINE(id)                                                                               \
     "{\"custom_id\": \"" id "\", \"method\": \"POST\", \"url\": \"/v1/x\", \"body\": {\"a\": " \
-                            "1.50}}"
+    "1.50}}"
 
 static void input(const char *text) {
     names();
