@@ -42,7 +42,7 @@ static void start(bool with_model) {
     OK_(tok_train_new(&t, &o, TERR));
     OK_(tok_train_finish(t, &tok, TERR));
     tok_train_free(t);
-    ServerConfig c = {.tok = tok, .timeout_s = 5, .device = "cpu"};
+    ServerConfig c = {.tok = tok, .live = {.timeout_s = 5}, .device = "cpu"};
     if (with_model) c.engine = (EngineDoor){.submit = submit, .cancel = cancel, .max_ctx = 512};
     OK_(server_new(&server, &c, TERR));
     memset(&got, 0, sizeof got);
