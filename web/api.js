@@ -19,14 +19,18 @@ const NEXT = {
     422: ["The request was refused", "Change the field it names and send again."],
     429: ["The server is busy", "Wait a moment, then try again."],
     500: ["The server has failed", "Try again; its log says why."],
+    501: ["This server does not do this", "An option may switch it on: ingot serve --help."],
     503: ["The server is not ready", "It is loading its model, stopping or out of memory. Try again soon."],
     504: ["The answer took too long", "Ask for fewer tokens, or try again when there is less to do."],
 };
 
+const TOO_LONG = "Ask for fewer tokens, shorten the message or begin a new conversation.";
+
 function troubleOf(status, body, after) {
-    const [title, next] = NEXT[status] ?? NEXT[status >= 500 ? 500 : 400];
+    const [title, words] = NEXT[status] ?? NEXT[status >= 500 ? 500 : 400];
+    const next = body?.error?.code === "context_length_exceeded" ? TOO_LONG : words;
     const said = body?.error?.message ?? body?.detail ?? "";
-    const field = body?.error?.param ?? null;
+    const field = body?.error?.param ?? /^([a-z_]+):/.exec(said)?.[1] ?? null;
     return new Trouble(said ? `${title}: ${said}` : title, next,
         { field, after, again: ![400, 401, 403, 404, 413, 422].includes(status) });
 }

@@ -11,6 +11,7 @@ const STEP = { 1: 1, 5: 1, 15: 3, 60: 6 }; // samples in a row, by minutes shown
 
 const short = (v) => (v >= 100 || Number.isInteger(v) ? v.toFixed(0) : v >= 10 ? v.toFixed(1) : v.toFixed(2));
 const count = (v) => (v >= 1e6 ? `${(v / 1e6).toFixed(1)} M` : v >= 1e4 ? `${(v / 1e3).toFixed(0)} k` : short(v));
+const many = (v, what) => `${count(v)} ${what}${v === 1 ? "" : "s"}`;
 const span = (v) => (v === 0 ? "0" : v < 1e-3 ? `${short(v * 1e6)} µs` : v < 1 ? `${short(v * 1e3)} ms` : `${short(v)} s`);
 const share = (v) => `${short(v * 100)} %`;
 const percent = (v) => `${short(v)} %`;
@@ -55,8 +56,8 @@ function tiles(last) {
 
 function about(d) {
     const up = age(d.now - d.started), t = d.totals;
-    byId("about").textContent = `${d.loaded ? d.model : "no model yet"}, up ${up}, ${count(t.requests)} requests, ` +
-        `${count(t.errors)} errors, ${count(t.new_tokens)} tokens generated`;
+    byId("about").textContent = `${d.loaded ? d.model : "no model yet"}, up ${up}, ${many(t.requests, "request")}, ` +
+        `${many(t.errors, "error")}, ${many(t.new_tokens, "token")} generated`;
 }
 
 function row(r) {
@@ -88,7 +89,7 @@ let started = 0;
 async function ask() {
     const mine = generation, step = STEP[minutes];
     const since = rows.at(-1)?.[0] ?? 0;
-    const d = await get(`/dashboard/data?since=${since}&step=${step}`);
+    const d = await get(`/dashboard/data?since=${since}&step=${step}&rows=${Math.ceil(minutes * 60 / step)}`);
     if (mine !== generation) return;
     if (d.started !== started) {
         started = d.started;

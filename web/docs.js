@@ -17,6 +17,7 @@ if (await fetchUi()) {
     });
 } else {
     const box = byId("trouble");
+    byId("page").setAttribute("role", "main"); // Swagger UI brings its own
     box.append("This build is without Swagger UI: npm could not be had when it was made. ",
         el("a", { href: "/openapi.json" }, "openapi.json"), " describes the same API; `make web` fetches what is missing.");
     box.hidden = false;

@@ -75,7 +75,7 @@ const history = () => (busy ? messages.slice(0, -1) : messages);
 const acts = {
     busy: (i) => busy !== null && i === messages.length - 1,
     redraw: (i) => draw(i),
-    retry: (i) => { if (!busy) { messages.length = i; draw(i); ask(); } },
+    retry: (i) => { if (!busy) { const before = messages[i]; messages.length = i; draw(i); ask(before); } },
     edit: (i, text) => { if (!busy) { messages.length = i; draw(i); say(text); } },
     rate,
 };
@@ -111,9 +111,10 @@ function speakSome() {
 
 // ---- trouble ----
 
-function trouble(t) {
+// `retry` is what trying again means; by default, to ask for the last answer again.
+function trouble(t, retry = redo) {
     const box = byId("trouble");
-    const again = el("button.primary", { type: "button", onclick: () => { box.hidden = true; redo(); } }, "Try again");
+    const again = el("button.primary", { type: "button", onclick: () => { box.hidden = true; retry(); } }, "Try again");
     const close = el("button", { type: "button", onclick: () => { box.hidden = true; byId("say").focus(); } }, "Close");
     const wait = t.after > 0 ? ` The server asks to wait ${t.after} s.` : "";
     box.replaceChildren(el("strong", {}, t.message), el("span", {}, t.next + wait),
@@ -124,12 +125,12 @@ function trouble(t) {
     toEnd();
 }
 
-// Ask for the last answer again.
+// Ask for the last answer again; what had come of it stays until something else does.
 function redo() {
     if (busy) return;
-    if (messages.at(-1)?.role === "assistant") messages.length--;
+    const before = messages.at(-1)?.role === "assistant" ? messages.pop() : null;
     draw(messages.length);
-    ask();
+    ask(before);
 }
 
 // ---- an answer ----
@@ -219,15 +220,15 @@ function begin() {
     return m;
 }
 
-function end(m, failed) {
+function end(m, failed, before) {
     const rest = m.content.slice(busy.spoken);
     const empty = !m.content && !m.reasoning && !m.calls?.length;
     m.broken = failed instanceof Trouble && failed.kept;
     m.stopped = failed?.name === "AbortError";
     busy = null;
     setBusy(false);
-    if (empty && failed) messages.pop();
-    draw(messages.length - (empty && failed ? 0 : 1));
+    if (empty && failed) messages.splice(-1, 1, ...(before ? [before] : []));
+    draw(Math.max(messages.length - 1, 0));
     byId("figures").textContent = figures(m);
     speak(m.stopped ? "Stopped" : failed ? "" : `${rest} The answer is complete. ${m.tokens ?? 0} tokens.`);
     keep();
@@ -236,7 +237,7 @@ function end(m, failed) {
     else if (document.activeElement === document.body) byId("say").focus({ preventScroll: true });
 }
 
-async function ask() {
+async function ask(before = null) {
     const s = fields.settings();
     if (s.wrong) {
         fields.point(s.wrong);
@@ -249,7 +250,7 @@ async function ask() {
     } catch (e) {
         failed = e;
     }
-    end(m, failed);
+    end(m, failed, before);
 }
 
 // ---- what the reader does ----
@@ -333,6 +334,16 @@ function listen() {
     document.addEventListener("keydown", (e) => { if (e.key === "Escape" && busy) busy.abort.abort(); });
 }
 
+async function offerModels(chosen) {
+    try {
+        fields.offer((await get("/v1/models")).data, chosen);
+    } catch (e) {
+        trouble(e, () => offerModels(chosen));
+    }
+    fields.settings();
+    showCurl();
+}
+
 async function start() {
     const narrow = matchMedia("(max-width: 960px)").matches;
     fields.build(() => { fields.settings(); keep(); showCurl(); });
@@ -343,15 +354,8 @@ async function start() {
     draw();
     invite();
     if (messages.length) toEnd();
-    try {
-        const { data } = await get("/v1/models");
-        fields.offer(data, kept.model);
-    } catch (e) {
-        trouble(e);
-    }
-    fields.settings();
-    showCurl();
-    if (!narrow) byId("say").focus({ preventScroll: true });
+    await offerModels(kept.model);
+    if (!narrow && byId("trouble").hidden) byId("say").focus({ preventScroll: true });
 }
 
 start();

@@ -319,9 +319,9 @@ Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
     int64_t i_plain = 0;
     if (!keys_required(k) || !id[0]) return OK;
     bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1;
-    Status st = OK;
     pthread_mutex_lock(&k->mu);
     Entry *n = table_find(&k->table, id);
+    Status st = OK;
     if (n) st = check_entry(&user, n, ask, e);
     else if (!plain || i_plain > k->plain.n) st = err_set(e, ERR_AUTH, "the API key is gone");
     pthread_mutex_unlock(&k->mu);

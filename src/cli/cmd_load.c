@@ -3,14 +3,16 @@
  * sweep one after the other, files and reports. */
 #include <math.h>
 #include <stdio.h>
+#include <time.h>
 
+#include "base/clock.h"
 #include "base/io.h"
 #include "cli/load.h"
 #include "load/probe.h"
 #include "load/sweep.h"
 #include "text/json.h"
 
-enum { MAX_HEADERS = 64, MOST_IN_FLIGHT = 10000, EXTENSIONS = 2, SPARE = 16 };
+enum { MOST_IN_FLIGHT = 10000, EXTENSIONS = 2, SPARE = 16 };
 
 typedef struct Load {
     const LoadCmd *c;
@@ -19,13 +21,14 @@ typedef struct Load {
     NetClient *net;
     ConfigNet env;
     StrBuf url, model, extra, auth; /* owned */
-    const char *header[MAX_HEADERS + 1];
+    const char *header[LOAD_MAX_HEADERS];
     const char *secret[1];
     LoadSweep sweep;
     LoadPoint point[LOAD_MAX_POINTS * (1 + EXTENSIONS)];
     int n_point;
     IoWriter log;
-    uint64_t t_zero; /* of the log: the plan of its first request */
+    double unix_s; /* Unix time at zero of our clock, for the log */
+    uint64_t seed; /* of the point that runs */
     CliBar bar;
     char label[64];
 } Load;
@@ -55,7 +58,8 @@ static Status take_extra(Load *l, Err *e) {
 static Status take_headers(Load *l, Err *e) {
     const LoadCmd *c = l->c;
     const char *key = c->api_key ? c->api_key : cli_env.n_api_keys ? cli_env.api_key[0] : NULL;
-    if (c->headers.n > MAX_HEADERS) return err_set(e, ERR_ARG, "header: at most %d", MAX_HEADERS);
+    if (c->headers.n >= LOAD_MAX_HEADERS)
+        return err_set(e, ERR_ARG, "header: at most %d", LOAD_MAX_HEADERS - 1);
     l->header[l->plan.n_header++] = "Content-Type: application/json";
     for (int i = 0; i < c->headers.n; i++) l->header[l->plan.n_header++] = c->headers.v[i];
     l->plan.header = l->header;
@@ -190,8 +194,7 @@ static void on_one(void *ctx, const LoadOne *o) {
     Load *l = ctx;
     StrBuf b = {0};
     if (!l->log.path) return;
-    if (l->t_zero == 0) l->t_zero = o->plan;
-    load_put_one(&b, o, l->t_zero);
+    load_put_one(&b, o, l->seed, l->unix_s + (double)o->plan * 1e-9);
     sb_putc(&b, '\n');
     /* the writer remembers a failure, closing says it */
     if (!b.failed && io_write(&l->log, b.p, b.n, NULL) != OK) l->log.failed = ERR_IO;
@@ -209,7 +212,7 @@ static Status run_point(Load *l, double x, double longer, Err *e) {
     p.n_request = (uint64_t)((double)p.n_request * longer);
     p.duration_s *= longer;
     p.seed += (uint64_t)l->n_point * 1000003; /* the same texts again would be in caches */
-    l->prompts.seed = p.seed;
+    l->prompts.seed = l->seed = p.seed;
     if (p.users) snprintf(l->label, sizeof l->label, "%d users", p.users);
     else snprintf(l->label, sizeof l->label, "%.4g/s", p.arrivals.rate);
     cli_bar_init(&l->bar, l->label, NULL, 1, l->c->quiet);
@@ -302,7 +305,8 @@ static Status write_report(const Load *l, const char *const *argv, Err *e) {
 static Status tell_settings(const Load *l, Err *e) {
     const LoadCmd *c = l->c;
     char rate[64], length[64], words[64], seed[32];
-    snprintf(rate, sizeof rate, "%lld, at most %.4g s", (long long)c->requests, c->duration);
+    if (c->requests) snprintf(rate, sizeof rate, "%lld", (long long)c->requests);
+    else snprintf(rate, sizeof rate, "all of %.4g s", c->duration);
     snprintf(length, sizeof length, "%lld of %lld kinds", (long long)c->prefix_tokens,
              (long long)c->prefixes);
     snprintf(words, sizeof words, "%.3g, and %.3g around a prompt",
@@ -312,7 +316,7 @@ static Status tell_settings(const Load *l, Err *e) {
                                 c->concurrency || l->sweep.users ? "closed loop" : c->pattern,
                                 "model",
                                 l->plan.ask.model ? l->plan.ask.model : "not named",
-                                "requests (0: by time)",
+                                "requests",
                                 rate,
                                 "prompts",
                                 c->prompts ? c->prompts : c->prompt_tokens,
@@ -357,6 +361,9 @@ static Status run(Load *l, int *rc, Err *e) {
     l->plan.on_now = on_now;
     l->plan.on_one = on_one;
     l->plan.ctx = l;
+    struct timespec now;
+    if (clock_gettime(CLOCK_REALTIME, &now) == 0)
+        l->unix_s = (double)now.tv_sec + (double)now.tv_nsec * 1e-9 - clock_now_s();
     TRY(open_net(l, e));
     TRY(probe(l, e));
     if (l->c->log) TRY(io_writer_open(&l->log, l->c->log, false, e));

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -132,12 +133,21 @@ static void format_url(char url[300], const Serving *s, const char *host) {
              server_port(s->server));
 }
 
+/* As servers say it that log access lines of this form. */
+static void print_started(const char *url) {
+    say("INFO:     Started server process [%d]", (int)getpid());
+    say("INFO:     Waiting for application startup.");
+    say("INFO:     Application startup complete.");
+    say("INFO:     Server running on %s (Press CTRL+C to quit)", url);
+}
+
 static void print_ready(const Serving *s) {
     const char *host = s->c->host;
     bool any = strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0;
     char url[300];
     format_url(url, s, host);
     if (!keys_required(s->keys)) say("no keys: everybody who reaches %s is answered", host);
+    if (s->c->log_resources) print_started(url);
     say("%s", sb_str(&s->confine.said));
     if (s->confine.is_root)
         say("running as root: --user NAME gives its rights up once the port is bound");
@@ -428,6 +438,9 @@ static Status make_server(Serving *s, Err *e) {
                        .model_version = c->model_version,
                        .tls_cert = c->tls_cert,
                        .tls_key = c->tls_key,
+                       .hsts_s = (int)c->hsts,
+                       .proxies = c->proxies.v,
+                       .n_proxies = c->proxies.n,
                        .cors = {.origins = c->cors.v, .n_origins = c->cors.n},
                        .on_low_rating = warn_low,
                        .on_reload = begin_reload,
@@ -515,10 +528,25 @@ static void close_all(Serving *s) {
     log_writer_stop(LOG_GRACE_MS);
 }
 
+/* As many descriptors as connections may be, if that is allowed. */
+static void raise_files(int64_t n_conns) {
+    enum { BESIDES = 128 };
+    struct rlimit l;
+    rlim_t want = (rlim_t)n_conns + BESIDES;
+    if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur >= want) return;
+    l.rlim_cur = MIN(want, l.rlim_max);
+    setrlimit(RLIMIT_NOFILE, &l);
+    if (l.rlim_cur < want)
+        log_warn("--max-connections %lld: only %llu files may be open", (long long)n_conns,
+                 (unsigned long long)l.rlim_cur);
+}
+
 static int serve(const ServeCmd *c, const CliArgs *a, int argc, char **argv) {
     Err e = {0};
     Serving s = {.c = c, .path = c->model};
     signal(SIGHUP, SIG_IGN); /* until there is something to read again */
+    signal(SIGPIPE, SIG_IGN);
+    raise_files(c->max_connections);
     log_set_level(cli_serve_level(c));
     Status st = cli_serve_reload_new(&s.reload, a->set, argc, argv, &e);
     if (st == OK) st = begin(&s, &e);

@@ -32,13 +32,13 @@ static void print_times(const LoadStats *s) {
                                                 "per token (TPOT)", "whole answer (e2e)"};
     char buf[32];
     bool few = false;
-    printf("  %-22s%9s", "milliseconds", "mean");
+    printf("  %-24s%9s", "milliseconds", "mean");
     for (int k = 0; k < LOAD_QUANTILES; k++) printf("%10s", load_quantile_names[k]);
     printf("%10s\n", "max");
     for (int i = 0; i < LOAD_LAG; i++) {
         const LoadHist *h = &s->time[i];
         if (h->n == 0) continue;
-        printf("  %-22s%9s", names[i], number(buf, load_hist_mean(h) * 1e-6));
+        printf("  %-24s%9s", names[i], number(buf, load_hist_mean(h) * 1e-6));
         for (int k = 0; k < LOAD_QUANTILES; k++) {
             bool is_few = load_few(h, load_quantiles[k]);
             few = few || is_few;
@@ -57,7 +57,7 @@ static void print_rates(const LoadPoint *p) {
     LoadShare sh;
     LoadVerdict v = load_verdict(p, &sh);
     if (elapsed > 0)
-        printf("  throughput            %s answers/s, %s tokens/s (%s)%s%s\n",
+        printf("  throughput              %s answers/s, %s tokens/s (%s)%s%s\n",
                number(buf[0], (double)s->n_ok / elapsed),
                number(buf[1], (double)s->n_out / elapsed),
                s->counted ? "the server's count" : "pieces of text, the server does not count",
@@ -65,7 +65,7 @@ static void print_rates(const LoadPoint *p) {
                s->prompt_counted && s->n_ok ? number(buf[2], (double)s->n_prompt / (double)s->n_ok)
                                             : "");
     if (v == LOAD_NO_SLO) return;
-    printf("  goodput               %s requests/s within %s: %.2f%% (95%%: %.2f to %.2f), %g%% "
+    printf("  goodput                 %s requests/s within %s: %.2f%% (95%%: %.2f to %.2f), %g%% "
            "wanted: %s\n",
            number(buf[3], load_stats_goodput(s)), p->slo_text, sh.share * 100, sh.lo * 100,
            sh.hi * 100, p->slo.share * 100, load_verdict_words(v));
@@ -75,7 +75,7 @@ static void print_errors(const LoadStats *s) {
     char buf[32];
     for (int i = LOAD_OK + 1; i < LOAD_ENDS; i++) {
         if (s->fail[i].n == 0) continue;
-        printf("  %-22s%s", load_end_words((LoadEnd)i), cli_commas(buf, s->fail[i].n));
+        printf("  %-24s%s", load_end_words((LoadEnd)i), cli_commas(buf, s->fail[i].n));
         if (i != LOAD_STOPPED) printf(", such as: %s", s->fail[i].example);
         putchar('\n');
     }
@@ -84,22 +84,23 @@ static void print_errors(const LoadStats *s) {
 static void print_generator(const LoadPoint *p) {
     const LoadStats *s = p->stats;
     const LoadHist *lag = &s->time[LOAD_LAG];
-    printf("  generator             sent up to %.2f ms late (p99 %.2f ms), busy %.0f%%, at most %d "
-           "under way\n",
-           ms(lag->max), ms(load_hist_at(lag, 0.99)), s->busy * 100, s->flight_max);
+    printf(
+        "  generator               sent up to %.2f ms late (p99 %.2f ms), busy %.0f%%, at most %d "
+        "under way\n",
+        ms(lag->max), ms(load_hist_at(lag, 0.99)), s->busy * 100, s->flight_max);
     if (s->n_late > 0)
-        printf(
-            "  ATTENTION             %llu requests were sent over 10 ms late%s; their times count "
-            "from when they were meant to start\n",
-            (unsigned long long)s->n_late,
-            s->n_held ? ", most for want of a place (--max-in-flight)" : "");
+        printf("  ATTENTION               %llu requests were sent over 10 ms late%s; their times "
+               "count "
+               "from when they were meant to start\n",
+               (unsigned long long)s->n_late,
+               s->n_held ? ", most for want of a place (--max-in-flight)" : "");
     if (s->busy > 0.85)
-        puts("  ATTENTION             the generator itself is at its limit: the server may be "
+        puts("  ATTENTION               the generator itself is at its limit: the server may be "
              "faster than this says");
     if (!p->users && load_is_growing(s))
-        puts("  ATTENTION             requests pile up: a longer run would show longer times");
-    if (s->gave_up) puts("  ATTENTION             given up: nobody answers any more");
-    if (s->stopped) puts("  ATTENTION             stopped before the end");
+        puts("  ATTENTION               requests pile up: a longer run would show longer times");
+    if (s->gave_up) puts("  ATTENTION               given up: nobody answers any more");
+    if (s->stopped) puts("  ATTENTION               stopped before the end");
 }
 
 void cli_load_print_point(const LoadPoint *p) {
@@ -111,9 +112,10 @@ void cli_load_print_point(const LoadPoint *p) {
                "sent)\n",
                p->users);
     else printf("%s, %s requests/s\n", p->pattern, number(buf[3], p->rate));
-    printf("  requests              %s sent in %.1f s, %s answered, %s failed",
-           cli_commas(buf[0], s->n_sent), s->window_s, cli_commas(buf[1], s->n_ok),
-           cli_commas(buf[2], load_stats_failed(s)));
+    printf("  requests                %s sent in %.1f s (%s/s), %s answered, %s failed",
+           cli_commas(buf[0], s->n_sent), s->window_s,
+           number(buf[3], (double)s->n_sent / (s->window_s > 0 ? s->window_s : 1)),
+           cli_commas(buf[1], s->n_ok), cli_commas(buf[2], load_stats_failed(s)));
     if (s->n_warmup) printf(", after %llu to warm up", (unsigned long long)s->n_warmup);
     putchar('\n');
     print_times(s);

@@ -20,9 +20,9 @@ typedef struct ServeCmd {
         *generation_config;
     bool batch_invariant, no_pack;
     double utilization, timeout, grace;
-    OptList lora, api_keys, cors;
+    OptList lora, api_keys, cors, proxies;
     const char *otlp, *webhook, *state_dir, *tls_cert, *tls_key, *model_version;
-    int64_t max_per_address;
+    int64_t max_per_address, hsts;
     const char *max_file;
     bool no_auth, log_resources, sandbox;
     const char *user, *log_file, *rate_limit, *token_rate_limit, *max_body, *body_memory;

@@ -2,6 +2,7 @@
 #include "load/out.h"
 
 #include <math.h>
+#include <stdio.h>
 
 #include "text/json.h"
 
@@ -138,13 +139,17 @@ void load_put_point(StrBuf *b, const LoadPoint *p) {
     jw_end_obj(&w);
 }
 
-void load_put_one(StrBuf *b, const LoadOne *o, uint64_t t_zero) {
+void load_put_one(StrBuf *b, const LoadOne *o, uint64_t seed, double at) {
     JsonW w;
+    char name[64];
+    snprintf(name, sizeof name, "load-%llu-%llu", (unsigned long long)seed,
+             (unsigned long long)o->id);
     jw_init(&w, b);
     jw_obj(&w, NULL);
     jw_int(&w, "id", (int64_t)o->id);
     if (o->warmup) jw_bool(&w, "warmup", true);
-    jw_num(&w, "plan_s", rounded((double)(o->plan - MIN(t_zero, o->plan)) * 1e-9));
+    jw_cstr(&w, "request_id", name);
+    jw_num(&w, "at", round(at * 1e6) / 1e6);
     jw_num(&w, "lag_ms", ms((double)(o->send - o->plan)));
     if (o->first) jw_num(&w, "ttft_ms", ms((double)(o->first - o->plan)));
     jw_num(&w, "e2e_ms", ms((double)(o->stop - o->plan)));

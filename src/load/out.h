@@ -38,8 +38,8 @@ bool load_is_growing(const LoadStats *s);
 
 /* One object, without a line end. */
 void load_put_point(StrBuf *b, const LoadPoint *p);
-/* The same for a request; times are milliseconds from plan, plan is seconds from t_zero. */
-void load_put_one(StrBuf *b, const LoadOne *o, uint64_t t_zero);
+/* The same for a request; times are milliseconds from plan, at is the Unix time of plan. */
+void load_put_one(StrBuf *b, const LoadOne *o, uint64_t seed, double at);
 /* The whole page. best: the point that is opened first, or -1. settings: pairs of name and value, NULL at the end. */
 MUST_CHECK Status load_put_report(StrBuf *b, const LoadPoint *p, int n, int best, Slice title,
                                   const char *const *settings, Err *e);

@@ -6,7 +6,7 @@
 #include "load/out.h"
 #include "plot/plot.h"
 
-enum { NARROW = 500, LOW = 230, STEPS = 200, MAX_OPEN = 16, MAX_LINES = 4 };
+enum { NARROW = 500, LOW = 230, STEPS = 200, MAX_OPEN = 16, MAX_LINES = 4, STRETCHES = 60 };
 
 /* A chart in the making: its curves are freed with it. */
 typedef struct Chart {
@@ -187,11 +187,27 @@ static Status put_cdfs(StrBuf *b, const LoadStats *s, Err *e) {
     return OK;
 }
 
-static int last_bin(const LoadStats *s) {
-    int last = 0;
+static int n_bins(const LoadStats *s) {
+    int n = 1;
     for (int i = 0; i < LOAD_BINS; i++)
-        if (s->bin[i].n_plan || s->bin[i].n_ok || s->bin[i].n_fail || s->bin[i].n_text) last = i;
-    return last;
+        if (s->bin[i].n_plan || s->bin[i].n_ok || s->bin[i].n_fail || s->bin[i].n_text) n = i + 1;
+    return n;
+}
+
+/* So many neighbours together. */
+static LoadBin sum_of(const LoadBin *v, int n) {
+    LoadBin k = {.n_plan = 0};
+    for (int i = 0; i < n; i++) {
+        k.n_plan += v[i].n_plan;
+        k.n_ok += v[i].n_ok;
+        k.n_fail += v[i].n_fail;
+        k.n_ttft += v[i].n_ttft;
+        k.n_text += v[i].n_text;
+        k.flight = MAX(k.flight, v[i].flight);
+        k.ttft_sum += v[i].ttft_sum;
+        k.ttft_max = fmax(k.ttft_max, v[i].ttft_max);
+    }
+    return k;
 }
 
 static Status put_when(StrBuf *b, const LoadStats *s, Err *e) {
@@ -201,22 +217,24 @@ static Status put_when(StrBuf *b, const LoadStats *s, Err *e) {
     PlotCurve *plan = line(&rate, "meant to start", "a faint", false);
     PlotCurve *ok = line(&rate, "answered", "d", false), *bad = line(&rate, "failed", "e", false);
     PlotCurve *tok = line(&tokens, "", "d", false), *fly = line(&flight, "", "c", false);
-    for (int i = 0; i <= last_bin(s); i++) {
-        const LoadBin *k = &s->bin[i];
-        double x = (i + 0.5) * s->bin_s;
-        if (k->n_ttft) {
-            add(&ttft, mean, x, k->ttft_sum / k->n_ttft * 1e-6);
-            add(&ttft, max, x, k->ttft_max * 1e-6);
+    int n = n_bins(s), step = MAX(n / STRETCHES, 2);
+    double width = step * s->bin_s;
+    for (int i = 0; i < n; i += step) {
+        LoadBin k = sum_of(&s->bin[i], MIN(step, LOAD_BINS - i));
+        double x = i * s->bin_s + width / 2;
+        if (k.n_ttft) {
+            add(&ttft, mean, x, k.ttft_sum / k.n_ttft * 1e-6);
+            add(&ttft, max, x, k.ttft_max * 1e-6);
         }
-        add(&rate, plan, x, k->n_plan / s->bin_s);
-        add(&rate, ok, x, k->n_ok / s->bin_s);
-        add(&rate, bad, x, k->n_fail / s->bin_s);
-        add(&tokens, tok, x, (double)k->n_text / s->bin_s);
-        add(&flight, fly, x, k->flight);
+        add(&rate, plan, x, k.n_plan / width);
+        add(&rate, ok, x, k.n_ok / width);
+        if (load_stats_failed(s) > 0) add(&rate, bad, x, k.n_fail / width);
+        add(&tokens, tok, x, (double)k.n_text / width);
+        add(&flight, fly, x, k.flight);
     }
     sb_puts(b, "<div class=\"two\">\n");
-    Status st[] = {draw(&ttft, b, "Time to the first token, ms, of requests of this second",
-                        "second", NARROW, LOW),
+    Status st[] = {draw(&ttft, b, "Time to the first token, ms, by the start", "second", NARROW,
+                        LOW),
                    draw(&rate, b, "Requests a second", "second", NARROW, LOW),
                    draw(&tokens, b, "Pieces of text a second", "second", NARROW, LOW),
                    draw(&flight, b, "Requests under way", "second", NARROW, LOW)};
@@ -298,7 +316,8 @@ static Status put_point(StrBuf *b, const LoadPoint *p, Err *e) {
 }
 
 static Status put_details(StrBuf *b, const LoadPoint *p, int n, int best, Err *e) {
-    for (int i = 0; i < n && i < MAX_OPEN; i++) {
+    for (int i = 0; i < n; i++) {
+        if (i >= MAX_OPEN && i != best) continue;
         sb_printf(b, "<details%s><summary>", i == best ? " open" : "");
         plot_put_number(b, x_of(&p[i]));
         sb_puts(b, p->users ? " users</summary>\n" : " requests a second</summary>\n");

@@ -16,6 +16,7 @@
 
 enum { BATCH = 32, NOW_MS = 200, SPARE_FDS = 64, PAUSE_MS = 100 };
 #define NEVER UINT64_MAX
+#define MOST_S 1e9 /* of a run, so that its nanoseconds have a place */
 
 typedef struct Run Run;
 
@@ -25,6 +26,7 @@ typedef struct Flight {
     struct Flight *next; /* in run->idle */
     LoadAnswer answer;
     StrBuf body, text; /* owned: what is sent; the prompt of it */
+    char name[64];     /* its X-Request-Id line */
     int block, max_tokens;
     bool warmup;
 } Flight;
@@ -129,7 +131,7 @@ static bool is_last(const Run *r, uint64_t i, uint64_t plan) {
 static Status make_next(Run *r, Err *e) {
     const LoadPlan *p = r->p;
     uint64_t i = r->n_made, plan = NEVER;
-    if (!p->users) plan = r->t0 + (uint64_t)(load_arrive_next(&r->arrivals) * 1e9);
+    if (!p->users) plan = r->t0 + (uint64_t)(fmin(load_arrive_next(&r->arrivals), MOST_S) * 1e9);
     bool last = is_last(r, i, plan);
     if (last && plan != NEVER) r->s->window_s = (double)(plan - r->s->t_from) * 1e-9;
     if (last) {
@@ -186,7 +188,6 @@ static void land(Flight *f, uint64_t now, LoadEnd end, const char *why) {
     Run *r = f->run;
     LoadOne *o = &f->answer.one;
     load_answer_end(&f->answer, now, end, why);
-    if (!o->warmup && r->s->t_from == 0) r->s->t_from = o->plan;
     load_stats_end(r->s, o, &r->p->slo, f->block);
     if (r->p->on_one) r->p->on_one(r->p->ctx, o);
     r->flight--;
@@ -221,10 +222,16 @@ static Status launch(Run *r, uint64_t now, Err *e) {
     r->flight++;
     if (!o->warmup) r->s->n_sent++;
     r->s->n_held += r->held && !o->warmup;
+    const char *lines[LOAD_MAX_HEADERS + 1];
+    int n_line = MIN(p->n_header, LOAD_MAX_HEADERS);
+    for (int i = 0; i < n_line; i++) lines[i] = p->header[i];
+    snprintf(f->name, sizeof f->name, "X-Request-Id: load-%llu-%llu", (unsigned long long)p->seed,
+             (unsigned long long)o->id);
+    lines[n_line++] = f->name;
     NetRequest rq = {.method = "POST",
                      .url = p->url,
-                     .headers = p->header,
-                     .n_headers = p->n_header,
+                     .headers = lines,
+                     .n_headers = n_line,
                      .secrets = p->secret,
                      .n_secrets = p->n_secret,
                      .body = {sb_str(&f->body), f->body.n},
@@ -314,6 +321,7 @@ static Status turn(Run *r, Err *e) {
     if (r->s->stopped) net_client_end(r->net);
     if (r->ready && !r->p->users && r->flight >= r->p->max_flight && now > r->ready_plan)
         r->held = true;
+    load_stats_flight(r->s, now, r->flight);
     report(r, now);
     uint64_t due = due_at(r), before = clock_now_ns();
     uint64_t wait = due > before ? due - before : 0;

@@ -22,9 +22,11 @@ typedef struct LoadNow {
     const LoadStats *stats;
 } LoadNow;
 
+enum { LOAD_MAX_HEADERS = 64 };
+
 typedef struct LoadPlan {
     const char *url;           /* of the route */
-    const char *const *header; /* "Name: value", with Content-Type */
+    const char *const *header; /* "Name: value", with Content-Type, at most LOAD_MAX_HEADERS */
     int n_header;
     const char *const *secret; /* the same, never sent elsewhere */
     int n_secret;

@@ -272,6 +272,7 @@ Status http_new(HttpServer **out, const HttpConfig *c, Err *e) {
     if (st == OK && (c->port < 0 || c->port > 65535)) {
         st = err_set(e, ERR_ARG, "port %d is not in 0 .. 65535", c->port);
     }
+    if (st == OK) st = http__read_proxies(s, e);
     if (st == OK) st = rng_secret(&s->id_seed, sizeof s->id_seed, e);
     if (st == OK && c->tls_cert) st = http__tls_load(&s->tls, c->tls_cert, c->tls_key, e);
     if (st == OK) st = make_loop(s, e);
@@ -298,6 +299,7 @@ void http_free(HttpServer *s) {
     free_event(s->ev_relisten);
     if (s->base) event_base_free(s->base);
     http__tls_free(s->tls);
+    mem_free(s->proxies);
     if (s->wake_fd >= 0) close(s->wake_fd);
     mem_free(s);
 }

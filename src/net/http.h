@@ -49,14 +49,17 @@ typedef struct HttpCors {
 } HttpCors;
 
 typedef struct HttpConfig {
-    const char *
-        host; /* NULL: only the loop, nothing listens; address or name to bind: "127.0.0.1", "::1", "0.0.0.0", "localhost" */
+    /* Address or name to bind: "127.0.0.1", "::1", "0.0.0.0", "localhost"; NULL: only the loop, nothing listens. */
+    const char *host;
     int port; /* 0: any free one, see http_port */
     HttpLimits limits;
     const char *tls_cert; /* PEM file: the certificate, then those that signed it; NULL: no TLS */
     const char *tls_key;  /* PEM file of its key, not encrypted */
     int hsts_s;           /* over TLS: max-age of Strict-Transport-Security; 0: not sent */
     HttpCors cors;        /* preflights are answered here, not by on_request */
+    /* [n_proxies] addresses and ranges ("10.0.0.0/8") whose X-Forwarded-For is believed; borrowed */
+    const char *const *proxies;
+    int n_proxies;
     /* The body, in JSON, of an answer that a limit or the parser gives: append it to b. NULL: {"error", "detail"}. */
     void (*on_refuse)(void *ctx, StrBuf *b, int status, const char *why);
     /* Bytes that the body of this request may have, once its head is there; 0: max_body_bytes. At most HTTP_MAX_LARGE bodies
@@ -76,7 +79,7 @@ typedef struct HttpConfig {
 } HttpConfig;
 
 /* Bind and listen; requests are taken once http_run is called. ERR_IO names address and cause, ERR_ARG a
- * limit out of range. */
+ * limit out of range or a proxy that is no address. */
 MUST_CHECK Status http_new(HttpServer **out, const HttpConfig *c, Err *e);
 void http_free(HttpServer *s);
 int http_port(const HttpServer *s);
@@ -119,7 +122,7 @@ MUST_CHECK Status http_query_get(StrBuf *out, bool *found, Slice query, const ch
 bool http_is_secure(const HttpReq *r);
 /* Version of the request: 10 or 11. */
 int http_version(const HttpReq *r);
-/* "127.0.0.1:43368" or "[::1]:43368", borrowed. */
+/* "127.0.0.1:43368" or "[::1]:43368"; without a port if a proxy of ours says who it is. Borrowed. */
 const char *http_peer(const HttpReq *r);
 /* fn is called at most once, if the client leaves or the connection breaks before the answer is complete;
  * from fn on r is invalid. */

@@ -130,6 +130,7 @@ static void dispatch(HttpConn *c) {
     c->state = CONN_HANDLED;
     c->deadline_ms = 0;
     http__take_id(&c->req);
+    http__take_client(&c->req);
     if (++c->n_requests >= c->server->cfg.limits.max_requests) p->keep_alive = false;
     if (p->state == PARSE_FAILED) {
         http__reply_refuse(&c->req, p->status, p->why);
@@ -283,12 +284,15 @@ static void take_address(HttpConn *c, const struct sockaddr *a) {
     const struct sockaddr_in *a4 = (const struct sockaddr_in *)(const void *)a;
     const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)(const void *)a;
     if (a->sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&a6->sin6_addr)) {
-        memcpy(c->address, &a6->sin6_addr, 16);
+        memcpy(c->ip, &a6->sin6_addr, 16);
+        memcpy(c->address, c->ip, 16);
     } else if (a->sa_family == AF_INET6) {
-        memcpy(c->address, &a6->sin6_addr, 8);
+        memcpy(c->ip, &a6->sin6_addr, 16);
+        memcpy(c->address, c->ip, 8);
     } else if (a->sa_family == AF_INET) {
-        memset(c->address + 10, 0xff, 2);
-        memcpy(c->address + 12, &a4->sin_addr, 4);
+        memset(c->ip + 10, 0xff, 2);
+        memcpy(c->ip + 12, &a4->sin_addr, 4);
+        memcpy(c->address, c->ip, 16);
     }
 }
 
@@ -297,7 +301,7 @@ static int over_limit(const HttpServer *s, const HttpConn *c) {
     const HttpLimits *l = &s->cfg.limits;
     int n = 0;
     if (s->n_conns >= l->max_connections) return 503;
-    if (l->max_per_address >= l->max_connections) return 0;
+    if (l->max_per_address >= l->max_connections || http__is_proxy(s, c->ip)) return 0;
     for (const HttpConn *o = s->conns; o; o = o->next)
         n += memcmp(o->address, c->address, sizeof c->address) == 0;
     return n >= l->max_per_address ? 429 : 0;

@@ -77,7 +77,7 @@ bool http_is_secure(const HttpReq *r) { return r->conn->server->tls != NULL; }
 
 int http_version(const HttpReq *r) { return r->parse.version; }
 
-const char *http_peer(const HttpReq *r) { return r->conn->peer; }
+const char *http_peer(const HttpReq *r) { return r->client[0] ? r->client : r->conn->peer; }
 
 void http_on_gone(HttpReq *r, void (*fn)(void *ctx), void *ctx) {
     r->gone_fn = fn;

@@ -36,10 +36,11 @@ struct HttpReq {
     void *gone_ctx;
     void (*sent_fn)(void *ctx); /* NULL: nobody waits for it */
     void *sent_ctx;
-    bool streaming;         /* http_stream_begin was called */
-    bool no_body;           /* answer to HEAD, or a status without body */
-    bool chunked;           /* the stream is sent in chunks (not to HTTP/1.0) */
-    char id[HTTP_ID_BYTES]; /* X-Request-Id; set as the request is handled */
+    bool streaming;                /* http_stream_begin was called */
+    bool no_body;                  /* answer to HEAD, or a status without body */
+    bool chunked;                  /* the stream is sent in chunks (not to HTTP/1.0) */
+    char client[INET6_ADDRSTRLEN]; /* whom a proxy of ours had it from; "": the peer itself */
+    char id[HTTP_ID_BYTES];        /* X-Request-Id; set as the request is handled */
 };
 
 struct HttpConn {
@@ -60,9 +61,16 @@ struct HttpConn {
     uint64_t stall_goal;  /* bytes that must be sent in all ... */
     uint64_t stall_ms;    /* ... by this time; 0: nothing waits */
     char peer[INET6_ADDRSTRLEN + 10];
+    uint8_t ip[16]; /* IPv4 as its mapped IPv6 */
     uint8_t
         address[16]; /* one client: an IPv4 address, mapped, or the first 64 bits of an IPv6 one */
 };
+
+/* Addresses whose first bits are these. */
+typedef struct HttpRange {
+    uint8_t ip[16]; /* IPv4 as its mapped IPv6 */
+    int bits;
+} HttpRange;
 
 struct HttpServer {
     HttpConfig cfg; /* [const] limits filled in */
@@ -80,12 +88,13 @@ struct HttpServer {
     int n_conns;
     bool stopping;
     int grace_ms;
-    uint64_t stop_ms; /* running answers are cut then */
-    size_t n_held;    /* bytes of bodies, here and with those who took them */
-    uint64_t id_seed; /* [const] random */
-    uint64_t n_ids;   /* drawn so far */
-    int64_t date_s;   /* that `date` is of */
-    char date[48];    /* header line */
+    uint64_t stop_ms;   /* running answers are cut then */
+    size_t n_held;      /* bytes of bodies, here and with those who took them */
+    HttpRange *proxies; /* owned; [cfg.n_proxies] */
+    uint64_t id_seed;   /* [const] random */
+    uint64_t n_ids;     /* drawn so far */
+    int64_t date_s;     /* that `date` is of */
+    char date[48];      /* header line */
 };
 
 uint64_t http__now_ms(void);
@@ -125,6 +134,13 @@ void http__reply_preflight(HttpReq *r);
 /* ---- http_reply.c ---- */
 /* Whole answer of the server itself, in on_refuse's words, after which the connection is closed. */
 void http__reply_refuse(HttpReq *r, int status, const char *why);
+
+/* ---- http_proxy.c ---- */
+/* The configuration's proxies as ranges. ERR_ARG names one that is none, ERR_NOMEM. */
+MUST_CHECK Status http__read_proxies(HttpServer *s, Err *e);
+bool http__is_proxy(const HttpServer *s, const uint8_t ip[16]);
+/* Whom a request comes from, if a proxy of ours says so. */
+void http__take_client(HttpReq *r);
 
 /* ---- http_id.c ---- */
 /* Give the request its id: the client's, or one that is drawn. */

@@ -54,6 +54,7 @@ const char plot__css[] =
     "tr:first-child>*{border-top:0}th{color:var(--soft)}td.n,th.n{text-align:right}td:last-child,"
     "th:last-child{padding-right:0}\n"
     ".best td{font-weight:600}.scroll{max-height:320px;overflow:auto}\n"
+    "details{margin:0 0 16px}summary{cursor:pointer;font-weight:600;padding:4px 0 10px}\n"
     "pre{margin:0;font:12.5px/1.55 ui-monospace,\"DejaVu Sans "
     "Mono\",monospace;overflow:auto;max-height:320px}\n";
 

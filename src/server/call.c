@@ -20,12 +20,13 @@ Status server_call(ServerTicket **out, Server *s, const ServerCall *c, Err *e) {
     if (!route)
         return err_set(e, ERR_NOT_FOUND, "url: \"%.*s\" is none of a batch's",
                        (int)MIN(c->path.n, 64), c->path.p);
-    if (!s->cfg.engine.submit || http_stopping(s->http))
+    if (!s->cfg.engine.submit || !s->prep || http_stopping(s->http))
         return err_set(e, ERR_CANCELLED, "the server is loading or stopping");
-    TRY(server__start_prep(s, e));
     StrBuf body = {0};
     sb_put(&body, c->body.p, c->body.n);
-    Job *j = server__job_new(s, route, &body, (Slice){"", 0});
+    int64_t held = (int64_t)body.cap;
+    Job *j = server__job_new(s, route, &body, NULL);
+    if (j) http_hold(s->http, held);
     if (!j) return err_set(e, ERR_NOMEM, "request of %zu bytes", c->body.n);
     j->call = *c;
     j->call.path = slice_of(route->path); /* outlives the call */

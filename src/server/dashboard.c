@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  * GET /dashboard/data: the last hour in numbers and the requests that are not answered yet, for the page /dashboard and
  * for `ingot top`. Query: since=T, only rows later than T (seconds since 1970, as in an answer's rows); step=N, N
- * samples as one row, 1 to 60. At most the newest MAX_ROWS rows.
+ * samples as one row, 1 to 60; rows=N, at most the newest N rows, 900 unless told.
  *
  *   {"now": T, "started": T, "every_s": 1, "step": N, "version", "model", "loaded": true,
  *    "limits": {"memory_bytes", "processors", "kv_blocks", "block_tokens", "context"},
@@ -61,9 +61,15 @@ void server__history_tick(Server *s) {
 
 /* ---- rows ---- */
 
+/* What the query asks for. */
+typedef struct Ask {
+    double since, step, most;
+} Ask;
+
 /* Six digits are what there is in a number. */
 static void put_value(StrBuf *b, double v) {
-    if (isfinite(v)) sb_printf(b, ",%.6g", v);
+    if (v == 0) sb_puts(b, ",0"); /* most are, and this is the loop's thread */
+    else if (isfinite(v)) sb_printf(b, ",%.6g", v);
     else sb_puts(b, ",null");
 }
 
@@ -73,12 +79,13 @@ static void put_row(StrBuf *b, const HistoryRow *row, bool first) {
     sb_putc(b, ']');
 }
 
-/* Rows later than `since`, oldest first. */
-static void put_rows(JsonW *w, const History *h, double since, int step) {
+/* The newest `most` rows of those later than `since`, oldest first. */
+static void put_rows(JsonW *w, const History *h, const Ask *ask) {
     uint64_t from, to, k;
+    int step = (int)ask->step;
     server__history_range(&from, &to, h, step);
-    if (to - from > MAX_ROWS) from = to - MAX_ROWS;
-    for (k = to; k > from && server__history_group(h, k - 1, step).t > since; k--) continue;
+    if (to - from > (uint64_t)ask->most) from = to - (uint64_t)ask->most;
+    for (k = to; k > from && server__history_group(h, k - 1, step).t > ask->since; k--) continue;
     jw_arr(w, "rows");
     for (bool first = true; k < to; k++, first = false) {
         HistoryRow row = server__history_group(h, k, step);
@@ -178,22 +185,30 @@ static Status read_number(double *out, Slice query, const char *name, double max
     return st;
 }
 
+static Status read_ask(Ask *out, Slice query, Err *e) {
+    Ask ask = {.step = 1, .most = MAX_ROWS};
+    TRY(read_number(&ask.since, query, "since", 1e12, e));
+    TRY(read_number(&ask.step, query, "step", HISTORY_MAX_STEP, e));
+    TRY(read_number(&ask.most, query, "rows", MAX_ROWS, e));
+    ask.step = MAX(ask.step, 1);
+    *out = ask;
+    return OK;
+}
+
 void server__get_dashboard(Server *s, HttpReq *r) {
-    double since = 0, step = 1;
+    Ask ask;
     Err e = {0};
     StrBuf b = {0};
     JsonW w;
-    if (read_number(&since, http_query(r), "since", 1e12, &e) != OK ||
-        read_number(&step, http_query(r), "step", HISTORY_MAX_STEP, &e) != OK) {
+    if (read_ask(&ask, http_query(r), &e) != OK) {
         server__reply_err(r, API_PLAIN, NULL, &e);
         return;
     }
-    int n = MAX((int)step, 1);
     jw_init(&w, &b);
     jw_obj(&w, NULL);
-    put_head(&w, s, n);
+    put_head(&w, s, (int)ask.step);
     put_names(&w);
-    put_rows(&w, s->history, since, n);
+    put_rows(&w, s->history, &ask);
     put_requests(&w, s);
     jw_end_obj(&w);
     server__reply_json(r, 200, &b, NULL);

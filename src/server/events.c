@@ -148,6 +148,14 @@ static void put_numbers(JsonW *w, const Job *j, double took) {
     jw_num(w, "tokens_per_second", took > 0 ? (double)(int64_t)((double)n / took * 100) / 100 : 0);
 }
 
+/* Where it was found stands for a traceback. */
+static void put_failure(JsonW *w, const Err *failed) {
+    char where[256];
+    snprintf(where, sizeof where, "%s:%d", failed->file ? failed->file : "?", failed->line);
+    jw_cstr(w, "error", failed->msg);
+    jw_cstr(w, "traceback", where);
+}
+
 void server__log_ended(const Job *j, const Err *failed) {
     double took = (double)(clock_now_ns() - j->t_start_ns) * 1e-9;
     StrBuf b = {0};
@@ -160,7 +168,7 @@ void server__log_ended(const Job *j, const Err *failed) {
     put_request(&w, j);
     put_numbers(&w, j, took);
     jw_int(&w, "status_code", status);
-    if (failed) jw_cstr(&w, "error", failed->msg);
+    if (failed) put_failure(&w, failed);
     jw_end_obj(&w);
     put_line(j->server, &b);
     sb_deinit(&b);

@@ -131,7 +131,7 @@ static void put_form(JsonW *w, const char *schema) {
 }
 
 /* Where a route stands in a list of them. */
-static const char *const groups[] = {"OpenAI's", "short", "server", "pages"};
+static const char *const groups[] = {"OpenAI", "short routes", "server", "pages"};
 
 static const char *group_of(const Route *t) {
     if (t->page || strcmp(t->path, "/assets/") == 0) return groups[3];

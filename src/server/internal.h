@@ -181,6 +181,7 @@ MUST_CHECK Status server__start_prep(Server *s, Err *e);
 /* ---- call.c ---- */
 /* Tell a caller inside this process how its job ended. */
 void server__call_answer(Job *j, const Err *failed);
+
 /* ---- limits.c ---- */
 /* May its client have another request? If not, it is answered. */
 bool server__admit_rate(Server *s, HttpReq *r, const Route *t);
@@ -192,8 +193,10 @@ MUST_CHECK Status server__reserve(Job *j, int64_t n_tok, Err *e);
 void server__settle(Job *j);
 /* Append the header lines of the job's limits. */
 void server__rate_heads(StrBuf *b, Job *j);
-/* Bytes that a text takes as JSON, at most. */
-int64_t server__json_bytes(Slice text);
+/* Bytes that one request may take as JSON. Loop. */
+int64_t server__json_most(const Server *s);
+/* j->n_json: what this text takes as JSON, at most. ERR_ARG: it is too much, whatever else goes on. */
+MUST_CHECK Status server__check_json(Job *j, Slice text, Err *e);
 /* The job holds this much from now on. */
 void server__hold(Job *j, int64_t bytes);
 /* ERR_NOMEM: the job is large and all of them together hold too much. */

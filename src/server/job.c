@@ -90,10 +90,11 @@ void server__jobs_free(Server *s) {
 
 /* ---- the beginning ---- */
 
-Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id) {
-    Job *j = body->failed ? NULL : mem_new(Job);
-    if (!j) {
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, const char *id) {
+    Job *j = mem_new(Job);
+    if (!j || body->failed) {
         sb_deinit(body);
+        mem_free(j);
         return NULL;
     }
     j->server = s;
@@ -101,11 +102,12 @@ Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id) {
     j->t_start_ns = clock_now_ns();
     j->created = (int64_t)time(NULL);
     arena_init(&j->arena, 4096);
-    if (id.n > 0) snprintf(j->request_id, sizeof j->request_id, "%.*s", (int)id.n, id.p);
-    else server__draw_id(j->request_id, s, "req-");
     j->body = *body;
+    j->n_held = (int64_t)body->cap;
+    j->json_most = server__json_most(s);
     *body = (StrBuf){0};
-    j->most_s = s->live.timeout_s;
+    if (id) snprintf(j->request_id, sizeof j->request_id, "%s", id);
+    else server__draw_id(j->request_id, s, "req-");
     j->next = s->jobs;
     if (j->next) j->next->prev = j;
     s->jobs = j;
@@ -116,20 +118,20 @@ Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id) {
 void server__job_start(Server *s, HttpReq *r, const Route *route) {
     Err e = {0};
     StrBuf body = {0};
-    size_t n = http_body(r).n;
     http_take_body(&body, r);
-    size_t held = body.cap;
-    Job *j = server__job_new(s, route, &body, slice_of(http_request_id(r)));
+    int64_t held = (int64_t)body.cap;
+    Job *j = server__job_new(s, route, &body, http_request_id(r));
     if (!j) {
-        if (err_set(&e, ERR_NOMEM, "request of %zu bytes", n) != OK)
+        http_hold(s->http, -held);
+        if (err_set(&e, ERR_NOMEM, "request of %lld bytes", (long long)held) != OK)
             server__reply_err(r, route->shape, NULL, &e);
         return;
     }
     j->req = r;
     j->user = s->user;
-    j->n_held = (int64_t)held;
-    server__trace_start(j, r);
+    j->most_s = s->live.timeout_s;
     server__limits_start(j, r);
+    server__trace_start(j, r);
     if (server__keep_key(j, r, &e) != OK) j->st = ERR_NOMEM;
     http_on_gone(r, on_gone, j);
     prep_push(s->prep, j);
@@ -467,7 +469,7 @@ static void poll(Job *j) {
 static void take_over(Job *j) {
     j->prepared = true;
     server__hold(j, j->n_json);
-    if (j->req && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
+    if (!is_left(j) && j->st == OK && !j->rendering) j->st = server__check_held(j, &j->err);
     if (is_left(j)) {
         note_left(j);
         job_free(j);

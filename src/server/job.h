@@ -63,6 +63,7 @@ struct Job {
     ApiRateAsk rate;
     int64_t n_reserved;   /* tokens, of the client's limit */
     double retry_after_s; /* where that limit is why it failed */
+    int64_t json_most;    /* [const] */
     int64_t n_json;       /* bytes that its JSON takes, at most */
     StrBuf body;          /* owned copy */
     Json *json;           /* owned; q borrows from it */
@@ -90,9 +91,9 @@ struct Job {
 
 /* Take a request over: copied, prepared by route->prepare on another thread, answered when it is done. Loop. */
 void server__job_start(Server *s, HttpReq *r, const Route *route);
-/* A job with what all have, in the list and with nobody to answer yet. Takes *body. An empty id is drawn. NULL: memory
- * is out, or body has failed. Loop. */
-Job *server__job_new(Server *s, const Route *route, StrBuf *body, Slice id);
+/* A job with what all have, in the list and with nobody to answer yet. body is taken over, in every case, and counts as held
+ * already; id NULL: one is drawn. NULL: memory is out. Loop. */
+Job *server__job_new(Server *s, const Route *route, StrBuf *body, const char *id);
 /* Nobody waits for the answer any more. It may be freed, or be once it comes out of preparing. Loop. */
 void server__job_drop(Job *j);
 /* Whether it is part of a batch, and gives way to all others. */

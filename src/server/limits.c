@@ -9,9 +9,18 @@
 #include "base/clock.h"
 #include "server/internal.h"
 
+/* What JSON takes at most besides its text. */
 enum {
-    VALUE_BYTES = 64, /* of a JSON value besides its text, at most */
-    MEMBER_BYTES = 96 /* of an object's member besides */
+    VALUE_BYTES = 48, /* a value and its place in a list */
+    MEMBER_BYTES = 112,
+    ARRAY_BYTES = 96,
+    OBJECT_BYTES = 208
+};
+
+enum {
+    SMALL_BYTES = 64 << 10, /* a text that is read whatever it holds */
+    LIGHT_BYTES = 1 << 20,  /* JSON that is kept however much is held */
+    PART = 4                /* of the memory of all bodies one request may take this part as JSON */
 };
 
 /* ---- rates ---- */
@@ -80,22 +89,39 @@ void server__rate_heads(StrBuf *b, Job *j) {
 
 /* ---- memory ---- */
 
-int64_t server__json_bytes(Slice text) {
-    int64_t values = 1, members = 0;
+static int64_t bytes_of(char c) {
+    switch (c) {
+    case ',': return VALUE_BYTES;
+    case '[': return VALUE_BYTES + ARRAY_BYTES;
+    case '{': return VALUE_BYTES + OBJECT_BYTES;
+    case ':': return MEMBER_BYTES;
+    default: return 0;
+    }
+}
+
+static int64_t json_bytes(Slice text) {
+    int64_t n = (int64_t)text.n + VALUE_BYTES;
     bool in_str = false;
     for (size_t i = 0; i < text.n; i++) {
         char c = text.p[i];
-        if (in_str) {
-            if (c == '\\') i++;
-            else if (c == '"') in_str = false;
-        } else if (c == '"') {
-            in_str = true;
-        } else {
-            values += c == ',' || c == '[' || c == '{';
-            members += c == ':';
-        }
+        if (c == '"') in_str = !in_str;
+        else if (!in_str) n += bytes_of(c);
+        else if (c == '\\') i++;
     }
-    return (int64_t)text.n + values * VALUE_BYTES + members * MEMBER_BYTES;
+    return n;
+}
+
+int64_t server__json_most(const Server *s) {
+    return (int64_t)(s->live.limits.max_held_bytes / PART);
+}
+
+Status server__check_json(Job *j, Slice text, Err *e) {
+    j->n_json = json_bytes(text);
+    if (j->n_json <= j->json_most || text.n <= SMALL_BYTES) return OK;
+    return err_set(
+        e, ERR_ARG,
+        "body: so many values take %lld bytes, at most %lld are taken; see --body-memory",
+        (long long)j->n_json, (long long)j->json_most);
 }
 
 void server__hold(Job *j, int64_t bytes) {
@@ -104,8 +130,7 @@ void server__hold(Job *j, int64_t bytes) {
 }
 
 Status server__check_held(const Job *j, Err *e) {
-    enum { FREE_BYTES = 1 << 20 }; /* of one request; small ones are always taken */
     size_t held = http_held_bytes(j->server->http), most = j->server->live.limits.max_held_bytes;
-    if (j->n_held <= FREE_BYTES || held <= most) return OK;
+    if (j->n_held <= LIGHT_BYTES || held <= most) return OK;
     return err_set(e, ERR_NOMEM, "requests hold %zu bytes, the limit is %zu", held, most);
 }

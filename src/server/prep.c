@@ -19,7 +19,8 @@ struct Prep {
     pthread_cond_t more;
     List waiting, ready; /* [mu] */
     bool over;           /* [mu] */
-    int n_threads;
+    int n_wanted;        /* [const] */
+    int n_threads;       /* started so far */
     pthread_t thread[];
 };
 
@@ -68,14 +69,18 @@ Status prep_new(Prep **out, int n_threads, void (*run)(Job *j), void (*knock)(vo
     p->ctx = ctx;
     pthread_mutex_init(&p->mu, NULL);
     pthread_cond_init(&p->more, NULL);
-    for (int i = 0; i < n_threads; i++) {
-        if (pthread_create(&p->thread[i], NULL, work, p) != 0) {
-            prep_free(p);
-            return err_set(e, ERR_IO, "thread %d of %d cannot be started", i + 1, n_threads);
-        }
+    p->n_wanted = n_threads;
+    *out = p;
+    return OK;
+}
+
+Status prep_start(Prep *p, Err *e) {
+    while (p->n_threads < p->n_wanted) {
+        if (pthread_create(&p->thread[p->n_threads], NULL, work, p) != 0)
+            return err_set(e, ERR_IO, "thread %d of %d cannot be started", p->n_threads + 1,
+                           p->n_wanted);
         p->n_threads++;
     }
-    *out = p;
     return OK;
 }
 

@@ -14,9 +14,11 @@
 typedef struct Prep Prep;
 typedef struct Job Job;
 
-/* run(j) on one of n_threads; then knock(ctx), from that thread. ERR_NOMEM, ERR_IO. */
+/* run(j) on one of n_threads, once they are started; then knock(ctx), from that thread. ERR_NOMEM. */
 MUST_CHECK Status prep_new(Prep **out, int n_threads, void (*run)(Job *j), void (*knock)(void *ctx),
                            void *ctx, Err *e);
+/* Start the threads; jobs may have been pushed before. ERR_IO: some of them may run, prep_free ends them. */
+MUST_CHECK Status prep_start(Prep *p, Err *e);
 /* Waits for what is being prepared, drops what is waiting. Jobs are the caller's. NULL is fine. */
 void prep_free(Prep *p);
 void prep_push(Prep *p, Job *j);

@@ -31,8 +31,8 @@ static Status check_given(const Job *j, Err *e) {
 
 static Status prepare(Job *j, Err *e) {
     Slice body = {sb_str(&j->body), j->body.n};
-    j->n_json = server__json_bytes(body);
-    Status st = json_parse(&j->json, body, e);
+    Status st = server__check_json(j, body, e);
+    if (st == OK) st = json_parse(&j->json, body, e);
     sb_deinit(&j->body); /* all of it is in j->json */
     TRY(st);
     TRY(api_read(&j->q, j->route->schema, j->json, &j->param, e));

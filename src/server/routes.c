@@ -37,7 +37,9 @@ const Route server__routes[] = {
          "[{\"name\":\"since\",\"in\":\"query\",\"schema\":{\"type\":\"number\",\"minimum\":0,"
          "\"default\":0},\"description\":\"only rows later than this, in seconds since 1970\"},"
          "{\"name\":\"step\",\"in\":\"query\",\"schema\":{\"type\":\"integer\",\"minimum\":1,"
-         "\"maximum\":60,\"default\":1},\"description\":\"samples, one a second, in a row\"}]",
+         "\"maximum\":60,\"default\":1},\"description\":\"samples, one a second, in a row\"},"
+         "{\"name\":\"rows\",\"in\":\"query\",\"schema\":{\"type\":\"integer\",\"minimum\":0,"
+         "\"maximum\":900,\"default\":900},\"description\":\"at most the newest so many\"}]",
      .summary = "the last hour in numbers, and the requests that are not answered yet"},
     PAGE("/docs", server__get_page, "this API to read and try, for a browser"),
     {.method = "GET",

@@ -139,6 +139,8 @@ static Status server_init(Server *s, Err *e) {
                     .tls_key = c->tls_key,
                     .hsts_s = c->hsts_s,
                     .cors = c->cors,
+                    .proxies = c->proxies,
+                    .n_proxies = c->n_proxies,
                     .on_refuse = on_refuse,
                     .body_limit = server__body_limit,
                     .on_request = on_request,
@@ -147,7 +149,9 @@ static Status server_init(Server *s, Err *e) {
                     .on_tick = on_tick,
                     .tick_ms = SAMPLE_MS,
                     .ctx = s};
-    return http_new(&s->http, &h, e);
+    TRY(http_new(&s->http, &h, e));
+    return prep_new(&s->prep, c->n_prep > 0 ? c->n_prep : N_PREP, server__prepare, server__knock, s,
+                    e);
 }
 
 Status server_new(Server **out, const ServerConfig *c, Err *e) {
@@ -190,14 +194,8 @@ Status server_attach(Server *s, const ServerConfig *c, Err *e) {
 
 int server_port(const Server *s) { return http_port(s->http); }
 
-/* Threads begin with the first request or the loop, not before: a process gives its rights up while it has only one. */
-Status server__start_prep(Server *s, Err *e) {
-    int n = s->cfg.n_prep > 0 ? s->cfg.n_prep : N_PREP;
-    return s->prep ? OK : prep_new(&s->prep, n, server__prepare, server__knock, s, e);
-}
-
 Status server_run(Server *s, int grace_ms, Err *e) {
-    TRY(server__start_prep(s, e));
+    TRY(prep_start(s->prep, e));
     Status st = http_run(s->http, grace_ms, e);
     prep_free(s->prep); /* from here on nobody asks anything of the engine */
     s->prep = NULL;

@@ -57,6 +57,8 @@ typedef struct ServerConfig {
     const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
     int hsts_s;
     HttpCors cors;
+    const char *const *proxies; /* as in net/http.h */
+    int n_proxies;
     /* Spans of requests, as the body of an OTLP POST; true: it will be sent. Must not wait. Loop thread. NULL: there are
      * no spans. */
     bool (*on_spans)(void *ctx, Slice body);

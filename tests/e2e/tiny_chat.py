@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""tiny_chat.py OUT.gguf [TEMPLATE.jinja|-] [TOKEN ...]   the model of tiny_model.py with a chat template
+"""tiny_chat.py [--context N] OUT.gguf [TEMPLATE.jinja|-] [TOKEN ...]   the model of tiny_model.py with a chat template
 
 The template goes into the file as it is; "-" leaves it out. Each token becomes a control token behind <|endoftext|>.
 """
@@ -11,6 +11,10 @@ import tiny_model as tiny
 
 
 def main():
+    context = []
+    if sys.argv[1] == "--context":
+        context = [sys.argv[2]]
+        del sys.argv[1:3]
     path, template, extra = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "-", sys.argv[3:]
     plain_metadata, plain_tensors, plain_values = tiny.metadata, tiny.tensors, tiny.values
     n = 257 + len(extra)
@@ -40,7 +44,7 @@ def main():
         return a
 
     tiny.metadata, tiny.tensors, tiny.values = metadata, tensors, values
-    sys.argv = ["tiny_model.py", path]
+    sys.argv = ["tiny_model.py", path, *context]
     tiny.main()
 
 

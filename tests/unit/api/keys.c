@@ -487,6 +487,67 @@ TEST(checks_go_on_while_keys_are_reloaded) {
     keys_free(r.k);
 }
 
+/* ---- limits of a key ---- */
+
+TEST(a_key_has_limits_of_its_own) {
+    fresh();
+    char text[KEYS_MAX_TEXT];
+    KeyNew n = {.name = "n", .rpm = 5, .tpm = 1000000, .now_s = 1};
+    OK_(keys_create(text, path, &n, TERR));
+    Keys *k = open_file();
+    KeyUser u;
+    OK_(ask(k, &u, text, 0, "", 2));
+    EQ(u.rpm, 5);
+    EQ(u.tpm, 1000000);
+    EQ(list_rows()->v[0].rpm, 5);
+    keys_free(k);
+    n.rpm = -1;
+    FAILS(ERR_ARG, keys_create(text, path, &n, TERR));
+    n.rpm = KEYS_MAX_RATE + 1LL;
+    FAILS(ERR_ARG, keys_create(text, path, &n, TERR));
+}
+
+/* keys.db as it was before keys had limits: the server takes it along. */
+TEST(a_file_of_the_version_before) {
+    fresh();
+    const char *text = make("old", 0, NULL, 0);
+    Store *s = NULL;
+    OK_(store_open(&s, path, &keys__schema, TERR));
+    OK_(store_exec(s,
+                   "ALTER TABLE keys DROP COLUMN rpm; ALTER TABLE keys DROP COLUMN tpm;"
+                   "PRAGMA user_version = 1",
+                   TERR));
+    store_close(s);
+    Keys *k = open_file();
+    KeyUser u;
+    OK_(ask(k, &u, text, 0, "", 2));
+    EQ(u.rpm, 0);
+    EQ(list_rows()->n, 1);
+    keys_free(k);
+}
+
+TEST(a_reload_takes_other_plain_keys) {
+    fresh();
+    const char *first[] = {"one,two"}, *second[] = {"three"}, *wrong[] = {"a b"};
+    KeysConfig c = {.path = path, .plain = first, .n_plain = 1};
+    Keys *k = NULL;
+    KeyUser u;
+    OK_(keys_open(&k, &c, TERR));
+    OK_(ask(k, &u, "two", 0, "", 1));
+    c = (KeysConfig){.plain = wrong, .n_plain = 1};
+    FAILS(ERR_ARG, keys_reload(k, &c, TERR));
+    OK_(ask(k, &u, "two", 0, "", 1));
+    c.plain = second;
+    OK_(keys_reload(k, &c, TERR));
+    FAILS(ERR_AUTH, ask(k, &u, "two", 0, "", 1));
+    OK_(ask(k, &u, "three", 0, "", 1));
+    c.n_plain = 0;
+    OK_(keys_reload(k, &c, TERR));
+    FAILS(ERR_AUTH, ask(k, &u, "three", 0, "", 1));
+    TRUE_(keys_required(k)); /* none being left does not open the server */
+    keys_free(k);
+}
+
 /* Lines of a batch run long after its key was looked at. */
 TEST(who_was_let_in_is_looked_at_again) {
     Keys *k = NULL;

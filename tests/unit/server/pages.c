@@ -327,14 +327,20 @@ TEST(the_dashboard_shows_what_runs) {
     double t = json_num(json_at(json_at(json_get(later, "rows"), 0), 0));
     NEAR(t, json_num(json_at(json_at(rows, n - 1), 0)), 1e-6);
     json_free(later);
+    later = data("?rows=1");
+    EQ(json_len(json_get(later, "rows")), 1);
+    json_free(later);
+    later = data("?rows=0");
+    EQ(json_len(json_get(later, "rows")), 0);
+    json_free(later);
     json_free(j);
     close(fd);
     stop();
 }
 
 TEST(the_dashboards_query_is_checked) {
-    static const char *const bad[] = {"since=x", "since=-1",  "since=nan",  "step=61",
-                                      "step=",   "since=%ff", "since=1e300"};
+    static const char *const bad[] = {"since=x", "since=-1",  "since=nan",   "step=61",
+                                      "step=",   "since=%ff", "since=1e300", "rows=901"};
     start(NULL);
     for (size_t i = 0; i < COUNT_OF(bad); i++) {
         char path[100];

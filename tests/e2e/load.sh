@@ -1,0 +1,127 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# ingot load beside a server whose delays are known: what it says is what happened, a stall of the server shows, a server
+# that dies leaves a report, and every failure has its kind.
+. "$(dirname "$0")/lib.sh"
+
+start() { # options of known_server.py; sets PID and URL
+    python3 "$E2E/known_server.py" "$@" >port 2>server.err &
+    PID=$!
+    for _ in $(seq 100); do
+        [ -s port ] && break
+        sleep 0.05
+    done
+    URL=http://127.0.0.1:$(cat port)
+}
+stop() {
+    kill "$PID"
+    wait "$PID" 2>/dev/null
+    : >port
+}
+value() { python3 -c 'import json,sys; d=json.loads(open(sys.argv[1]).readlines()[-1])
+for k in sys.argv[2].split("."): d=d[int(k)] if k.isdigit() else d[k]
+print(d)' "$1" "$2"; }
+above() { python3 -c 'import sys; sys.exit(not float(sys.argv[1]) > float(sys.argv[2]))' "$1" "$2" || fail "$1 is not above $2"; }
+below() { above "$2" "$1"; }
+
+# ---- the truth ----
+for try in 1 2 3; do # a machine that is busy with other things makes a client late
+    start --ttft 150,0.4 --itl 25,0.4 --log server.jsonl
+    expect_ok "$INGOT" load "$URL" --rate 60 --requests 300 --warmup 8 --max-tokens 8 --no-probe --json -q \
+        --log log.jsonl --report report.html
+    stop
+    cp out point.json
+    python3 "$E2E/load_truth.py" server.jsonl point.json log.jsonl 0.02 >truth.txt && break
+    [ $try = 3 ] && { cat truth.txt; fail "quantiles are more than 2% off"; }
+done
+eq answered "$(value point.json answered)" 300
+eq warmup "$(value point.json warmup)" 8
+eq tokens "$(value point.json tokens_out)" 2400
+eq model "$(value point.json model)" known
+eq lines "$(wc -l <log.jsonl)" 308
+grep -q '</html>' report.html || fail "no whole report"
+grep -qE '(src|href)=|https?://[^1]|nan|inf<' report.html && fail "the report loads something, or has no numbers"
+
+# ---- a stall of a second is seen by those who would have asked meanwhile ----
+start --ttft 5,0.1 --itl 1,0.1 --stall 1,1
+expect_ok "$INGOT" load "$URL" --rate 50 --pattern constant --duration 3 --warmup 0 --max-tokens 2 --no-probe --json -q
+above "$(value out ttft_ms.p99)" 900
+above "$(value out ttft_ms.p90)" 500
+stop
+start --ttft 5,0.1 --itl 1,0.1 --stall 1,1
+expect_ok "$INGOT" load "$URL" --concurrency 1 --duration 3 --warmup 0 --max-tokens 2 --no-probe --json -q
+below "$(value out e2e_ms.p99)" 500 # one user: one request of hundreds, which is why a closed loop says so
+above "$(value out e2e_ms.max)" 900
+eq pattern "$(value out pattern)" closed
+expect_ok "$INGOT" load "$URL" --concurrency 1 --requests 20 --max-tokens 2 --no-probe -q
+out_has 'closed loop'
+stop
+
+# ---- what does not fit is sent late, and said ----
+start --ttft 300,0.01 --itl 1,0.1
+expect_ok "$INGOT" load "$URL" --rate 40 --pattern constant --requests 40 --warmup 0 --max-tokens 2 --max-in-flight 4 --no-probe -q --json
+above "$(value out generator.held)" 20
+above "$(value out generator.late)" 20
+above "$(value out ttft_ms.p99)" 1500 # the wait for a place is part of it
+eq flight "$(value out in_flight_max)" 4
+
+# ---- routes, words a token, mixtures, limits ----
+for route in completions generate v1-generate inference api-inference complete; do
+    expect_ok "$INGOT" load "$URL" --route $route --rate 50 --requests 5 --warmup 0 --max-tokens 3 -q --json
+    eq "$route" "$(value out answered) $(value out events)" "5 15"
+done
+expect_ok "$INGOT" load "$URL/v1/completions" --no-stream --rate 50 --requests 5 --warmup 0 --json -q
+eq whole "$(value out ttft_ms) $(value out answered)" "None 5"
+expect_ok "$INGOT" load "$URL" --rate 20 --requests 20 --max-tokens 2:0.5,4:0.5 --slo ttft=200ms -q
+out_has '0.00%.*99% wanted: over$'
+expect_ok "$INGOT" load "$URL" --rate 20 --requests 20 --max-tokens 2 --slo ttft=2s,e2e=10s --slo-share 0.5 -q
+out_has '100.00%.*50% wanted: within$'
+expect_ok "$INGOT" load "$URL" --pattern burst --burst 5 --rate 50 --requests 20 --warmup 0 --max-tokens 2 -q --json
+above "$(value out in_flight_max)" 4
+printf '{"prompt":"one"}\n{"messages":[{"role":"user","content":"two"}],"max_tokens":3}\n' >prompts.jsonl
+expect_ok "$INGOT" load "$URL" --prompts prompts.jsonl --rate 50 --requests 10 --warmup 0 --max-tokens 2 --json -q
+eq "tokens of a file" "$(value out tokens_out)" 25
+expect_fail 2 'prompt 2 is a conversation' "$INGOT" load "$URL" --route generate --prompts prompts.jsonl
+
+# ---- a sweep ----
+expect_ok "$INGOT" load "$URL" --sweep concurrency=1,2,4 --requests 10 --warmup 0 --max-tokens 2 --slo e2e=5s --slo-share 0.5 \
+    -q --report sweep.html
+out_has '^most users within e2e=5s for 50%: 4\.00 '
+grep -q 'Time to the first token, ms' sweep.html || fail "a sweep without curves"
+eq "points of the page" "$(grep -c '<details' sweep.html)" 3
+
+# ---- it dies in the middle ----
+(sleep 1; kill -9 "$PID") 2>/dev/null &
+disown
+"$INGOT" load "$URL" --rate 50 --duration 20 --max-tokens 20 --give-up 2 --report dead.html -q >out 2>err
+eq "exit of a load on a dead server" $? 1
+err_has 'nobody answers any more, after [0-9]+ answers'
+out_has 'connection refused +[0-9]+, such as: cannot connect to 127.0.0.1'
+out_has 'the answer was cut off +[0-9]+, such as'
+out_has 'given up'
+grep -q 'Failures' dead.html || fail "no report of a server that died"
+expect_fail 1 'cannot connect' "$INGOT" load "$URL" --duration 1 -q
+wait
+: >port
+
+# ---- TLS ----
+if command -v openssl >/dev/null; then
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=localhost \
+        -addext subjectAltName=IP:127.0.0.1 2>/dev/null
+    start --ttft 5,0.1 --itl 1,0.1 --tls cert.pem,key.pem
+    URL=${URL/http:/https:}
+    expect_ok "$INGOT" load "$URL" --cacert cert.pem --rate 50 --requests 5 --max-tokens 2 -q
+    expect_ok "$INGOT" load "$URL" --insecure --rate 50 --requests 5 --max-tokens 2 -q
+    expect_fail 1 'certificate' "$INGOT" load "$URL" --rate 50 --requests 5 -q
+    stop
+fi
+
+# ---- what is refused ----
+expect_fail 2 'slo: "ttft=5"' "$INGOT" load http://127.0.0.1:1 --slo ttft=5
+expect_fail 2 'needs --slo' "$INGOT" load http://127.0.0.1:1 --sweep rate=1..4
+expect_fail 2 'sweep: "speed=1"' "$INGOT" load http://127.0.0.1:1 --sweep speed=1
+expect_fail 2 'prompt-tokens: "x"' "$INGOT" load http://127.0.0.1:1 --prompt-tokens x
+expect_fail 2 'body: "1" is not a JSON object' "$INGOT" load http://127.0.0.1:1 --body 1
+expect_fail 2 'without streams only e2e' "$INGOT" load http://127.0.0.1:1 --no-stream --slo ttft=1s
+expect_fail 2 'URL' "$INGOT" load ftp://127.0.0.1 --no-probe
+expect_fail 2 'raise the limit of open files' bash -c 'ulimit -n 256; exec "$0" load http://127.0.0.1:1 --concurrency 1000' "$INGOT"

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: Apache-2.0
+ * A point against a server in a process of its own, which echoes requests: what is sent is counted, and what goes
+ * wrong ends. Times are held against a server with known delays in tests/e2e/load.sh. */
+#include "load/run.h"
+
+#include <stdio.h>
+
+#include "support/net_server.h"
+#include "test.h"
+
+static NetServer srv;
+static NetClient *net;
+static LoadPrompts prompts;
+static LoadPlan plan;
+static LoadStats *s;
+static char url[200];
+static const char *const header[] = {"Content-Type: application/json"};
+
+/* Requests that are their own answers. */
+static void begin(const char *path) {
+    TRUE_(net_server_start(&srv));
+    OK_(net_client_new(&net,
+                       &(NetConfig){.many = 100, .stall_timeout_ms = -1, .buffer_bytes = 16 << 10},
+                       TERR));
+    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", srv.port, path);
+    prompts = (LoadPrompts){.seed = 1};
+    OK_(load_mix_parse(&prompts.tokens, "x", "10", 1, TERR));
+    plan = (LoadPlan){.url = url,
+                      .header = header,
+                      .n_header = 1,
+                      .ask = {.route = load_route("inference"),
+                              .temperature = -1,
+                              .extra = slice_of("\"response\":\"x\",\"tokens_generated\":3")},
+                      .prompts = &prompts,
+                      .arrivals = {.pattern = LOAD_POISSON, .rate = 400},
+                      .n_request = 100,
+                      .seed = 1,
+                      .max_flight = 50,
+                      .timeout_s = 20,
+                      .slo = {.share = 0.9}};
+    OK_(load_mix_parse(&plan.max_tokens, "x", "5", 1, TERR));
+}
+static void run(void) { OK_(load_run(&s, net, &plan, TERR)); }
+static void end(void) {
+    load_stats_free(s);
+    net_client_free(net);
+    net_server_stop(&srv);
+    s = NULL;
+}
+
+TEST(so_many_are_sent_and_warm_up_is_left_out) {
+    begin("/echo");
+    plan.n_warmup = 7;
+    plan.slo.e2e = 10000000000;
+    run();
+    EQ(s->n_sent, 100);
+    EQ(s->n_ok, 100);
+    EQ(s->n_ended, 100);
+    EQ(s->n_good, 100);
+    EQ(s->n_warmup, 7);
+    EQ(s->n_out, 300);
+    EQ(s->time[LOAD_E2E].n, 100);
+    EQ(s->time[LOAD_TTFT].n, 0); /* answers were whole */
+    TRUE_(s->window_s > 0.15 && s->window_s < 0.4);
+    uint64_t n = 0, planned = 0;
+    for (int i = 0; i < LOAD_BLOCKS; i++) {
+        n += s->all[i];
+        TRUE_(s->all[i] == 6 || s->all[i] == 7);
+    }
+    for (int i = 0; i < LOAD_BINS; i++) planned += s->bin[i].n_plan;
+    EQ(n, 100);
+    EQ(planned, 107);
+    end();
+}
+
+TEST(so_long_is_sent) {
+    begin("/echo");
+    plan.n_request = 0;
+    plan.duration_s = 0.5;
+    plan.arrivals.pattern = LOAD_CONSTANT;
+    plan.arrivals.rate = 100;
+    run();
+    EQ(s->n_sent, 50);
+    EQ(s->n_ok, 50);
+    NEAR(s->window_s, 0.5, 1e-9);
+    end();
+}
+
+TEST(users_ask_one_at_a_time) {
+    begin("/echo");
+    plan.users = 3;
+    plan.n_request = 200;
+    run();
+    EQ(s->n_ok, 200);
+    EQ(s->flight_max, 3);
+    end();
+}
+
+static int n_ones;
+static void on_one(void *ctx, const LoadOne *o) {
+    (void)ctx;
+    n_ones++;
+    TRUE_(o->send >= o->plan && o->stop >= o->send);
+    TRUE_(o->end == LOAD_429 ? strstr(o->why, "429") != NULL : o->why[0] == 0);
+}
+
+TEST(refusals_are_counted) {
+    n_ones = 0;
+    begin("/status/429");
+    plan.on_one = on_one;
+    run();
+    EQ(n_ones, 100);
+    EQ(s->fail[LOAD_429].n, 100);
+    EQ(load_stats_failed(s), 100);
+    EQ(s->n_good, 0);
+    end();
+}
+
+TEST(nobody_there_ends_early) {
+    begin("/echo");
+    net_server_stop(&srv);
+    plan.n_request = 0;
+    plan.duration_s = 60;
+    plan.give_up_s = 0.3;
+    run();
+    TRUE_(s->gave_up && !s->stopped);
+    TRUE_(s->fail[LOAD_REFUSED].n > 50);
+    EQ(s->fail[LOAD_REFUSED].n, s->n_ended);
+    TRUE_(s->window_s > 0.25 && s->window_s < 20);
+    end();
+}
+
+TEST(users_of_a_dead_server_do_not_hammer_it) {
+    begin("/echo");
+    net_server_stop(&srv);
+    plan.n_request = 0;
+    plan.duration_s = 60;
+    plan.give_up_s = 0.5;
+    plan.users = 2;
+    run();
+    TRUE_(s->gave_up);
+    TRUE_(s->n_ended >= 2 && s->n_ended <= 20); /* each waits a tenth of a second */
+    end();
+}
+
+static atomic_int stop;
+static void stop_soon(void *ctx, const LoadNow *n) {
+    (void)ctx;
+    if (n->n_ended > 5) atomic_store(&stop, 1);
+}
+
+TEST(a_stop_keeps_what_there_is) {
+    begin("/echo");
+    plan.n_request = 0;
+    plan.duration_s = 60;
+    plan.stop = &stop;
+    plan.on_now = stop_soon;
+    run();
+    TRUE_(s->stopped && !s->gave_up);
+    TRUE_(s->n_ok > 5 && s->window_s < 50);
+    EQ(s->n_ended, s->n_ok + s->fail[LOAD_STOPPED].n);
+    end();
+}
+
+TEST(a_bad_header_is_an_error_at_once) {
+    static const char *const bad[] = {"no colon"};
+    begin("/echo");
+    plan.header = bad;
+    FAILS(ERR_ARG, load_run(&s, net, &plan, TERR));
+    end();
+}
+
+TEST(places_are_kept_to) {
+    begin("/echo");
+    plan.max_flight = 2;
+    plan.arrivals.rate = 100000;
+    run();
+    EQ(s->n_ok, 100);
+    EQ(s->flight_max, 2);
+    TRUE_(s->n_held > 50);
+    end();
+}
+
+TEST(connections_that_may_be_opened) { TRUE_(load_most_connections() > 100); }
