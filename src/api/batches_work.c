@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
-enum { CHECK_LINES = 256, REST_MS = 500, MAX_TRIES = 20, UNAVAILABLE = 503 };
+enum { CHECK_LINES = 64, REST_MS = 500, MAX_TRIES = 20, UNAVAILABLE = 503 };
 
 static uint64_t after_ms(int ms) { return clock_now_ns() + (uint64_t)ms * 1000000u; }
 
