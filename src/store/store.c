@@ -8,6 +8,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,10 +65,11 @@ Status store__fail(const Store *s, int rc, Err *e) {
 static void give_to_owner(int fd, const char *path) {
     struct stat st;
     const char *slash = strrchr(path, '/');
-    char *folder = geteuid() == 0 && slash ? mem_dup(path, (size_t)(slash - path) + 1) : NULL;
-    if (folder && stat(folder, &st) == 0 && st.st_uid != 0 && fchown(fd, st.st_uid, st.st_gid) != 0)
+    char folder[PATH_MAX];
+    if (geteuid() != 0 || !slash || (size_t)(slash - path) + 1 >= sizeof folder) return;
+    snprintf(folder, sizeof folder, "%.*s", (int)(slash - path) + 1, path);
+    if (stat(folder, &st) == 0 && st.st_uid != 0 && fchown(fd, st.st_uid, st.st_gid) != 0)
         log_warn("%s: stays root's", path);
-    mem_free(folder);
 }
 
 /* The file with mode 0600, if there is none. */
