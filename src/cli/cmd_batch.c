@@ -12,7 +12,7 @@
 #include "cli/model.h"
 #include "server/server.h"
 
-enum { DEFAULT_CTX = 4096, SPARE = 4, MAX_TRIES = 5, MAX_QUEUE = 65536 };
+enum { SPARE = 4, MAX_TRIES = 5, MAX_QUEUE = 65536 };
 
 typedef struct BatchCmd {
     const char *model, *in, *out, *kv, *model_name, *chat_template, *model_key;
@@ -54,14 +54,7 @@ static const OptSpec opts[] = {
      .min = 1,
      .max = 4096,
      .help = "requests generated together; fewer where memory does not allow them"},
-    {.key = "ctx",
-     .letter = 'c',
-     .type = OPT_INT,
-     .offset = AT(ctx),
-     .def = "0",
-     .min = 0,
-     .max = MODEL_MAX_CTX,
-     .help = "tokens of prompt and answer together; 0: the model's context length, at most 4096"},
+    CLI_CTX_OPT(AT(ctx)),
     {.key = "prefill_chunk",
      .type = OPT_INT,
      .offset = AT(chunk),
@@ -178,7 +171,7 @@ static Status plan(Batching *b, Err *e) {
     size_t bytes = 0;
     double most = c->utilization * (double)mem_limit_bytes() - (double)model_weight_bytes(b->m.m);
     b->eo = (EngineOpts){.max_seqs = (int)c->max_seqs,
-                         .max_ctx = c->ctx ? (int)c->ctx : MIN(b->m.m->cfg.ctx, DEFAULT_CTX),
+                         .max_ctx = cli_ctx(c->ctx, b->m.m->cfg.ctx),
                          .prefill_chunk = (int)c->chunk,
                          .itl_target_ms = 3600000, /* nobody reads along */
                          .max_queue = MAX_QUEUE,
