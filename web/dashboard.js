@@ -15,7 +15,7 @@ const many = (v, what) => `${count(v)} ${what}${v === 1 ? "" : "s"}`;
 const span = (v) => (v === 0 ? "0" : v < 1e-3 ? `${short(v * 1e6)} µs` : v < 1 ? `${short(v * 1e3)} ms` : `${short(v)} s`);
 const share = (v) => `${short(v * 100)} %`;
 const percent = (v) => `${short(v)} %`;
-const bytes = (v) => (v >= 2 ** 30 ? `${short(v / 2 ** 30)} GB` : v >= 2 ** 20 ? `${short(v / 2 ** 20)} MB` : `${short(v / 1024)} kB`);
+const bytes = (v) => (v >= 1e9 ? `${short(v / 1e9)} GB` : v >= 1e6 ? `${short(v / 1e6)} MB` : `${short(v / 1e3)} kB`);
 const age = (s) => (s < 60 ? `${s.toFixed(1)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`);
 
 const CHARTS = [

@@ -473,6 +473,7 @@ static Status begin(Serving *s, Err *e) {
     TRY(open_batches(s, e));
     server_use_feedback(s->server, s->feedback);
     server_use_batches(s->server, s->batches);
+    catch_signals(s->server); /* before anybody is told that there is a server */
     return OK;
 }
 
@@ -494,13 +495,11 @@ static void leave_loading(Serving *s, pthread_t loader) {
 
 static Status run(Serving *s, Err *e) {
     pthread_t loader;
-    catch_signals(s->server);
     if (pthread_create(&loader, NULL, load_thread, s) != 0)
         return err_set(e, ERR_IO, "the thread that loads the model cannot be started");
     Status st = server_run(s->server, (int)(s->c->grace * 1000), e);
     if (st == OK) leave_loading(s, loader);
     else pthread_join(loader, NULL);
-    release_signals();
     if (s->loaded != OK) {
         *e = s->err;
         return s->loaded;
@@ -510,6 +509,7 @@ static Status run(Serving *s, Err *e) {
 }
 
 static void close_all(Serving *s) {
+    release_signals();
     if (s->feedback) feedback_free(s->feedback);
     batches_free(s->batches);
     engine_free(s->en); /* its callbacks knock at the server, so it goes first */
