@@ -21,10 +21,10 @@ const age = (s) => (s < 60 ? `${s.toFixed(1)} s` : s < 3600 ? `${Math.floor(s / 
 const CHARTS = [
     { title: "Requests a second", format: count, least: 1, series: [{ name: "requests_s" }] },
     { title: "Time to first token", format: span, series: [{ name: "ttft_p50", label: "p50" }, { name: "ttft_p95", label: "p95" }, { name: "ttft_p99", label: "p99" }] },
-    { title: "Between tokens", format: span, series: [{ name: "itl_p50", label: "p50" }, { name: "itl_p95", label: "p95" }, { name: "itl_p99", label: "p99" }] },
+    { title: "Inter-token latency", format: span, series: [{ name: "itl_p50", label: "p50" }, { name: "itl_p95", label: "p95" }, { name: "itl_p99", label: "p99" }] },
     { title: "Tokens a second", format: count, least: 1, series: [{ name: "new_tokens_s", label: "generated" }, { name: "prompt_tokens_s", label: "of prompts" }] },
-    { title: "Rows of a step", format: count, least: 1, series: [{ name: "batch" }] },
-    { title: "Requests", format: count, least: 2, series: [{ name: "running", label: "running" }, { name: "waiting", label: "waiting" }] },
+    { title: "Batch size (rows of a step)", format: count, least: 1, series: [{ name: "batch" }] },
+    { title: "Requests in the batch and in the queue", format: count, least: 2, series: [{ name: "running", label: "running" }, { name: "waiting", label: "waiting" }] },
     { title: "KV cache in use", format: share, most: 1, series: [{ name: "kv" }] },
     { title: "Prompts found in the prefix cache", format: share, most: 1, series: [{ name: "prefix_hit" }] },
     { title: "Errors a second", format: count, least: 1, series: [{ name: "err_client_s", label: "wrong" }, { name: "err_denied_s", label: "denied" }, { name: "err_busy_s", label: "sent away" },
@@ -35,7 +35,7 @@ const CHARTS = [
 ];
 const TILES = [
     ["Requests/s", "requests_s", count], ["Tokens/s", "new_tokens_s", count], ["First token, p95", "ttft_p95", span],
-    ["Between tokens, p95", "itl_p95", span], ["Running", "running", count], ["Waiting", "waiting", count],
+    ["Inter-token, p95", "itl_p95", span], ["Running", "running", count], ["Waiting", "waiting", count],
     ["KV cache", "kv", share], ["Memory", "memory_bytes", bytes],
 ];
 

@@ -8,7 +8,7 @@ const NUMBERS = [
     { key: "top_p", label: "Top p", above: 0, max: 1, usual: "1" },
     { key: "top_k", label: "Top k", min: -1, max: 1e7, whole: true, usual: "all" },
     { key: "min_p", label: "Min p", min: 0, max: 1, usual: "0" },
-    { key: "max_tokens", label: "Most tokens", min: 1, max: 1e7, whole: true, usual: "what fits" },
+    { key: "max_tokens", label: "Max tokens", min: 1, max: 1e7, whole: true, usual: "what fits" },
     { key: "seed", label: "Seed", min: -(2 ** 53), max: 2 ** 53, whole: true, usual: "random" },
     { key: "presence_penalty", label: "Presence penalty", min: -2, max: 2, usual: "0" },
     { key: "frequency_penalty", label: "Frequency penalty", min: -2, max: 2, usual: "0" },

@@ -49,7 +49,7 @@ function requestOf(list, s) {
     const system = s.system ? [{ role: "system", content: s.system }] : [];
     return {
         ...(s.model ? { model: s.model } : {}),
-        messages: [...system, ...list.map(asSent)],
+        messages: [...system, ...list.filter((m) => m.role !== "assistant" || m.content || m.calls?.length).map(asSent)],
         ...s.request, stream: true, stream_options: { include_usage: true },
     };
 }
@@ -75,8 +75,8 @@ const history = () => (busy ? messages.slice(0, -1) : messages);
 const acts = {
     busy: (i) => busy !== null && i === messages.length - 1,
     redraw: (i) => draw(i),
-    retry: (i) => { if (!busy) { const before = messages[i]; messages.length = i; draw(i); ask(before); } },
-    edit: (i, text) => { if (!busy) { messages.length = i; draw(i); say(text); } },
+    retry: (i) => { if (!busy && right()) { const after = messages.splice(i); draw(i); ask(after); } },
+    edit: (i, text) => { if (!busy && right()) { messages.length = i; draw(i); say(text); } },
     rate,
 };
 
@@ -86,10 +86,20 @@ function draw(i = 0) {
     byId("empty").hidden = messages.length > 0;
     for (const old of [...log.querySelectorAll(".turn")].slice(i)) old.remove();
     messages.slice(i).forEach((m, k) => log.append(make(m, i + k, acts)));
+    if (busy) busy.turn = log.lastElementChild; // it may be another element now
 }
 
-const atEnd = () => innerHeight + scrollY > document.documentElement.scrollHeight - 160;
-const toEnd = () => byId("composer").scrollIntoView({ block: "end" });
+// How much of the conversation is below the window; the composer sticks to its lower edge.
+const below = () => document.querySelector("main").getBoundingClientRect().bottom - innerHeight;
+const atEnd = () => below() < 160;
+const toEnd = () => scrollBy({ top: below(), behavior: "instant" });
+
+// Whether the settings can be sent; if not, the field that is wrong gets the focus.
+function right() {
+    const { wrong } = fields.settings();
+    if (wrong) fields.point(wrong);
+    return !wrong;
+}
 
 function setBusy(on) {
     byId("send").hidden = on;
@@ -127,10 +137,10 @@ function trouble(t, retry = redo) {
 
 // Ask for the last answer again; what had come of it stays until something else does.
 function redo() {
-    if (busy) return;
-    const before = messages.at(-1)?.role === "assistant" ? messages.pop() : null;
+    if (busy || !right()) return;
+    const after = messages.at(-1)?.role === "assistant" ? [messages.pop()] : [];
     draw(messages.length);
-    ask(before);
+    ask(after);
 }
 
 // ---- an answer ----
@@ -171,6 +181,7 @@ function noteToken(m) {
 
 // From the first token on; an answer that came at once is measured with the time before it.
 function rateOf(m) {
+    if (!busy.first) return; // no text came
     const took = busy.last - busy.first;
     if (m.tokens > 1 && took > 100) m.rate = (m.tokens - 1) / (took / 1000);
     else if (m.tokens) m.rate = m.tokens / ((busy.last - busy.started) / 1000);
@@ -220,37 +231,40 @@ function begin() {
     return m;
 }
 
-function end(m, failed, before) {
+// after: what stood where the answer stands now, and behind it; it comes back if nothing came.
+function end(m, failed, after) {
     const rest = m.content.slice(busy.spoken);
     const empty = !m.content && !m.reasoning && !m.calls?.length;
+    const homeless = [document.body, byId("stop")].includes(document.activeElement);
     m.broken = failed instanceof Trouble && failed.kept;
     m.stopped = failed?.name === "AbortError";
     busy = null;
     setBusy(false);
-    if (empty && failed) messages.splice(-1, 1, ...(before ? [before] : []));
-    draw(Math.max(messages.length - 1, 0));
+    const from = messages.length - 1;
+    const refused = empty && failed instanceof Trouble && !failed.again && after.length === 0;
+    if (empty && failed && !(m.stopped && after.length === 0)) messages.splice(-1, 1, ...after);
+    if (refused && messages.at(-1)?.role === "user" && !byId("say").value) { // to be said otherwise
+        byId("say").value = messages.pop().content;
+        grow();
+    }
+    draw(Math.max(Math.min(from, messages.length - 1), 0));
     byId("figures").textContent = figures(m);
     speak(m.stopped ? "Stopped" : failed ? "" : `${rest} The answer is complete. ${m.tokens ?? 0} tokens.`);
     keep();
     showCurl();
     if (failed && !m.stopped) trouble(failed instanceof Trouble ? failed : new Trouble("This page has failed", failed.message));
-    else if (document.activeElement === document.body) byId("say").focus({ preventScroll: true });
+    else if (homeless) byId("say").focus({ preventScroll: true });
 }
 
-async function ask(before = null) {
-    const s = fields.settings();
-    if (s.wrong) {
-        fields.point(s.wrong);
-        return;
-    }
-    const request = requestOf(messages, s), m = begin();
+async function ask(after = []) {
+    const request = requestOf(messages, fields.settings()), m = begin();
     let failed = null;
     try {
         await stream(m, request);
     } catch (e) {
         failed = e;
     }
-    end(m, failed, before);
+    end(m, failed, after);
 }
 
 // ---- what the reader does ----
@@ -269,10 +283,7 @@ function invite() {
 }
 
 function say(text) {
-    if (fields.settings().wrong) {
-        fields.point(fields.settings().wrong);
-        return false;
-    }
+    if (!right()) return false;
     const { last, ...next } = roleOfNext();
     messages.push({ ...next, content: text });
     draw(messages.length - 1);
@@ -300,10 +311,12 @@ async function rate(i, value) {
     try {
         await post("/feedback", { request_id: m.id, rating: value });
         m.rated = value;
-        draw(i);
-        speak(value === "like" ? "Liked" : "Disliked");
-        byId("log").querySelectorAll(".turn")[i].querySelector(`[data-rate=${value}]`).focus();
         keep();
+        if (messages[i] !== m) return; // another conversation by now
+        const turn = byId("log").querySelectorAll(".turn")[i], had = turn.contains(document.activeElement);
+        turn.querySelectorAll("[data-rate]").forEach((b) => b.setAttribute("aria-pressed", String(b.dataset.rate === value)));
+        if (had) turn.querySelector(`[data-rate=${value}]`).focus();
+        speak(value === "like" ? "Liked" : "Disliked");
     } catch (e) {
         trouble(new Trouble(e.message, e.next ?? "", { again: false }));
     }

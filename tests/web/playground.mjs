@@ -65,7 +65,7 @@ test("a conversation by keyboard alone", async () => {
     await until("it is said", async () => (await text(page, "#spoken")) === "Stopped");
 
     // retry, with fewer tokens
-    await tabTo(page, "Most tokens");
+    await tabTo(page, "Max tokens");
     await page.keyboard.type("40");
     await tabTo(page, "Retry", "Shift+Tab");
     await page.keyboard.press("Enter");
@@ -113,7 +113,7 @@ test("tools, by keyboard", async () => {
     await page.keyboard.press("Control+A");
     await page.keyboard.insertText(TOOLS);
     assert.equal(await page.getAttribute("#tools", "aria-invalid"), null);
-    await tabTo(page, "Which one");
+    await tabTo(page, "Tool choice");
     await page.keyboard.press("ArrowDown");
     assert.equal(await page.inputValue("#tool-choice"), "required");
     await tabTo(page, "Message", "Shift+Tab");
