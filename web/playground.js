@@ -235,7 +235,7 @@ function begin() {
 function end(m, failed, after) {
     const rest = m.content.slice(busy.spoken);
     const empty = !m.content && !m.reasoning && !m.calls?.length;
-    const homeless = [document.body, byId("stop")].includes(document.activeElement);
+    const follow = atEnd(), homeless = [document.body, byId("stop")].includes(document.activeElement);
     m.broken = failed instanceof Trouble && failed.kept;
     m.stopped = failed?.name === "AbortError";
     busy = null;
@@ -248,6 +248,7 @@ function end(m, failed, after) {
         grow();
     }
     draw(Math.max(Math.min(from, messages.length - 1), 0));
+    if (follow) toEnd();
     byId("figures").textContent = figures(m);
     speak(m.stopped ? "Stopped" : failed ? "" : `${rest} The answer is complete. ${m.tokens ?? 0} tokens.`);
     keep();

@@ -39,7 +39,8 @@ struct BatchRun {
     IoMap in;
     Line *line; /* owned */
     int64_t n_line, cap, cursor, max;
-    Key *key; /* owned; [cap_key], a power of two */
+    int64_t checked; /* lines that batches_run_check has looked at */
+    Key *key;        /* owned; [cap_key], a power of two */
     size_t n_key, cap_key;
     uint64_t seed[2];
     Output out, errors;
@@ -341,20 +342,19 @@ static void put_problem(StrBuf *b, int64_t i, const char *code, const char *mess
 }
 
 Status batches_run_check(bool *over, BatchRun *r, int n, StrBuf *errors, Err *e) {
-    for (; n > 0 && r->cursor < r->n_line && r->n_errors < MAX_ERRORS; n--, r->cursor++) {
+    for (; n > 0 && r->checked < r->n_line && r->n_errors < MAX_ERRORS; n--, r->checked++) {
         BatchTask t = {0};
         Err why = {0};
         const char *code = NULL;
-        if (r->line[r->cursor].state != LINE_OPEN) continue;
-        Status st = read_task(&t, r, r->cursor, &code, &why);
+        if (r->line[r->checked].state != LINE_OPEN) continue;
+        Status st = read_task(&t, r, r->checked, &code, &why);
         batches_task_deinit(&t);
         if (st == OK) continue;
         if (!code) return err_set(e, st, "%s", why.msg);
-        put_problem(errors, r->cursor, code, why.msg);
+        put_problem(errors, r->checked, code, why.msg);
         r->n_errors++;
     }
-    *over = r->cursor == r->n_line || r->n_errors == MAX_ERRORS;
-    if (*over) r->cursor = 0;
+    *over = r->checked == r->n_line || r->n_errors == MAX_ERRORS;
     return sb_check(errors, e);
 }
 

@@ -210,7 +210,10 @@ static void opened(Batches *b, Active *a, Status st, const Err *e) {
     snprintf(text, sizeof text, "more than %lld lines", (long long)b->cfg.max_lines);
     switch (st) {
     case OK: take_counts(a); break;
-    case ERR_NOT_FOUND: fail_batch(a, "input_file_missing", "the input file is gone"); break;
+    case ERR_NOT_FOUND:
+        a->keeps = true; /* what was answered stays */
+        fail_batch(a, "input_file_missing", "the input file is gone");
+        break;
     case ERR_ARG: fail_batch(a, "too_many_tasks", text); break;
     case ERR_FORMAT:
         log_error("batch %s: %s", a->row.id, e->msg);
@@ -335,32 +338,35 @@ static bool may_run_again(const BatchesWork *w) {
     return w->again && (w->status != UNAVAILABLE || w->task.n_tries < MAX_TRIES);
 }
 
-static void take_answer(Batches *b, BatchesWork *w) {
+/* True: its line is done. */
+static bool take_answer(Batches *b, BatchesWork *w) {
     Active *a = w->active;
     Err e = {0};
     a->n_out--;
     b->n_out--;
-    if (!a->run) return; /* its disk failed: it is done again */
+    if (!a->run) return false; /* its disk failed: it is done again */
     if (may_run_again(w)) {
         batches_run_give_back(a->run, &w->task, w->status == UNAVAILABLE);
         a->dry = false;
         a->rest_ns = after_ms(REST_MS);
-        return;
+        return false;
     }
     BatchAnswer line = {.status = w->status,
                         .request_id = w->request_id,
                         .body = {sb_str(&w->body), w->body.n}};
     a->touched = true;
-    if (batches_run_put(a->run, &w->task, &line, &e) != OK) pause_run(b, a, &e);
+    if (batches_run_put(a->run, &w->task, &line, &e) == OK) return true;
+    pause_run(b, a, &e);
+    return false;
 }
 
 void batches__answers(Batches *b, BatchesWork *list) {
     uint64_t n_ok = 0, n_failed = 0;
     for (BatchesWork *w = list, *next; w; w = next) {
         next = w->next;
-        take_answer(b, w);
-        n_ok += w->status == 200;
-        n_failed += w->status != 200 && !may_run_again(w);
+        bool done = take_answer(b, w);
+        n_ok += done && w->status == 200;
+        n_failed += done && w->status != 200;
         batches__work_free(w);
     }
     pthread_mutex_lock(&b->mu);

@@ -259,6 +259,21 @@ static int find_plain(const Keys *k, const Sha256 *digest) {
     return found;
 }
 
+/* Plain keys have no name and no place in a list that stays: what they are told apart by is their digest. */
+static void plain_id(char out[KEYS_MAX_ID], const Sha256 *digest) {
+    char hex[65];
+    snprintf(out, KEYS_MAX_ID, "plain-%.12s", sha_hex(hex, digest));
+}
+
+static bool is_plain_id(const Keys *k, const char *id) {
+    char own[KEYS_MAX_ID];
+    for (int i = 0; i < k->plain.n; i++) {
+        plain_id(own, &k->plain.v[i]);
+        if (strcmp(own, id) == 0) return true;
+    }
+    return false;
+}
+
 static Status check_entry(KeyUser *out, Entry *n, const KeyAsk *ask, Err *e) {
     if (n->revoked_s != 0) return err_set(e, ERR_AUTH, "the API key was revoked");
     if (n->expires_s != 0 && ask->now_s >= n->expires_s)
@@ -286,11 +301,11 @@ static Status check_locked(KeyUser *out, Keys *k, const KeyAsk *ask, const Claim
     int i = find_plain(k, &c->digest);
     if (i >= 0) {
         *out = (KeyUser){.scopes = KEY_SCOPE_ALL};
-        snprintf(out->id, sizeof out->id, "plain-%d", i + 1);
+        plain_id(out->id, &k->plain.v[i]);
         memcpy(out->name, out->id, sizeof out->id);
         return OK;
     }
-    if (limited) auth_limit_fail(k->limit, ask->peer, ask->now_s);
+    if (limited && !ask->quiet) auth_limit_fail(k->limit, ask->peer, ask->now_s);
     return err_set(e, ERR_AUTH, "the API key is not known");
 }
 
@@ -316,14 +331,12 @@ Status keys_check(KeyUser *out, Keys *k, const KeyAsk *ask, Err *e) {
 
 Status keys_check_id(Keys *k, const char *id, const KeyAsk *ask, Err *e) {
     KeyUser user;
-    int64_t i_plain = 0;
     if (!keys_required(k) || !id[0]) return OK;
-    bool plain = str_starts_with(id, "plain-") && str_to_i64(&i_plain, id + 6) && i_plain >= 1;
     pthread_mutex_lock(&k->mu);
     Entry *n = table_find(&k->table, id);
     Status st = OK;
     if (n) st = check_entry(&user, n, ask, e);
-    else if (!plain || i_plain > k->plain.n) st = err_set(e, ERR_AUTH, "the API key is gone");
+    else if (!is_plain_id(k, id)) st = err_set(e, ERR_AUTH, "the API key is gone");
     pthread_mutex_unlock(&k->mu);
     return st;
 }

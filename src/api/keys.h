@@ -59,12 +59,14 @@ typedef struct KeyAsk {
     Slice model;       /* that is asked for; empty: none in particular */
     uint32_t scope;    /* KeyScope */
     const char *peer;  /* "127.0.0.1:43368", "[::1]:43368", "::1"; NULL: failures are not counted */
+    bool quiet;        /* nor is this one: the same request is looked at again */
     int64_t now_s;     /* time of day */
 } KeyAsk;
 
 /* Who it is, when the answer was OK. */
 typedef struct KeyUser {
-    char id[KEYS_MAX_ID]; /* for logs, limits, tenants; "" without keys, "plain-1" a plain key */
+    char id
+        [KEYS_MAX_ID]; /* for logs, limits, tenants; "" without keys, "plain-" and a digest for a plain key */
     char name[KEYS_MAX_NAME]; /* as given when the key was made */
     uint32_t scopes;
     int64_t rpm, tpm; /* requests and tokens a minute; 0: as for everybody */

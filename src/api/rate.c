@@ -144,7 +144,7 @@ static void refill(Bucket *b, const ApiRate *l, uint64_t now_ns) {
 
 static void take(Bucket *b, const ApiRate *l, double n) {
     b->taken = MAX(0, b->taken + n);
-    b->full_ns = b->at_ns + (uint64_t)(b->taken / l->limit * l->window_s * 1e9);
+    b->full_ns = b->at_ns + (uint64_t)MIN(b->taken / l->limit * l->window_s * 1e9, 1e18);
 }
 
 /* Seconds until n units are there; 0: they are. */

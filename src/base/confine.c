@@ -98,19 +98,21 @@ static Status give_entries(int fd, const ConfineUser *to, Err *e) {
     return st;
 }
 
-/* A file, or a folder with all that is in it. */
+/* A file, or a folder with all that is in it: itself last, so that one that cannot be given whole is not given. */
 static Status give_entry(int dir, const char *name, const ConfineUser *to, Err *e) {
     struct stat s;
     if (fstatat(dir, name, &s, AT_SYMLINK_NOFOLLOW) != 0)
         return err_set(e, ERR_IO, "%s: %s", name, strerror(errno));
     if (!may_give(&s, to))
         return err_set(e, ERR_DENIED, "%s: neither root's nor %s's alone", name, to->name);
+    if (S_ISDIR(s.st_mode)) {
+        int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0) return err_set(e, ERR_IO, "%s: %s", name, strerror(errno));
+        TRY(give_entries(fd, to, e));
+    }
     if (fchownat(dir, name, to->uid, to->gid, AT_SYMLINK_NOFOLLOW) != 0)
         return err_set(e, ERR_IO, "%s: %s", name, strerror(errno));
-    if (!S_ISDIR(s.st_mode)) return OK;
-    int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) return err_set(e, ERR_IO, "%s: %s", name, strerror(errno));
-    return give_entries(fd, to, e);
+    return OK;
 }
 
 Status confine_give_folder(const char *path, const ConfineUser *to, Err *e) {

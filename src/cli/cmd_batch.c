@@ -175,6 +175,7 @@ static Status plan(Batching *b, Err *e) {
                          .prefill_chunk = (int)c->chunk,
                          .itl_target_ms = 3600000, /* nobody reads along */
                          .max_queue = MAX_QUEUE,
+                         .max_queue_tok = INT64_MAX,
                          .kv_type = cli_kv_type(c->kv),
                          .vocab = b->vocab,
                          .tok = b->m.tok};
@@ -220,7 +221,8 @@ static Status load(Batching *b, Err *e) {
                        .n_adapters = b->loras.n,
                        .n_embd = b->m.m->cfg.C,
                        .n_prep = (int)b->c->prep_threads,
-                       .version = CLI_VERSION};
+                       .version = CLI_VERSION,
+                       .live = {.limits = {.max_held_bytes = SIZE_MAX / 8}}}; /* all are ours */
     return server_new(&b->server, &sc, e);
 }
 

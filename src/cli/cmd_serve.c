@@ -72,6 +72,15 @@ static void on_hangup(int sig) {
     server_reload(stop_target);
 }
 
+/* SIG_BLOCK: signals that end the program wait until somebody is there to see to them; SIG_UNBLOCK: now. */
+static void hold_signals(int how) {
+    sigset_t ends;
+    sigemptyset(&ends);
+    sigaddset(&ends, SIGINT);
+    sigaddset(&ends, SIGTERM);
+    pthread_sigmask(how, &ends, NULL);
+}
+
 static void catch_signals(Server *s) {
     struct sigaction a = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     stop_target = s;
@@ -81,12 +90,14 @@ static void catch_signals(Server *s) {
     a = (struct sigaction){.sa_handler = on_hangup, .sa_flags = (int)SA_RESTART};
     sigemptyset(&a.sa_mask);
     sigaction(SIGHUP, &a, NULL);
+    hold_signals(SIG_UNBLOCK);
 }
 
 static void release_signals(void) {
     signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
+    hold_signals(SIG_UNBLOCK);
 }
 
 /* ---- what is printed ---- */
@@ -546,6 +557,7 @@ static int serve(const ServeCmd *c, const CliArgs *a, int argc, char **argv) {
     Serving s = {.c = c, .path = c->model};
     signal(SIGHUP, SIG_IGN); /* until there is something to read again */
     signal(SIGPIPE, SIG_IGN);
+    hold_signals(SIG_BLOCK);
     raise_files(c->max_connections);
     log_set_level(cli_serve_level(c));
     Status st = cli_serve_reload_new(&s.reload, a->set, argc, argv, &e);

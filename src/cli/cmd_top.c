@@ -243,6 +243,7 @@ static int watch(Watch *w) {
     int rc = CLI_OK;
     do {
         bool had = w->data != NULL;
+        e = (Err){0};
         Status st = w->held ? OK : ask(w, &e);
         if (st != OK && !had) return cli_fail(&e);
         if (!had) open_screen(w);

@@ -50,8 +50,8 @@ Status cli_serve_live(ServerLive *out, const ServeCmd *c, Err *e) {
     TRY(cli_size(&l.limits.max_held_bytes, "--body-memory", c->body_memory, e));
     TRY(api_rate_parse(&l.requests, "--rate-limit", c->rate_limit, e));
     TRY(api_rate_parse(&l.tokens, "--token-rate-limit", c->token_rate_limit, e));
-    if (l.limits.max_held_bytes < l.limits.max_body_bytes)
-        return err_set(e, ERR_ARG, "--body-memory %s: less than one body (--max-body %s)",
+    if (l.limits.max_held_bytes / 4 < l.limits.max_body_bytes)
+        return err_set(e, ERR_ARG, "--body-memory %s: less than four bodies (--max-body %s)",
                        c->body_memory, c->max_body);
     *out = l;
     return OK;

@@ -46,7 +46,7 @@ static double number(const Json *j, const char *key) {
 
 /* "12", "3.4", "1,234", or "-": three digits at least. */
 static const char *count(char buf[32], double v) {
-    if (isnan(v)) return "-";
+    if (!(v >= 0)) return "-";
     if (v >= 100 || v == floor(v)) return cli_commas(buf, (uint64_t)fmin(v + 0.5, 1e18));
     snprintf(buf, 32, v < 9.995 ? "%.2f" : "%.1f", v);
     return buf;
@@ -110,18 +110,33 @@ static void line(Top *t, const char *name, const char *series, const char *fmt, 
     sb_putc(t->b, '\n');
 }
 
+/* What a client chose, such as an id, on a terminal: nothing but what can be seen. */
+static void put_word(StrBuf *b, Slice s, int cells) {
+    int n = 0;
+    for (size_t i = 0; i < s.n && n < cells; i++, n++)
+        sb_putc(b, s.p[i] > ' ' && s.p[i] < 0x7f ? s.p[i] : '?');
+    for (; n <= cells; n++) sb_putc(b, ' ');
+}
+
 /* ---- parts ---- */
+
+/* "14:46:17" of an answer's clock; "-" for what is no time. */
+static const char *clock_of(char buf[16], const Json *data) {
+    double now = number(data, "now");
+    time_t t = now >= 0 && now < 1e11 ? (time_t)now : 0;
+    struct tm tm;
+    if (t == 0 || !localtime_r(&t, &tm) || strftime(buf, 16, "%H:%M:%S", &tm) == 0) return "-";
+    return buf;
+}
 
 static void put_head(Top *t) {
     char span[24], when[16];
-    time_t now = (time_t)number(t->data, "now");
-    struct tm tm;
     Slice model = json_str(json_get(t->data, "model"));
-    localtime_r(&now, &tm);
-    strftime(when, sizeof when, "%H:%M:%S", &tm);
-    sb_printf(t->b, "%s  %.*s  up %s  %s  last %d min\n", t->v->url, (int)MIN(model.n, 40), model.p,
-              clock_format_span(span, (double)now - number(t->data, "started")), when,
-              t->v->window_s / 60);
+    sb_printf(t->b, "%s  ", t->v->url);
+    put_word(t->b, model, (int)MIN(model.n, 40));
+    sb_printf(t->b, " up %s  %s  last %d min\n",
+              clock_format_span(span, number(t->data, "now") - number(t->data, "started")),
+              clock_of(when, t->data), t->v->window_s / 60);
     if (!json_bool(json_get(t->data, "loaded"))) sb_puts(t->b, "the model is loading\n");
     sb_putc(t->b, '\n');
 }
@@ -184,14 +199,6 @@ static void put_numbers(Top *t) {
     sb_printf(t->b, " %s of %s\n", cli_bytes(a, isnan(memory) ? 0 : memory), cli_bytes(b, most));
 }
 
-/* What a client chose, such as an id, on a terminal: nothing but what can be seen. */
-static void put_word(StrBuf *b, Slice s, int cells) {
-    int n = 0;
-    for (size_t i = 0; i < s.n && n < cells; i++, n++)
-        sb_putc(b, s.p[i] > ' ' && s.p[i] < 0x7f ? s.p[i] : '?');
-    for (; n <= cells; n++) sb_putc(b, ' ');
-}
-
 static void put_requests(Top *t, int room) {
     const Json *list = json_get(t->data, "requests");
     size_t n = json_len(list);
@@ -245,10 +252,6 @@ void cli_top_draw(StrBuf *b, const TopView *v, const Json *data) {
 void cli_top_line(StrBuf *b, const Json *data) {
     Top t = {.data = data, .names = json_get(data, "names"), .rows = json_get(data, "rows")};
     char when[16], x[6][32];
-    time_t now = (time_t)number(data, "now");
-    struct tm tm;
-    localtime_r(&now, &tm);
-    strftime(when, sizeof when, "%H:%M:%S", &tm);
     double errors = number(json_get(data, "totals"), "errors");
     sb_printf(b, "%s  %s req/s  %s tok/s  running %s  waiting %s  first p99 %s  next p99 %s  ",
               when, count(x[0], newest(&t, "requests_s")), count(x[1], newest(&t, "new_tokens_s")),

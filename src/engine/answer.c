@@ -68,6 +68,7 @@ EngineDoor engine_door(Engine *en) {
                         .submit = submit_to_engine,
                         .cancel = cancel_in_engine,
                         .max_ctx = engine_max_ctx(en),
+                        .max_requests = engine_max_requests(en),
                         .metrics = engine_metrics(en),
                         .adapters = adapters_of_engine,
                         .max_adapters = engine_adapter_max(en)};

@@ -25,6 +25,7 @@ typedef struct EngineDoor {
     Status (*submit)(void *self, const EngineReq *r, uint64_t *id, Err *e);
     void (*cancel)(void *self, uint64_t id);
     int max_ctx;
+    int max_requests;       /* that may run or wait at one time; 0: any number */
     const Metrics *metrics; /* borrowed; NULL: none to be had */
     int (*adapters)(const void *self, EngineAdapter *out, int max); /* NULL: there are none */
     int max_adapters;

@@ -406,6 +406,8 @@ void engine_cancel(Engine *en, uint64_t id) {
 
 int engine_max_ctx(const Engine *en) { return en->o.max_ctx; }
 
+int engine_max_requests(const Engine *en) { return en->o.max_seqs + en->o.max_queue; }
+
 const Metrics *engine_metrics(const Engine *en) { return &en->m; }
 
 EngineStats engine_stats(const Engine *en) {

@@ -122,6 +122,8 @@ MUST_CHECK Status engine_submit(Engine *en, const EngineReq *r, uint64_t *id, Er
  * finished id is ignored. Any thread. */
 void engine_cancel(Engine *en, uint64_t id);
 int engine_max_ctx(const Engine *en);
+/* Requests that may run or wait at one time. */
+int engine_max_requests(const Engine *en);
 
 /* ---- adapters (adapter.c) ---- Loading reads and checks on the calling thread, while others generate. */
 

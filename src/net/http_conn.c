@@ -90,6 +90,31 @@ static void check_announced(HttpConn *c) {
         http__parse_fail(p, 503, much_is_read);
 }
 
+/* What the server says to this head. Few large bodies at a time: each is in memory whole. */
+static size_t body_limit(HttpParse *p) {
+    HttpReq *r = (HttpReq *)(void *)((char *)p - offsetof(HttpReq, parse));
+    const HttpServer *s = r->conn->server;
+    http__take_client(r); /* who asks is asked here, too */
+    size_t usual = s->cfg.limits.max_body_bytes, most = s->cfg.body_limit(s->cfg.ctx, r);
+    int n = 0;
+    for (const HttpConn *o = s->conns; o; o = o->next)
+        n += o != r->conn && o->req.parse.state == PARSE_BODY && o->req.parse.max_body > usual;
+    if (most > usual && n >= HTTP_MAX_LARGE)
+        http__parse_fail(p, 503, "too many large uploads, try again later");
+    return most;
+}
+
+/* The server's limits as they are now, for the request that comes. */
+static void take_limits(HttpConn *c) {
+    const HttpLimits *l = &c->server->cfg.limits;
+    HttpParse *p = &c->req.parse;
+    p->max_head = l->max_header_bytes;
+    p->max_line = l->max_line_bytes;
+    p->max_target = l->max_target_bytes;
+    p->max_body = l->max_body_bytes;
+    if (c->server->cfg.body_limit) p->body_limit = body_limit;
+}
+
 /* ---- reading ---- */
 
 /* So much of the body must be there when this time is over, unless all of it is. */
@@ -105,6 +130,7 @@ static bool feed(HttpConn *c) {
     struct evbuffer *in = bufferevent_get_input(c->bev);
     HttpParse *p = &c->req.parse;
     bool was_fresh = http__parse_is_fresh(p), had_no_body = p->state == PARSE_HEAD;
+    if (was_fresh) take_limits(c); /* they may have changed since the last request */
     while (p->state < PARSE_DONE && evbuffer_get_length(in) > 0) {
         struct evbuffer_iovec v;
         if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) break;
@@ -173,30 +199,6 @@ static void pump(HttpConn *c) {
     pace_reading(c);
     if (c->broken || (c->state == CONN_FLUSH && out_waiting(c) == 0 && flushed(c)))
         http__conn_close(c);
-}
-
-/* What the server says to this head. Few large bodies at a time: each is in memory whole. */
-static size_t body_limit(HttpParse *p) {
-    const HttpReq *r = (const HttpReq *)(const void *)((const char *)p - offsetof(HttpReq, parse));
-    const HttpServer *s = r->conn->server;
-    size_t usual = s->cfg.limits.max_body_bytes, most = s->cfg.body_limit(s->cfg.ctx, r);
-    int n = 0;
-    for (const HttpConn *o = s->conns; o; o = o->next)
-        n += o != r->conn && o->req.parse.state == PARSE_BODY && o->req.parse.max_body > usual;
-    if (most > usual && n >= HTTP_MAX_LARGE)
-        http__parse_fail(p, 503, "too many large uploads, try again later");
-    return most;
-}
-
-/* The server's limits as they are now, for the request that comes. */
-static void take_limits(HttpConn *c) {
-    const HttpLimits *l = &c->server->cfg.limits;
-    HttpParse *p = &c->req.parse;
-    p->max_head = l->max_header_bytes;
-    p->max_line = l->max_line_bytes;
-    p->max_target = l->max_target_bytes;
-    p->max_body = l->max_body_bytes;
-    if (c->server->cfg.body_limit) p->body_limit = body_limit;
 }
 
 void http__conn_answered(HttpConn *c) {

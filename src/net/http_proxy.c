@@ -3,6 +3,7 @@
  * the operator named, and read from its end: each proxy appends whom it heard it from, so the last address that is no proxy of
  * ours is the client, and whatever stands before it is his own claim. */
 #include <arpa/inet.h>
+#include <strings.h>
 
 #include "net/internal.h"
 
@@ -74,16 +75,28 @@ static Slice take_last(Slice *list) {
     return last;
 }
 
-void http__take_client(HttpReq *r) {
-    const HttpServer *s = r->conn->server;
+/* True: all of the list are proxies of ours, and what stands before it is to be read. */
+static bool take_list(HttpReq *r, Slice list) {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    if (s->cfg.n_proxies == 0 || !http__is_proxy(s, r->conn->ip)) return;
-    Slice list = http_header(r, "X-Forwarded-For");
     uint8_t ip[16];
     while (list.n > 0) {
-        if (!read_address(ip, take_last(&list))) return; /* nonsense: as far as it was believed */
+        if (!read_address(ip, take_last(&list)))
+            return false; /* nonsense: as far as it was believed */
         bool v4 = memcmp(ip, mapped, sizeof mapped) == 0;
         inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? ip + 12 : ip, r->client, sizeof r->client);
-        if (!http__is_proxy(s, ip)) return;
+        if (!http__is_proxy(r->conn->server, ip)) return false;
+    }
+    return true;
+}
+
+/* Proxies add to the end of the header, or a line of their own after those there are: either way the last is theirs. */
+void http__take_client(HttpReq *r) {
+    static const char name[] = "X-Forwarded-For";
+    const HttpServer *s = r->conn->server;
+    if (s->cfg.n_proxies == 0 || !http__is_proxy(s, r->conn->ip)) return;
+    for (int i = r->parse.n_fields - 1; i >= 0; i--) {
+        const HttpField *f = &r->parse.fields[i];
+        if (f->name.n != sizeof name - 1 || strncasecmp(f->name.p, name, f->name.n) != 0) continue;
+        if (!take_list(r, f->value)) return;
     }
 }

@@ -175,15 +175,16 @@ static void on_open(void *ctx, const BatchesReply *a) {
     HttpReq *r = f->req;
     f->ticket = NULL;
     f->content = a->content;
-    bool whole = a->body.n == f->content.n || slice_eq_str(http_method(r), "HEAD");
-    if (a->st == OK && !whole) {
-        http_stream_begin(r, 200, type, NULL);
+    bool whole = a->body.n == f->content.n, head = slice_eq_str(http_method(r), "HEAD");
+    if (a->st == OK && !whole) http_stream_begin(r, 200, type, NULL);
+    if (a->st == OK && !whole && !head) {
         on_chunk(f, a);
         return;
     }
     http_on_gone(r, NULL, NULL);
     filing_free(f);
     if (a->st != OK) reply_err(r, a);
+    else if (!whole) http_stream_end(r); /* of HEAD */
     else http_reply(r, 200, type, NULL, a->body);
 }
 
@@ -276,5 +277,7 @@ size_t server__body_limit(void *ctx, const HttpReq *r) {
     Server *s = ctx;
     bool upload = s->cfg.batches && slice_eq_str(http_method(r), "POST") &&
                   slice_eq_str(http_path(r), "/v1/files");
-    return upload && server__is_known(s, r) ? batches_max_body(s->cfg.batches) : 0;
+    return upload && server__is_known(s, r, KEY_SCOPE_BATCH, true)
+               ? batches_max_body(s->cfg.batches)
+               : 0;
 }

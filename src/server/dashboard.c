@@ -47,7 +47,7 @@ static uint64_t n_ended(const ServeStats *t) {
 }
 
 void server__history_tick(Server *s) {
-    HistoryNow now = {.t = now_of(s),
+    HistoryNow now = {.t = floor(now_of(s) * 1000) / 1000, /* as it is printed */
                       .m = s->cfg.engine.metrics,
                       .n_requests = n_ended(&s->stats),
                       .n_active = s->stats.n_active,

@@ -16,11 +16,13 @@ static uint32_t scope_of(const Route *t) {
     return KEY_SCOPE_ADMIN;
 }
 
-static Status check(KeyUser *user, Server *s, const HttpReq *r, uint32_t scope, Err *e) {
+static Status check(KeyUser *user, Server *s, const HttpReq *r, uint32_t scope, bool quiet,
+                    Err *e) {
     KeyAsk ask = {.authorization = http_header(r, "Authorization"),
                   .api_key = http_header(r, "X-Api-Key"),
                   .scope = scope,
                   .peer = http_peer(r),
+                  .quiet = quiet,
                   .now_s = (int64_t)time(NULL)};
     *user = (KeyUser){0};
     return s->cfg.keys ? keys_check(user, s->cfg.keys, &ask, e) : OK;
@@ -71,17 +73,17 @@ bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t) {
                            "another site may not use the key that the browser keeps for this one");
         return false;
     }
-    if (check(user, s, r, scope_of(t), &e) == OK) return true;
+    if (check(user, s, r, scope_of(t), false, &e) == OK) return true;
     refuse(r, t, &e);
     return false;
 }
 
-bool server__is_known(Server *s, const HttpReq *r) {
+bool server__is_known(Server *s, const HttpReq *r, uint32_t scope, bool quiet) {
     KeyUser user;
     Slice given = http_header(r, "Authorization");
     if (!s->cfg.keys || !keys_required(s->cfg.keys)) return true;
     if (given.n == 0 && http_header(r, "X-Api-Key").n == 0) return false;
-    return check(&user, s, r, KEY_SCOPE_ANY, NULL) == OK;
+    return check(&user, s, r, scope, quiet, NULL) == OK;
 }
 
 Status server__keep_key(Job *j, const HttpReq *r, Err *e) {

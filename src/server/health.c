@@ -72,7 +72,7 @@ void server__get_health(Server *s, HttpReq *r) {
     jw_init(&w, &b);
     jw_obj(&w, NULL);
     jw_cstr(&w, "status", status_of(s));
-    if (server__is_known(s, r)) put_numbers(&w, s);
+    if (server__is_known(s, r, KEY_SCOPE_ANY, false)) put_numbers(&w, s);
     jw_end_obj(&w);
     server__reply_json(r, s->cfg.engine.submit ? 200 : 503, &b, NULL);
 }

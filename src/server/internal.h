@@ -155,8 +155,8 @@ bool server__wants_html(const HttpReq *r);
 /* ---- guard.c ---- */
 /* May this request have this route? If not, it is answered. */
 bool server__admit(KeyUser *user, Server *s, HttpReq *r, const Route *t);
-/* Whether it brings a key that is known, where keys are needed. */
-bool server__is_known(Server *s, const HttpReq *r);
+/* Whether it brings a key with this scope, where keys are needed; quiet: a wrong one is counted elsewhere. */
+bool server__is_known(Server *s, const HttpReq *r, uint32_t scope, bool quiet);
 /* Keep what the model's check needs of the request. ERR_NOMEM. */
 MUST_CHECK Status server__keep_key(Job *j, const HttpReq *r, Err *e);
 /* May the job's key use its model? The preparing thread. */

@@ -67,7 +67,7 @@ int server__status(const Job *j, const Err *failed) {
 
 static void note_left(Job *j) {
     Err left = {.code = ERR_CANCELLED, .msg = "the client left"};
-    server__history_note(j->server->history, server__status(j, &left));
+    if (!server__is_idle(j)) server__history_note(j->server->history, server__status(j, &left));
     server__stats_note(j->server, j, false);
     server__log_ended(j, &left);
     server__trace_end(j, &left);
@@ -140,6 +140,10 @@ void server__job_start(Server *s, HttpReq *r, const Route *route) {
 /* ---- submitting: the preparing thread ---- */
 
 Status server__job_answers(Job *j, int n, Err *e) {
+    int most = j->server->cfg.engine.max_requests;
+    if (most > 0 && n * j->q.n > most)
+        return err_set(e, ERR_ARG, "n: %lld answers, %d can run and wait here",
+                       (long long)(n * j->q.n), most);
     j->answers = arena_new_n(&j->arena, Answer *, (size_t)n);
     if (!j->answers) return err_set(e, ERR_NOMEM, "%d answers", n);
     return OK;

@@ -132,5 +132,7 @@ void server__hold(Job *j, int64_t bytes) {
 Status server__check_held(const Job *j, Err *e) {
     size_t held = http_held_bytes(j->server->http), most = j->server->live.limits.max_held_bytes;
     if (j->n_held <= LIGHT_BYTES || held <= most) return OK;
-    return err_set(e, ERR_NOMEM, "requests hold %zu bytes, the limit is %zu", held, most);
+    Status full =
+        server__is_idle(j) ? ERR_FULL : ERR_NOMEM; /* batches can wait for as long as it takes */
+    return err_set(e, full, "requests hold %zu bytes, the limit is %zu", held, most);
 }

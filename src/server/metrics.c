@@ -31,10 +31,10 @@ void server__stats_note(Server *s, const Job *j, bool ok) {
     double took = (double)(clock_now_ns() - j->t_start_ns) * 1e-9;
     int64_t n = j->n_answers > 0 ? server__usage(j).completion : 0;
     int at = (int)(j->route - server__routes);
+    t->n_tokens += (uint64_t)n;
+    if (server__is_idle(j)) return; /* lines of batches are counted as such */
     if (ok) t->n_ok[at]++;
     else t->n_failed[at]++;
-    t->n_tokens += (uint64_t)n;
-    if (server__is_idle(j)) return; /* nobody waits for it */
     metrics_observe(&t->request_s, took);
     if (!j->route->operation) return;
     if (ok) {

@@ -7,6 +7,7 @@ command -v python3 >/dev/null || skip "no python3"
 python3 "$E2E/tiny_model.py" model.gguf || fail "no model"
 
 start() { # OPTIONS...
+    : >serve.log # what the server before wrote is not this one's
     "$INGOT" serve model.gguf --port 0 "$@" 2>serve.log &
     PID=$!
     for _ in $(seq 200); do

@@ -325,6 +325,45 @@ test("markdown is made quickly, whatever comes", async () => {
     await close(page);
 });
 
+test("what is not said yet, or was said before, is not lost", async () => {
+    const page = await playground();
+    const count = () => page.locator(".turn").count();
+    await answerWith(page, [{ content: Array.from({ length: 200 }, (_, i) => `- line ${i}`).join("\n") }]);
+    await field(page, "say", "Write two hundred lines");
+    await page.press("#say", "Enter");
+    await idle(page);
+    await until("its end is in view", async () => page.evaluate(() => scrollY > 500 &&
+        document.querySelector("main").getBoundingClientRect().bottom - innerHeight < 20));
+
+    // a wrong field keeps Retry from cutting anything
+    await field(page, "temperature", "hot");
+    await page.getByRole("button", { name: "Retry" }).click();
+    assert.equal(await count(), 2);
+    await field(page, "temperature", "");
+
+    // a request that the server refuses: its text is there to be said otherwise
+    await page.unroute("**/v1/chat/completions");
+    page.expected.push(/status of 400/);
+    await page.route("**/v1/chat/completions", (r) => r.fulfill({ status: 400, json: { error: { message: "no", type: "x", param: null } } }));
+    await field(page, "say", "Refused words");
+    await page.press("#say", "Enter");
+    await until("the text is back", async () => await page.inputValue("#say") === "Refused words");
+    assert.equal(await count(), 2);
+
+    // stopped before the first token: there is a Retry
+    await page.unroute("**/v1/chat/completions");
+    await page.route("**/v1/chat/completions", () => {});
+    await page.press("#say", "Enter");
+    await until("it waits", () => page.locator("#stop").isVisible());
+    await page.focus("#stop");
+    await page.keyboard.press("Enter");
+    await idle(page);
+    assert.equal(await text(page, ".turn.model .note"), "Stopped.");
+    assert.equal(await page.getByRole("button", { name: "Retry" }).count(), 2);
+    assert.equal(await focused(page), "Message");
+    await close(page);
+});
+
 test("what is kept may be damaged or missing", async () => {
     for (const kept of ["{", "null", '{"version": 1, "messages": 5}', '{"version": 1, "messages": [{"role": "x"}, null, {"role": "user", "content": "hi"}], "settings": {"top_p": 7, "temperature": "0.5"}}']) {
         const page = await playground();

@@ -47,7 +47,10 @@ TEST(the_last_that_is_no_proxy_of_ours) {
                 {"::ffff:9.8.7.6", "9.8.7.6"},
                 {"10.1.0.1", "10.1.0.1"}, /* proxies all the way: the first of them */
                 {"nonsense, 1.2.3.4", "1.2.3.4"},
-                {"1.2.3.4, nonsense, 10.1.0.1", "10.1.0.1"}};
+                {"1.2.3.4, nonsense, 10.1.0.1", "10.1.0.1"},
+                /* a proxy that adds a line of its own */
+                {"6.6.6.6\r\nX-Forwarded-For: 1.2.3.4", "1.2.3.4"},
+                {"6.6.6.6\r\nx-forwarded-for: 1.2.3.4\r\nX-Forwarded-For: 10.1.0.1", "1.2.3.4"}};
     for (size_t i = 0; i < COUNT_OF(rows); i++)
         EQ_STR(peer_of(3, ours, rows[i].header), rows[i].client);
     static const char *const nothing[] = {NULL, "", "nonsense", ",", "1.2.3.4.5", "1.2.3"};
