@@ -3,7 +3,10 @@
  * wrong ends. Times are held against a server with known delays in tests/e2e/load.sh. */
 #include "load/run.h"
 
+#include <arpa/inet.h>
 #include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "support/net_server.h"
 #include "test.h"
@@ -140,6 +143,35 @@ TEST(users_of_a_dead_server_do_not_hammer_it) {
     run();
     TRUE_(s->gave_up);
     TRUE_(s->n_ended >= 2 && s->n_ended <= 20); /* each waits a tenth of a second */
+    end();
+}
+
+static int late_fd;
+static void listen_late(void *ctx, const LoadOne *o) {
+    (void)ctx;
+    if (o->end == LOAD_REFUSED && listen(late_fd, 100) != 0) FAIL("no listener");
+}
+
+/* users saw a run ended while the server, which had refused one connection, was at work on long prompts */
+TEST(one_refusal_and_a_slow_server_are_not_dead) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t n = sizeof a;
+    begin("/echo");
+    late_fd = socket(AF_INET, SOCK_STREAM, 0); /* bound: it refuses until it listens, and then says nothing */
+    TRUE_(late_fd >= 0 && bind(late_fd, (struct sockaddr *)&a, n) == 0 &&
+          getsockname(late_fd, (struct sockaddr *)&a, &n) == 0);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/echo", ntohs(a.sin_port));
+    plan.arrivals.pattern = LOAD_CONSTANT;
+    plan.arrivals.rate = 10;
+    plan.n_request = 8;
+    plan.timeout_s = 0.9;
+    plan.give_up_s = 0.3;
+    plan.on_one = listen_late;
+    run();
+    FALSE_(s->gave_up);
+    EQ(s->n_ended, 8);
+    TRUE_(s->fail[LOAD_REFUSED].n >= 1 && s->fail[LOAD_TIMEOUT].n >= 5);
+    close(late_fd);
     end();
 }
 
