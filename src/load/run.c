@@ -37,14 +37,15 @@ struct Run {
     LoadStats *s;
     LoadArrivals arrivals;
     Flight *idle;
-    Flight *ready;        /* the next request, made; NULL: there is none any more */
-    uint64_t t0;          /* ns of the start */
-    uint64_t ready_plan;  /* ns; NEVER: a user of a closed loop has to become free first */
-    uint64_t n_made;      /* requests made so far */
-    uint64_t t_now;       /* of the last report */
-    uint64_t lost_from;   /* ns: the first request that found nobody since a server said anything; 0: none */
-    uint64_t lost_to;     /* ns: the last one */
-    uint64_t *free_at;    /* closed loop: since when users wait, oldest first, in a ring */
+    Flight *ready;       /* the next request, made; NULL: there is none any more */
+    uint64_t t0;         /* ns of the start */
+    uint64_t ready_plan; /* ns; NEVER: a user of a closed loop has to become free first */
+    uint64_t n_made;     /* requests made so far */
+    uint64_t t_now;      /* of the last report */
+    uint64_t
+        lost_from; /* ns: the first request that found nobody since a server said anything; 0: none */
+    uint64_t lost_to;  /* ns: the last one */
+    uint64_t *free_at; /* closed loop: since when users wait, oldest first, in a ring */
     int n_free, free_head;
     int flight;
     bool held; /* the request that is ready has waited for a place */
@@ -349,7 +350,10 @@ static Status fly(Run *r, Err *e) {
     while (r->flight > 0 || (r->ready && !r->over)) TRY(turn(r, e));
     double elapsed = (double)(clock_now_ns() - r->t0) * 1e-9;
     r->s->busy = elapsed > 0 ? (cpu_s() - cpu) / elapsed : 0;
-    if (r->p->users) r->s->window_s = load_stats_elapsed(r->s);
+    if (r->p->users && (r->s->n_ok || r->s->window_s > 0))
+        r->s->window_s = load_stats_elapsed(r->s);
+    else if (r->p->users && r->s->t_from)
+        r->s->window_s = (double)(clock_now_ns() - r->s->t_from) * 1e-9;
     return OK;
 }
 

@@ -70,6 +70,20 @@ TEST(a_point_as_json) {
     load_stats_free(p.stats);
 }
 
+TEST(
+    time_that_failures_waited_is_not_in_the_throughput) { /* users saw a tenth of the tokens a second */
+    LoadPoint p = point(200, 100);
+    double before = load_stats_elapsed(p.stats);
+    LoadOne o = one(0, LOAD_TIMEOUT);
+    o.stop = o.plan + (uint64_t)300 * 1000 * MS;
+    load_stats_end(p.stats, &o, &p.slo, 0);
+    NEAR(load_stats_elapsed(p.stats), before, 0);
+    NEAR(before, 2.16, 0.1);
+    p.stats->window_s = 5; /* arrivals that nobody answered any more count */
+    NEAR(load_stats_elapsed(p.stats), 5, 0);
+    load_stats_free(p.stats);
+}
+
 TEST(a_request_as_json) {
     LoadOne o = one(3, LOAD_CUT);
     StrBuf b = {0};
