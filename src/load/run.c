@@ -128,17 +128,28 @@ static bool is_last(const Run *r, uint64_t i, uint64_t plan) {
     return r->s->t_from && plan != NEVER && (double)(plan - r->s->t_from) * 1e-9 >= p->duration_s;
 }
 
+static uint64_t plan_of(const Run *r, double at_s) {
+    return r->t0 + (uint64_t)(fmin(at_s, MOST_S) * 1e9);
+}
+
+/* No request follows: the arrivals are from the first measured one to when the next would be. */
+static void end_arrivals(Run *r, double at_s) {
+    LoadStats *s = r->s;
+    uint64_t end = plan_of(r, load_arrive_end(&r->arrivals, at_s));
+    r->ready = NULL;
+    r->over = true;
+    if (r->p->users) return;
+    s->window_s = r->p->n_request ? (double)(end - s->t_from) * 1e-9 : r->p->duration_s;
+}
+
 /* Make the next request, or find that there is none. */
 static Status make_next(Run *r, Err *e) {
     const LoadPlan *p = r->p;
     uint64_t i = r->n_made, plan = NEVER;
-    if (!p->users) plan = r->t0 + (uint64_t)(fmin(load_arrive_next(&r->arrivals), MOST_S) * 1e9);
-    bool last = is_last(r, i, plan);
-    if (last && plan != NEVER) r->s->window_s = (double)(plan - r->s->t_from) * 1e-9;
-    if (last) {
-        if (!p->n_request && !p->users) r->s->window_s = p->duration_s;
-        r->ready = NULL;
-        r->over = true;
+    double at_s = p->users ? 0 : load_arrive_next(&r->arrivals);
+    if (!p->users) plan = plan_of(r, at_s);
+    if (is_last(r, i, plan)) {
+        end_arrivals(r, at_s);
         return OK;
     }
     TRY(flight_new(&r->ready, r, e));

@@ -89,6 +89,16 @@ TEST(so_long_is_sent) {
     end();
 }
 
+TEST(part_of_a_burst_has_its_window) {
+    begin("/echo");
+    plan.arrivals = (LoadArrivals){.pattern = LOAD_BURST, .rate = 100, .burst = 50};
+    plan.n_request = 20;
+    run();
+    EQ(s->n_ok, 20);
+    NEAR(s->window_s, 0.5, 1e-9);
+    end();
+}
+
 TEST(users_ask_one_at_a_time) {
     begin("/echo");
     plan.users = 3;
@@ -157,7 +167,8 @@ TEST(one_refusal_and_a_slow_server_are_not_dead) {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t n = sizeof a;
     begin("/echo");
-    late_fd = socket(AF_INET, SOCK_STREAM, 0); /* bound: it refuses until it listens, and then says nothing */
+    late_fd = socket(AF_INET, SOCK_STREAM,
+                     0); /* bound: it refuses until it listens, and then says nothing */
     TRUE_(late_fd >= 0 && bind(late_fd, (struct sockaddr *)&a, n) == 0 &&
           getsockname(late_fd, (struct sockaddr *)&a, &n) == 0);
     snprintf(url, sizeof url, "http://127.0.0.1:%d/echo", ntohs(a.sin_port));
