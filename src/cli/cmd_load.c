@@ -201,8 +201,9 @@ static void on_one(void *ctx, const LoadOne *o) {
     sb_deinit(&b);
 }
 
-static Status run_point(Load *l, double x, double longer, Err *e) {
+static Status run_point(Load *l, double x, int look, Err *e) {
     LoadPlan p = l->plan;
+    double longer = 1 << look;
     LoadPoint *q = &l->point[l->n_point];
     if (l->sweep.n_list && l->sweep.users) p.users = (int)x;
     else if (l->sweep.n_list) {
@@ -223,7 +224,8 @@ static Status run_point(Load *l, double x, double longer, Err *e) {
                      .rate = p.arrivals.rate,
                      .users = p.users,
                      .slo = p.slo,
-                     .slo_text = l->c->slo};
+                     .slo_text = l->c->slo,
+                     .last_look = l->sweep.search && look == EXTENSIONS};
     Status st = load_run(&q->stats, l->net, &p, e);
     cli_bar_finish(&l->bar);
     if (st == OK) l->n_point++;
@@ -245,9 +247,8 @@ static int tell_point(const LoadCmd *c, const LoadPoint *p) {
 /* A point, again for longer while it is not sure whether it is within the limits: twice and four times as long. */
 static Status measure(Load *l, double x, LoadVerdict *v, int *rc, Err *e) {
     LoadShare share;
-    double longer = 1;
-    for (int i = 0; i <= EXTENSIONS; i++, longer *= 2) {
-        TRY(run_point(l, x, longer, e));
+    for (int i = 0; i <= EXTENSIONS; i++) {
+        TRY(run_point(l, x, i, e));
         const LoadPoint *p = &l->point[l->n_point - 1];
         *v = load_verdict(p, &share);
         *rc = tell_point(l->c, p);

@@ -143,7 +143,9 @@ void cli_load_print_sweep(const LoadPoint *p, int n, int best) {
                number(buf[6], ms(load_hist_at(&s->time[LOAD_E2E], 0.99))),
                number(buf[7], elapsed > 0 ? (double)s->n_out / elapsed : 0));
         if (v == LOAD_NO_SLO) putchar('\n');
-        else printf("%8.1f%%  %s\n", sh.share * 100, load_verdict_words(v));
+        else
+            printf("%8.1f%%  %s%s\n", sh.share * 100, load_verdict_words(v),
+                   v != LOAD_PILES_UP && load_is_piling(&p[i]) ? ", requests pile up" : "");
     }
     if (!load_slo_any(&p->slo)) return;
     if (best < 0) {

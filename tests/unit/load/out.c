@@ -100,6 +100,33 @@ TEST(a_request_as_json) {
     sb_deinit(&b);
 }
 
+/* a rate was called the highest although the queue grew all the time: a longer run would have broken the limits */
+TEST(a_point_that_piles_up_is_not_within) {
+    LoadPoint p = point(0, 100);
+    LoadStats *s = p.stats;
+    LoadShare sh;
+    for (int i = 0; i < 800; i++) {
+        LoadOne o = one(i, LOAD_OK);
+        o.first = o.plan + 20 * MS;
+        load_stats_plan(s, o.plan);
+        load_stats_end(s, &o, &p.slo, i * LOAD_BLOCKS / 800);
+    }
+    s->window_s = 8;
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    for (int i = 0; i < 80; i++) load_stats_flight(s, s->t_zero + (uint64_t)i * 100 * MS, 10 + i);
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN_UNSURE);
+    p.last_look = true;
+    EQ(load_verdict(&p, &sh), LOAD_PILES_UP);
+    FALSE_(load_is_within(LOAD_PILES_UP));
+    TRUE_(strstr(load_verdict_words(LOAD_PILES_UP), "pile up"));
+    p.pattern = "ramp"; /* is meant to */
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    p.pattern = "closed";
+    p.users = 90;
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    load_stats_free(s);
+}
+
 static bool has(const StrBuf *b, const char *text) { return strstr(sb_str(b), text) != NULL; }
 
 TEST(a_page_of_points) {
