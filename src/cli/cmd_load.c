@@ -339,11 +339,22 @@ static Status tell_settings(const Load *l, Err *e) {
     return write_report(l, rows, e);
 }
 
-static Status finish(Load *l, int *rc, Err *e) {
-    if (l->n_point > 0 && l->sweep.n_list && !l->c->json) {
-        cli_load_print_sweep(l->point, l->n_point, best_point(l));
-        *rc = cli_flush_stdout();
+static int tell_sweep(const Load *l) {
+    StrBuf b = {0};
+    int best = best_point(l);
+    if (!l->c->json) {
+        cli_load_print_sweep(l->point, l->n_point, best);
+        return cli_flush_stdout();
     }
+    if (!load_slo_any(&l->plan.slo)) return CLI_OK;
+    load_put_sweep(&b, best >= 0 ? &l->point[best] : NULL, l->sweep.users, is_cut_short(l));
+    int rc = cli_print_json(&b);
+    sb_deinit(&b);
+    return rc;
+}
+
+static Status finish(Load *l, int *rc, Err *e) {
+    if (l->n_point > 0 && l->sweep.n_list && *rc == CLI_OK) *rc = tell_sweep(l);
     if (l->c->report && l->n_point > 0) TRY(tell_settings(l, e));
     for (int i = 0; i < l->n_point; i++) {
         const LoadStats *s = l->point[i].stats;

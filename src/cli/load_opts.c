@@ -71,7 +71,7 @@ static const OptSpec opts[] = {
         "rate=1..64 or concurrency=1..64: search for the highest within --slo; rate=1,4,16: each"),
     BOOL("probe", probe, "true", "ask first, and measure how many tokens a word has"),
     INT("seed", seed, "1", 0, 0, "of arrivals, lengths and texts"),
-    BOOL("json", json, NULL, "print a JSON object for each point"),
+    BOOL("json", json, NULL, "print a JSON object for each point, and what a sweep found"),
     STR("log", log, NULL, "FILE", "write a JSON line for each request"),
     STR("report", report, NULL, "FILE.html", "write a page with curves"),
     CLI_QUIET_OPT(AT(quiet)),

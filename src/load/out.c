@@ -147,6 +147,26 @@ void load_put_point(StrBuf *b, const LoadPoint *p) {
     jw_end_obj(&w);
 }
 
+void load_put_sweep(StrBuf *b, const LoadPoint *best, bool users, bool cut_short) {
+    JsonW w;
+    LoadShare sh;
+    jw_init(&w, b);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "sweep", users ? "concurrency" : "rate");
+    if (best) {
+        double elapsed = load_stats_elapsed(best->stats);
+        jw_cstr(&w, "limits", best->slo_text);
+        jw_num(&w, "highest", users ? best->users : best->rate);
+        jw_bool(&w, "sure", load_verdict(best, &sh) == LOAD_WITHIN);
+        jw_num(&w, "goodput", rounded(load_stats_goodput(best->stats)));
+        jw_num(&w, "tok_s", elapsed > 0 ? rounded((double)best->stats->n_out / elapsed) : 0);
+    } else {
+        jw_null(&w, "highest");
+    }
+    if (cut_short) jw_bool(&w, "stopped_early", true);
+    jw_end_obj(&w);
+}
+
 void load_put_one(StrBuf *b, const LoadOne *o, uint64_t seed, double at) {
     JsonW w;
     char name[64];

@@ -43,7 +43,10 @@ bool load_is_piling(const LoadPoint *p);
 
 /* One object, without a line end. */
 void load_put_point(StrBuf *b, const LoadPoint *p);
-/* The same for a request; times are milliseconds from plan, at is the Unix time of plan. */
+/* What a sweep with limits found, after its points: the point (its last look) at the highest rate or most users within
+ * the limits, NULL: none. cut_short: it ended before it was through. */
+void load_put_sweep(StrBuf *b, const LoadPoint *best, bool users, bool cut_short);
+/* The same as a point's for a request; times are milliseconds from plan, at is the Unix time of plan. */
 void load_put_one(StrBuf *b, const LoadOne *o, uint64_t seed, double at);
 /* The whole page. best: the point that is opened first, or -1. settings: pairs of name and value, NULL at the end. */
 MUST_CHECK Status load_put_report(StrBuf *b, const LoadPoint *p, int n, int best, Slice title,

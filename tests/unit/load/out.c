@@ -127,6 +127,30 @@ TEST(a_point_that_piles_up_is_not_within) {
     load_stats_free(s);
 }
 
+static Json *sweep_of(const LoadPoint *best, bool cut_short) {
+    StrBuf b = {0};
+    Json *j = NULL;
+    load_put_sweep(&b, best, false, cut_short);
+    OK_(json_parse(&j, (Slice){sb_str(&b), b.n}, TERR));
+    sb_deinit(&b);
+    return j;
+}
+
+TEST(a_sweep_says_what_it_found) {
+    LoadPoint p = point(200, 8);
+    Json *j = sweep_of(&p, false);
+    TRUE_(slice_eq_str(json_str(json_get(j, "sweep")), "rate"));
+    NEAR(json_num(json_get(j, "highest")), 8, 0);
+    FALSE_(json_bool(json_get(j, "sure")));
+    NEAR(json_num(json_get(j, "tok_s")), 190 * 11 / 2.16, 1);
+    TRUE_(!json_get(j, "stopped_early"));
+    json_free(j);
+    j = sweep_of(NULL, true);
+    TRUE_(!json_get(j, "highest") && json_bool(json_get(j, "stopped_early")));
+    json_free(j);
+    load_stats_free(p.stats);
+}
+
 static bool has(const StrBuf *b, const char *text) { return strstr(sb_str(b), text) != NULL; }
 
 TEST(a_page_of_points) {
