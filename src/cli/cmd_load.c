@@ -339,6 +339,23 @@ static Status tell_settings(const Load *l, Err *e) {
     return write_report(l, rows, e);
 }
 
+/* A point without an answer is a result of a sweep in which others had some; only the last one can have given up. */
+static Status check_answers(const Load *l, Err *e) {
+    uint64_t n_ok = 0, n_failed = 0, n_ended = 0;
+    for (int i = 0; i < l->n_point; i++) {
+        const LoadStats *s = l->point[i].stats;
+        n_ok += s->n_ok;
+        n_failed += load_stats_failed(s);
+        n_ended += s->n_ended;
+        if (s->gave_up)
+            return err_set(e, ERR_IO, "%.100s: nobody answers any more, after %llu answers",
+                           l->plan.url, (unsigned long long)s->n_ok);
+    }
+    if (n_ok > 0 || n_failed == 0) return OK;
+    return err_set(e, ERR_IO, "%.100s: not one of %llu requests was answered", l->plan.url,
+                   (unsigned long long)n_ended);
+}
+
 static int tell_sweep(const Load *l) {
     StrBuf b = {0};
     int best = best_point(l);
@@ -356,16 +373,7 @@ static int tell_sweep(const Load *l) {
 static Status finish(Load *l, int *rc, Err *e) {
     if (l->n_point > 0 && l->sweep.n_list && *rc == CLI_OK) *rc = tell_sweep(l);
     if (l->c->report && l->n_point > 0) TRY(tell_settings(l, e));
-    for (int i = 0; i < l->n_point; i++) {
-        const LoadStats *s = l->point[i].stats;
-        if (s->gave_up)
-            return err_set(e, ERR_IO, "%.100s: nobody answers any more, after %llu answers",
-                           l->plan.url, (unsigned long long)s->n_ok);
-        if (s->n_ok == 0 && load_stats_failed(s) > 0)
-            return err_set(e, ERR_IO, "%.100s: not one of %llu requests was answered", l->plan.url,
-                           (unsigned long long)s->n_ended);
-    }
-    return OK;
+    return check_answers(l, e);
 }
 
 static Status run(Load *l, int *rc, Err *e) {

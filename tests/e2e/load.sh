@@ -90,6 +90,24 @@ out_has '^most users within e2e=5s for 50%: 4\.00 '
 grep -q 'Time to the first token, ms' sweep.html || fail "a sweep without curves"
 eq "points of the page" "$(grep -c '<details' sweep.html)" 3
 
+# ---- a sweep says in its last line what it found; a point of it without any answer is a result, not a failure ----
+expect_ok "$INGOT" load "$URL" --sweep rate=20,40 --requests 10 --warmup 0 --max-tokens 2 --slo e2e=5s --slo-share 0.5 --no-probe -q --json
+eq "lines of a sweep" "$(wc -l <out)" 3
+eq "the highest rate" "$(value out sweep) $(value out highest) $(value out sure)" "rate 40 True"
+above "$(value out tok_s)" 20
+stop
+start --ttft 5,0.1 --itl 1,0.1 --stall 1,8
+expect_ok "$INGOT" load "$URL" --sweep rate=10,11 --pattern constant --requests 15 --warmup 0 --max-tokens 2 --timeout 0.4 \
+    --slo e2e=5s --slo-share 0.5 --no-probe -q --json
+eq "the rate before the stall" "$(value out highest)" 10
+sed -n 2p out >two
+eq "answers in the stall" "$(value two answered)" 0
+"$INGOT" load "$URL" --rate 10 --requests 2 --warmup 0 --timeout 0.2 --no-probe -q >out 2>err
+eq "exit of a load without answers" $? 1
+err_has 'not one of 2 requests was answered'
+stop
+start --ttft 300,0.01 --itl 1,0.1
+
 # ---- it dies in the middle ----
 (sleep 1; kill -9 "$PID") &
 disown "$PID" # its end is no news
