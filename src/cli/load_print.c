@@ -32,7 +32,10 @@ static void print_times(const LoadStats *s) {
                                                 "per token (TPOT)", "whole answer (e2e)"};
     char buf[32];
     bool few = false;
-    printf("  %-24s%9s", "milliseconds", "mean");
+    char head[64] = "milliseconds"; /* with failures it is said whose they are */
+    if (load_stats_failed(s) > 0)
+        snprintf(head, sizeof head, "milliseconds, of %s answered", cli_commas(buf, s->n_ok));
+    printf("  %-24s%*s", head, MAX(33 - MAX((int)strlen(head), 24), 5), "mean");
     for (int k = 0; k < LOAD_QUANTILES; k++) printf("%10s", load_quantile_names[k]);
     printf("%10s\n", "max");
     for (int i = 0; i < LOAD_LAG; i++) {

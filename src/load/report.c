@@ -246,7 +246,13 @@ static Status put_when(StrBuf *b, const LoadStats *s, Err *e) {
 static void put_times(StrBuf *b, const LoadStats *s) {
     static const char *const names[] = {"first token", "between tokens", "per token", "end",
                                         "sent late by"};
-    sb_puts(b, "<section><h2>Milliseconds</h2>\n<table><tr><th></th><th class=\"n\">mean</th>");
+    sb_puts(b, "<section><h2>Milliseconds");
+    if (load_stats_failed(s) > 0) {
+        sb_puts(b, ", of ");
+        plot_put_number(b, (double)s->n_ok);
+        sb_puts(b, " answered");
+    }
+    sb_puts(b, "</h2>\n<table><tr><th></th><th class=\"n\">mean</th>");
     for (int k = 0; k < LOAD_QUANTILES; k++)
         sb_printf(b, "<th class=\"n\">%s</th>", load_quantile_names[k]);
     sb_puts(b, "<th class=\"n\">max</th></tr>\n");
