@@ -35,26 +35,6 @@ typedef struct Load {
 
 /* ---- the plan ---- */
 
-static Status take_extra(Load *l, Err *e) {
-    Json *j = NULL;
-    StrBuf b = {0};
-    JsonW w;
-    if (!l->c->body) return OK;
-    Status st = json_parse(&j, slice_of(l->c->body), NULL);
-    if (st != OK || !json_is_object(j)) {
-        json_free(j);
-        return err_set(e, ERR_ARG, "body: \"%.80s\" is not a JSON object", l->c->body);
-    }
-    jw_init(&w, &b);
-    jw_json(&w, NULL, j);
-    if (b.n > 2) sb_put(&l->extra, b.p + 1, b.n - 2);
-    l->plan.ask.extra = (Slice){sb_str(&l->extra), l->extra.n};
-    st = sb_check(&b, e);
-    sb_deinit(&b);
-    json_free(j);
-    return st == OK ? sb_check(&l->extra, e) : st;
-}
-
 static Status take_headers(Load *l, Err *e) {
     const LoadCmd *c = l->c;
     const char *key = c->api_key ? c->api_key : cli_env.n_api_keys ? cli_env.api_key[0] : NULL;
@@ -151,7 +131,7 @@ static Status make_plan(Load *l, const char *url, Err *e) {
     p->give_up_s = c->give_up;
     TRY(take_slo(l, e));
     TRY(take_headers(l, e));
-    TRY(take_extra(l, e));
+    if (c->body) TRY(load_ask_extra(&p->ask, &l->extra, c->body, e));
     TRY(take_prompts(l, e));
     return take_flight(l, e);
 }

@@ -146,6 +146,11 @@ done
 expect_ok "$INGOT" load "$URL" --route completions --api-key sesame --rate 20 --requests 20 --warmup 0 --prompt-tokens 200 \
     --max-tokens 8 --ignore-eos --json -q
 eq "of ingot serve" "$(value out answered) $(value out tokens_out) $(value out tokens_by)" "20 160 server"
+cp out whole
+expect_ok "$INGOT" load "$URL" --route completions --api-key sesame --rate 20 --requests 4 --warmup 0 --max-tokens 8 --ignore-eos \
+    --body '{"max_tokens":3,"temperature":0}' --temperature 1 --json -q
+eq "a member of one's own" "$(value out answered) $(value out tokens_out)" "4 12"
+cp whole out
 above "$(value out tokens_in)" 3600 # 20 prompts of 200, to a tenth
 below "$(value out tokens_in)" 4400
 cat serve.out serve.log | grep -q 'load-1-19' || fail "the server's log does not name the requests"
@@ -157,7 +162,8 @@ expect_fail 2 'slo: "ttft=5"' "$INGOT" load http://127.0.0.1:1 --slo ttft=5
 expect_fail 2 'needs --slo' "$INGOT" load http://127.0.0.1:1 --sweep rate=1..4
 expect_fail 2 'sweep: "speed=1"' "$INGOT" load http://127.0.0.1:1 --sweep speed=1
 expect_fail 2 'prompt-tokens: "x"' "$INGOT" load http://127.0.0.1:1 --prompt-tokens x
-expect_fail 2 'body: "1" is not a JSON object' "$INGOT" load http://127.0.0.1:1 --body 1
+expect_fail 2 'body: "1": not a JSON object' "$INGOT" load http://127.0.0.1:1 --body 1
+expect_fail 2 'body: .*"messages" is made for each request' "$INGOT" load http://127.0.0.1:1 --body '{"messages":[]}'
 expect_fail 2 'without streams only e2e' "$INGOT" load http://127.0.0.1:1 --no-stream --slo ttft=1s
 expect_fail 2 'URL' "$INGOT" load ftp://127.0.0.1 --no-probe
 expect_fail 2 'raise the limit of open files' bash -c 'ulimit -n 256; exec "$0" load http://127.0.0.1:1 --concurrency 1000' "$INGOT"
