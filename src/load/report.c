@@ -321,15 +321,33 @@ static Status put_point(StrBuf *b, const LoadPoint *p, Err *e) {
     return put_cdfs(b, p->stats, e);
 }
 
+static bool is_last_look(const LoadPoint *p, int n, int i) {
+    for (int k = i + 1; k < n; k++)
+        if (fabs(x_of(&p[k]) - x_of(&p[i])) <= 1e-9 * x_of(&p[i])) return false;
+    return true;
+}
+
+/* Of many points the last look at each rate, and of these the first MAX_OPEN. */
 static Status put_details(StrBuf *b, const LoadPoint *p, int n, int best, Err *e) {
+    int n_open = 0, n_left = 0;
     for (int i = 0; i < n; i++) {
-        if (i >= MAX_OPEN && i != best) continue;
+        bool wanted = n <= MAX_OPEN || (n_open < MAX_OPEN && is_last_look(p, n, i));
+        if (!wanted && i != best) {
+            n_left++;
+            continue;
+        }
+        n_open++;
         sb_printf(b, "<details%s><summary>", i == best ? " open" : "");
         plot_put_number(b, x_of(&p[i]));
         sb_puts(b, p->users ? " users</summary>\n" : " requests a second</summary>\n");
         TRY(put_point(b, &p[i], e));
         sb_puts(b, "</details>\n");
     }
+    if (n_left > 0)
+        sb_printf(b,
+                  "<p>%d of %d points stand in the table alone: shorter looks at a rate that was "
+                  "measured for longer, and what follows the %dth.</p>\n",
+                  n_left, n, MAX_OPEN);
     return OK;
 }
 

@@ -167,8 +167,30 @@ TEST(a_page_of_points) {
                *eight = strstr(b.p, "<tr><td>8</td>");
     TRUE_(two && eight && two < eight);
     TRUE_(has(&b, "<details open><summary>2 requests a second"));
+    TRUE_(has(&b, "Milliseconds, of 190 answered")); /* times are of these alone */
+    TRUE_(!has(&b, "points stand in the table alone"));
     sb_deinit(&b);
     for (int i = 0; i < 3; i++) load_stats_free(p[i].stats);
+}
+
+static int count_of(const StrBuf *b, const char *text) {
+    int n = 0;
+    for (const char *s = sb_str(b); (s = strstr(s, text)) != NULL; s++) n++;
+    return n;
+}
+
+TEST(many_points_say_what_is_left_out) { /* those behind the 16th were missing without a word */
+    static const char *const settings[] = {NULL};
+    LoadPoint p[20];
+    StrBuf b = {0};
+    for (int i = 0; i < 20; i++) p[i] = point(20, i < 4 ? 1 : i + 1); /* four looks at rate 1 */
+    OK_(load_put_report(&b, p, 20, 19, slice_of("u"), settings, TERR));
+    EQ(count_of(&b, "<details"), 17); /* 16, and the best one */
+    EQ(count_of(&b, "<summary>1 requests"), 1);
+    EQ(count_of(&b, "<details open><summary>20 requests"), 1);
+    TRUE_(has(&b, "3 of 20 points stand in the table alone"));
+    sb_deinit(&b);
+    for (int i = 0; i < 20; i++) load_stats_free(p[i].stats);
 }
 
 TEST(a_page_of_nothing) { /* every request failed */
