@@ -6,7 +6,15 @@
 #include "load/out.h"
 #include "plot/plot.h"
 
-enum { NARROW = 500, LOW = 230, STEPS = 200, MAX_OPEN = 16, MAX_LINES = 4, STRETCHES = 60 };
+enum {
+    NARROW = 500,
+    LOW = 230,
+    STEPS = 200,
+    BARS = 60,
+    MAX_OPEN = 16,
+    MAX_LINES = 4,
+    STRETCHES = 60
+};
 
 /* A chart in the making: its curves are freed with it. */
 typedef struct Chart {
@@ -177,12 +185,35 @@ static Status put_cdf(StrBuf *b, const LoadStats *s, LoadTime t, const char *tit
     return draw(&c, b, title, "millisecond", NARROW, LOW);
 }
 
+/* The histogram as a density, so that areas are shares though bars are wider where times are longer. */
+static Status put_density(StrBuf *b, const LoadStats *s, LoadTime t, const char *title, Err *e) {
+    const LoadHist *h = &s->time[t];
+    LoadBar bar[BARS];
+    Chart c = {.e = e};
+    int n = load_hist_bars(h, bar, BARS);
+    if (n == 0) return OK;
+    PlotCurve *v = line(&c, "", "c", false);
+    add(&c, v, bar[0].from * 1e-6, 0);
+    for (int i = 0; i < n; i++) {
+        double from = bar[i].from * 1e-6, to = bar[i].to * 1e-6, width = to - from;
+        double y = 100.0 * (double)bar[i].n / (double)h->n / width;
+        add(&c, v, from + 1e-6 * width, y); /* a curve's x has to rise */
+        add(&c, v, to, y);
+    }
+    add(&c, v, bar[n - 1].to * 1e-6 * (1 + 1e-9), 0);
+    return draw(&c, b, title, "millisecond", NARROW, LOW);
+}
+
 static Status put_cdfs(StrBuf *b, const LoadStats *s, Err *e) {
     sb_puts(b, "<div class=\"two\">\n");
     TRY(put_cdf(b, s, LOAD_TTFT, "% with the first token", e));
+    TRY(put_density(b, s, LOAD_TTFT, "Histogram: first tokens, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_ITL, "% of gaps between tokens", e));
+    TRY(put_density(b, s, LOAD_ITL, "Histogram: gaps between tokens, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_TPOT, "% with their time per token", e));
+    TRY(put_density(b, s, LOAD_TPOT, "Histogram: times per token, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_E2E, "% with the end", e));
+    TRY(put_density(b, s, LOAD_E2E, "Histogram: whole answers, % a millisecond", e));
     sb_puts(b, "</div>\n");
     return OK;
 }
