@@ -231,7 +231,6 @@ static Status launch(Run *r, uint64_t now, Err *e) {
     o->send = MAX(now, o->plan);
     o->max_tokens = f->max_tokens;
     o->warmup = f->warmup;
-    if (r->s->t_zero == 0) r->s->t_zero = r->t0;
     if (!o->warmup && r->s->t_from == 0) r->s->t_from = o->plan;
     f->block = block_of(r, o->id, (double)(o->plan - MIN(r->s->t_from, o->plan)) * 1e-9);
     load_stats_plan(r->s, o->plan);
@@ -355,7 +354,7 @@ static double cpu_s(void) {
 
 static Status fly(Run *r, Err *e) {
     double cpu = cpu_s();
-    r->t0 = r->t_now = clock_now_ns();
+    r->t0 = r->t_now = r->s->t_zero = clock_now_ns();
     for (int i = 0; i < r->p->users; i++) user_free(r, r->t0);
     TRY(make_next(r, e));
     while (r->flight > 0 || (r->ready && !r->over)) TRY(turn(r, e));
