@@ -60,13 +60,20 @@ double load_hist_mean(const LoadHist *h) { return h->n ? h->sum / (double)h->n :
 
 int load_hist_bars(const LoadHist *h, LoadBar *out, int most) {
     if (h->n == 0) return 0;
-    size_t from = bucket_of(h->min), to = bucket_of(h->max) + 1;
-    size_t step = (to - from + (size_t)most - 1) / (size_t)most;
+    size_t k = bucket_of(h->min), end = bucket_of(h->max) + 1;
+    double least = (double)low_of(k), knee = fmax((double)load_hist_at(h, 0.99), least);
+    double even = (knee - least) / (most * 5 / 8),
+           wide = (double)(low_of(end) - h->min) - (knee - least);
     int n = 0;
-    for (size_t i = from; i < to; i += step) {
-        size_t end = MIN(i + step, to);
-        LoadBar bar = {.from = (double)low_of(i), .to = (double)low_of(end)};
-        for (size_t k = i; k < end; k++) bar.n += h->count[k];
+    wide = fmax(wide / (most / 8), even);
+    while (k < end) {
+        LoadBar bar = {.from = (double)low_of(k), .to = (double)low_of(k)};
+        double width = bar.from < knee ? even : wide;
+        for (; k < end && (bar.to <= bar.from || bar.to - bar.from < width); k++) {
+            bar.n += h->count[k];
+            bar.to = (double)low_of(k + 1);
+        }
+        bar.to = fmax(bar.to, bar.from + width); /* the last one: no spike for what is left over */
         out[n++] = bar;
     }
     return n;

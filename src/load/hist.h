@@ -29,9 +29,8 @@ typedef struct LoadBar {
     double from, to; /* ns */
     uint64_t n;
 } LoadBar;
-/* The histogram in at most `most` bars, from least to greatest, that touch each other and have the same number of
- * buckets each: a few at a time of a narrow histogram, so that none is empty for being finer than the buckets. Returns
- * how many; 0 while empty. */
+/* The histogram in at most `most` (8 and more) bars that touch each other, from least to greatest: even up to the 99th
+ * percentile, and wider in the tail, which may be long. Each is of whole buckets. Returns how many; 0 while empty. */
 int load_hist_bars(const LoadHist *h, LoadBar *out, int most);
 /* How many are at most ns, to the precision of a bucket. */
 uint64_t load_hist_below(const LoadHist *h, uint64_t ns);

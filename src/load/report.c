@@ -185,7 +185,7 @@ static Status put_cdf(StrBuf *b, const LoadStats *s, LoadTime t, const char *tit
     return draw(&c, b, title, "millisecond", NARROW, LOW);
 }
 
-/* The histogram as a density, so that areas are shares though bars are wider where times are longer. */
+/* The histogram as a density, so that areas are shares though bars of the tail are wider. */
 static Status put_density(StrBuf *b, const LoadStats *s, LoadTime t, const char *title, Err *e) {
     const LoadHist *h = &s->time[t];
     LoadBar bar[BARS];

@@ -167,6 +167,8 @@ TEST(a_page_of_points) {
                *eight = strstr(b.p, "<tr><td>8</td>");
     TRUE_(two && eight && two < eight);
     TRUE_(has(&b, "<details open><summary>2 requests a second"));
+    TRUE_(has(&b, "Histogram: first tokens, % a millisecond"));
+    TRUE_(!has(&b, "Histogram: gaps"));              /* none was told */
     TRUE_(has(&b, "Milliseconds, of 190 answered")); /* times are of these alone */
     TRUE_(!has(&b, "points stand in the table alone"));
     sb_deinit(&b);
