@@ -221,7 +221,7 @@ TEST(places_are_kept_to) {
     run();
     EQ(s->n_ok, 100);
     EQ(s->flight_max, 2);
-    TRUE_(s->n_held > 50);
+    TRUE_(s->n_held > 40); /* when both end at once, one of the next two has not waited */
     end();
 }
 
