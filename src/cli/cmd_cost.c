@@ -39,8 +39,8 @@ static const OptSpec opts[] = {
      .type = OPT_LIST,
      .offset = AT(load),
      .metavar = "NAME=FILE",
-     .help = "the same, from a file that ingot load --json wrote: the most tokens a second of a "
-             "point within its --slo"},
+     .help = "the same, from a file that ingot load --json wrote: of the highest rate within its "
+             "--slo"},
     {.key = "machines",
      .type = OPT_STR,
      .offset = AT(machines_file),
@@ -150,40 +150,19 @@ static Status take_speed(Costs *k, const char *word, Err *e) {
     return OK;
 }
 
-/* The best of the points, a line each, that a file of measurements has. */
-static Status best_point(double *best, Slice text, Err *e) {
-    for (size_t at = 0; at < text.n;) {
-        const char *eol = memchr(text.p + at, '\n', text.n - at);
-        size_t n = eol ? (size_t)(eol - text.p) - at : text.n - at;
-        Json *j = NULL;
-        if (n > 0) TRY(json_parse(&j, (Slice){text.p + at, n}, e));
-        const Json *slo = json_get(j, "slo"), *rate = json_get(j, "tokens_out_per_s");
-        if (rate && (!slo || json_bool(json_get(slo, "within"))))
-            *best = fmax(*best, json_num(rate));
-        json_free(j);
-        at += n + 1;
-    }
-    return OK;
-}
-
 static Status take_load(Costs *k, const char *word, Err *e) {
     enum { MOST = 64 << 20 };
     CostMachine *m = NULL;
     const char *path = NULL;
     StrBuf text = {0};
-    double best = 0;
     TRY(split(&m, &path, k, "--load", word, e));
     Status st = io_read_file(&text, path, MOST, e);
     if (st == OK) {
-        st = best_point(&best, (Slice){sb_str(&text), text.n}, e);
+        st = cost_read_load(&m->tok_s, (Slice){sb_str(&text), text.n}, e);
         if (st != OK) err_in(e, path);
     }
     sb_deinit(&text);
-    TRY(st);
-    if (!(best > 0))
-        return err_set(e, ERR_FORMAT, "%s: no point of ingot load --json within its limits", path);
-    m->tok_s = best;
-    return OK;
+    return st;
 }
 
 static Status prepare(Costs *k, Err *e) {

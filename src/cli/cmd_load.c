@@ -35,26 +35,6 @@ typedef struct Load {
 
 /* ---- the plan ---- */
 
-static Status take_extra(Load *l, Err *e) {
-    Json *j = NULL;
-    StrBuf b = {0};
-    JsonW w;
-    if (!l->c->body) return OK;
-    Status st = json_parse(&j, slice_of(l->c->body), NULL);
-    if (st != OK || !json_is_object(j)) {
-        json_free(j);
-        return err_set(e, ERR_ARG, "body: \"%.80s\" is not a JSON object", l->c->body);
-    }
-    jw_init(&w, &b);
-    jw_json(&w, NULL, j);
-    if (b.n > 2) sb_put(&l->extra, b.p + 1, b.n - 2);
-    l->plan.ask.extra = (Slice){sb_str(&l->extra), l->extra.n};
-    st = sb_check(&b, e);
-    sb_deinit(&b);
-    json_free(j);
-    return st == OK ? sb_check(&l->extra, e) : st;
-}
-
 static Status take_headers(Load *l, Err *e) {
     const LoadCmd *c = l->c;
     const char *key = c->api_key ? c->api_key : cli_env.n_api_keys ? cli_env.api_key[0] : NULL;
@@ -151,7 +131,7 @@ static Status make_plan(Load *l, const char *url, Err *e) {
     p->give_up_s = c->give_up;
     TRY(take_slo(l, e));
     TRY(take_headers(l, e));
-    TRY(take_extra(l, e));
+    if (c->body) TRY(load_ask_extra(&p->ask, &l->extra, c->body, e));
     TRY(take_prompts(l, e));
     return take_flight(l, e);
 }
@@ -201,8 +181,9 @@ static void on_one(void *ctx, const LoadOne *o) {
     sb_deinit(&b);
 }
 
-static Status run_point(Load *l, double x, double longer, Err *e) {
+static Status run_point(Load *l, double x, int look, Err *e) {
     LoadPlan p = l->plan;
+    double longer = 1 << look;
     LoadPoint *q = &l->point[l->n_point];
     if (l->sweep.n_list && l->sweep.users) p.users = (int)x;
     else if (l->sweep.n_list) {
@@ -223,7 +204,8 @@ static Status run_point(Load *l, double x, double longer, Err *e) {
                      .rate = p.arrivals.rate,
                      .users = p.users,
                      .slo = p.slo,
-                     .slo_text = l->c->slo};
+                     .slo_text = l->c->slo,
+                     .last_look = l->sweep.search && look == EXTENSIONS};
     Status st = load_run(&q->stats, l->net, &p, e);
     cli_bar_finish(&l->bar);
     if (st == OK) l->n_point++;
@@ -245,9 +227,8 @@ static int tell_point(const LoadCmd *c, const LoadPoint *p) {
 /* A point, again for longer while it is not sure whether it is within the limits: twice and four times as long. */
 static Status measure(Load *l, double x, LoadVerdict *v, int *rc, Err *e) {
     LoadShare share;
-    double longer = 1;
-    for (int i = 0; i <= EXTENSIONS; i++, longer *= 2) {
-        TRY(run_point(l, x, longer, e));
+    for (int i = 0; i <= EXTENSIONS; i++) {
+        TRY(run_point(l, x, i, e));
         const LoadPoint *p = &l->point[l->n_point - 1];
         *v = load_verdict(p, &share);
         *rc = tell_point(l->c, p);
@@ -338,22 +319,41 @@ static Status tell_settings(const Load *l, Err *e) {
     return write_report(l, rows, e);
 }
 
-static Status finish(Load *l, int *rc, Err *e) {
-    if (l->n_point > 0 && l->sweep.n_list && !l->c->json) {
-        cli_load_print_sweep(l->point, l->n_point, best_point(l));
-        *rc = cli_flush_stdout();
-    }
-    if (l->c->report && l->n_point > 0) TRY(tell_settings(l, e));
+/* A point without an answer is a result of a sweep in which others had some; only the last one can have given up. */
+static Status check_answers(const Load *l, Err *e) {
+    uint64_t n_ok = 0, n_failed = 0, n_ended = 0;
     for (int i = 0; i < l->n_point; i++) {
         const LoadStats *s = l->point[i].stats;
+        n_ok += s->n_ok;
+        n_failed += load_stats_failed(s);
+        n_ended += s->n_ended;
         if (s->gave_up)
             return err_set(e, ERR_IO, "%.100s: nobody answers any more, after %llu answers",
                            l->plan.url, (unsigned long long)s->n_ok);
-        if (s->n_ok == 0 && load_stats_failed(s) > 0)
-            return err_set(e, ERR_IO, "%.100s: not one of %llu requests was answered", l->plan.url,
-                           (unsigned long long)s->n_ended);
     }
-    return OK;
+    if (n_ok > 0 || n_failed == 0) return OK;
+    return err_set(e, ERR_IO, "%.100s: not one of %llu requests was answered", l->plan.url,
+                   (unsigned long long)n_ended);
+}
+
+static int tell_sweep(const Load *l) {
+    StrBuf b = {0};
+    int best = best_point(l);
+    if (!l->c->json) {
+        cli_load_print_sweep(l->point, l->n_point, best);
+        return cli_flush_stdout();
+    }
+    if (!load_slo_any(&l->plan.slo)) return CLI_OK;
+    load_put_sweep(&b, best >= 0 ? &l->point[best] : NULL, l->sweep.users, is_cut_short(l));
+    int rc = cli_print_json(&b);
+    sb_deinit(&b);
+    return rc;
+}
+
+static Status finish(Load *l, int *rc, Err *e) {
+    if (l->n_point > 0 && l->sweep.n_list && *rc == CLI_OK) *rc = tell_sweep(l);
+    if (l->c->report && l->n_point > 0) TRY(tell_settings(l, e));
+    return check_answers(l, e);
 }
 
 static Status run(Load *l, int *rc, Err *e) {

@@ -32,7 +32,10 @@ static void print_times(const LoadStats *s) {
                                                 "per token (TPOT)", "whole answer (e2e)"};
     char buf[32];
     bool few = false;
-    printf("  %-24s%9s", "milliseconds", "mean");
+    char head[64] = "milliseconds"; /* with failures it is said whose they are */
+    if (load_stats_failed(s) > 0)
+        snprintf(head, sizeof head, "milliseconds, of %s answered", cli_commas(buf, s->n_ok));
+    printf("  %-24s%*s", head, MAX(33 - MAX((int)strlen(head), 24), 5), "mean");
     for (int k = 0; k < LOAD_QUANTILES; k++) printf("%10s", load_quantile_names[k]);
     printf("%10s\n", "max");
     for (int i = 0; i < LOAD_LAG; i++) {
@@ -143,7 +146,9 @@ void cli_load_print_sweep(const LoadPoint *p, int n, int best) {
                number(buf[6], ms(load_hist_at(&s->time[LOAD_E2E], 0.99))),
                number(buf[7], elapsed > 0 ? (double)s->n_out / elapsed : 0));
         if (v == LOAD_NO_SLO) putchar('\n');
-        else printf("%8.1f%%  %s\n", sh.share * 100, load_verdict_words(v));
+        else
+            printf("%8.1f%%  %s%s\n", sh.share * 100, load_verdict_words(v),
+                   v != LOAD_PILES_UP && load_is_piling(&p[i]) ? ", requests pile up" : "");
     }
     if (!load_slo_any(&p->slo)) return;
     if (best < 0) {

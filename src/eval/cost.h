@@ -55,6 +55,9 @@ extern const int cost_n_examples;
 /* An array of {"name", "usd_per_hour", "usd_per_month", "tok_s"}; the last two may be missing. Returns the number in
  * *n. ERR_FORMAT names the element and what is wrong. */
 MUST_CHECK Status cost_read(CostMachine *out, int max, int *n, const Json *list, Err *e);
+/* The tokens a second of the highest rate (or most users) that held, of a file of ingot load --json: as its sweep says,
+ * else the most of the points, each at its last look, below the lowest that broke. ERR_FORMAT: bad JSON, or none. */
+MUST_CHECK Status cost_read_load(double *tok_s, Slice text, Err *e);
 void cost_put(JsonW *w, const CostMachine *m);
 
 #endif

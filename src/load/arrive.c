@@ -29,6 +29,12 @@ double load_arrive_next(LoadArrivals *a) {
     return a->pattern == LOAD_RAMP ? ramp_time(a, a->area) : a->area / a->rate;
 }
 
+double load_arrive_end(const LoadArrivals *a, double at) {
+    if (a->pattern != LOAD_BURST || a->i == 0) return at;
+    uint64_t burst = (uint64_t)a->burst, i = a->i - 1;
+    return (double)((i + burst - 1) / burst * burst) / a->rate;
+}
+
 double load_arrive_rate(const LoadArrivals *a, double t) {
     if (a->pattern != LOAD_RAMP) return a->rate;
     return a->rate + (a->rate_end - a->rate) * fmin(t / a->ramp_s, 1);

@@ -25,6 +25,9 @@ typedef struct LoadArrivals {
 
 /* Seconds since the start of the next arrival; never falls. The fields from `i` on start as zeros. */
 double load_arrive_next(LoadArrivals *a);
+/* Seconds at which the stretch of the arrivals before the last one is over: at, which load_arrive_next has just given
+ * for it, or of bursts the next one after theirs, so that a burst that is cut off has its time too. */
+double load_arrive_end(const LoadArrivals *a, double at);
 /* Requests a second that this pattern is meant to give at a time. */
 double load_arrive_rate(const LoadArrivals *a, double t);
 

@@ -24,6 +24,14 @@ void load_hist_add(LoadHist *h, uint64_t ns);
 uint64_t load_hist_at(const LoadHist *h, double q);
 /* 0 while empty. */
 double load_hist_mean(const LoadHist *h);
+/* Neighbouring values together. */
+typedef struct LoadBar {
+    double from, to; /* ns */
+    uint64_t n;
+} LoadBar;
+/* The histogram in at most `most` (8 and more) bars that touch each other, from least to greatest: even up to the 99th
+ * percentile, and wider in the tail, which may be long. Each is of whole buckets. Returns how many; 0 while empty. */
+int load_hist_bars(const LoadHist *h, LoadBar *out, int most);
 /* How many are at most ns, to the precision of a bucket. */
 uint64_t load_hist_below(const LoadHist *h, uint64_t ns);
 

@@ -14,7 +14,10 @@ LoadVerdict load_verdict(const LoadPoint *p, LoadShare *share) {
     *share = s;
     if (!load_slo_any(&p->slo)) return LOAD_NO_SLO;
     if (p->stats->n_ended == p->stats->fail[LOAD_STOPPED].n) return LOAD_NO_DATA;
-    if (s.share >= p->slo.share) return s.lo >= p->slo.share ? LOAD_WITHIN : LOAD_WITHIN_UNSURE;
+    if (s.share >= p->slo.share) {
+        if (load_is_piling(p)) return p->last_look ? LOAD_PILES_UP : LOAD_WITHIN_UNSURE;
+        return s.lo >= p->slo.share ? LOAD_WITHIN : LOAD_WITHIN_UNSURE;
+    }
     return s.hi < p->slo.share ? LOAD_OVER : LOAD_OVER_UNSURE;
 }
 
@@ -26,6 +29,7 @@ const char *load_verdict_words(LoadVerdict v) {
                                         [LOAD_WITHIN_UNSURE] = "within, but not surely",
                                         [LOAD_OVER_UNSURE] = "over, but not surely",
                                         [LOAD_OVER] = "over",
+                                        [LOAD_PILES_UP] = "over: requests pile up",
                                         [LOAD_NO_DATA] = "no answers to judge"};
     return words[v];
 }
@@ -39,6 +43,10 @@ bool load_is_growing(const LoadStats *s) {
         if (at >= 0.75 && at < 1) late = MAX(late, s->bin[i].flight);
     }
     return late > early + early / 2 + 8;
+}
+
+bool load_is_piling(const LoadPoint *p) {
+    return !p->users && strcmp(p->pattern, "ramp") != 0 && load_is_growing(p->stats);
 }
 
 static double rounded(double v) { return round(v * 1e4) / 1e4; }
@@ -136,6 +144,26 @@ void load_put_point(StrBuf *b, const LoadPoint *p) {
     jw_end_obj(&w);
     if (s->stopped) jw_bool(&w, "stopped_early", true);
     if (s->gave_up) jw_bool(&w, "gave_up", true);
+    jw_end_obj(&w);
+}
+
+void load_put_sweep(StrBuf *b, const LoadPoint *best, bool users, bool cut_short) {
+    JsonW w;
+    LoadShare sh;
+    jw_init(&w, b);
+    jw_obj(&w, NULL);
+    jw_cstr(&w, "sweep", users ? "concurrency" : "rate");
+    if (best) {
+        double elapsed = load_stats_elapsed(best->stats);
+        jw_cstr(&w, "limits", best->slo_text);
+        jw_num(&w, "highest", users ? best->users : best->rate);
+        jw_bool(&w, "sure", load_verdict(best, &sh) == LOAD_WITHIN);
+        jw_num(&w, "goodput", rounded(load_stats_goodput(best->stats)));
+        jw_num(&w, "tok_s", elapsed > 0 ? rounded((double)best->stats->n_out / elapsed) : 0);
+    } else {
+        jw_null(&w, "highest");
+    }
+    if (cut_short) jw_bool(&w, "stopped_early", true);
     jw_end_obj(&w);
 }
 

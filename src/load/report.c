@@ -6,7 +6,15 @@
 #include "load/out.h"
 #include "plot/plot.h"
 
-enum { NARROW = 500, LOW = 230, STEPS = 200, MAX_OPEN = 16, MAX_LINES = 4, STRETCHES = 60 };
+enum {
+    NARROW = 500,
+    LOW = 230,
+    STEPS = 200,
+    BARS = 60,
+    MAX_OPEN = 16,
+    MAX_LINES = 4,
+    STRETCHES = 60
+};
 
 /* A chart in the making: its curves are freed with it. */
 typedef struct Chart {
@@ -177,12 +185,35 @@ static Status put_cdf(StrBuf *b, const LoadStats *s, LoadTime t, const char *tit
     return draw(&c, b, title, "millisecond", NARROW, LOW);
 }
 
+/* The histogram as a density, so that areas are shares though bars of the tail are wider. */
+static Status put_density(StrBuf *b, const LoadStats *s, LoadTime t, const char *title, Err *e) {
+    const LoadHist *h = &s->time[t];
+    LoadBar bar[BARS];
+    Chart c = {.e = e};
+    int n = load_hist_bars(h, bar, BARS);
+    if (n == 0) return OK;
+    PlotCurve *v = line(&c, "", "c", false);
+    add(&c, v, bar[0].from * 1e-6, 0);
+    for (int i = 0; i < n; i++) {
+        double from = bar[i].from * 1e-6, to = bar[i].to * 1e-6, width = to - from;
+        double y = 100.0 * (double)bar[i].n / (double)h->n / width;
+        add(&c, v, from + 1e-6 * width, y); /* a curve's x has to rise */
+        add(&c, v, to, y);
+    }
+    add(&c, v, bar[n - 1].to * 1e-6 * (1 + 1e-9), 0);
+    return draw(&c, b, title, "millisecond", NARROW, LOW);
+}
+
 static Status put_cdfs(StrBuf *b, const LoadStats *s, Err *e) {
     sb_puts(b, "<div class=\"two\">\n");
     TRY(put_cdf(b, s, LOAD_TTFT, "% with the first token", e));
+    TRY(put_density(b, s, LOAD_TTFT, "Histogram: first tokens, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_ITL, "% of gaps between tokens", e));
+    TRY(put_density(b, s, LOAD_ITL, "Histogram: gaps between tokens, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_TPOT, "% with their time per token", e));
+    TRY(put_density(b, s, LOAD_TPOT, "Histogram: times per token, % a millisecond", e));
     TRY(put_cdf(b, s, LOAD_E2E, "% with the end", e));
+    TRY(put_density(b, s, LOAD_E2E, "Histogram: whole answers, % a millisecond", e));
     sb_puts(b, "</div>\n");
     return OK;
 }
@@ -246,7 +277,13 @@ static Status put_when(StrBuf *b, const LoadStats *s, Err *e) {
 static void put_times(StrBuf *b, const LoadStats *s) {
     static const char *const names[] = {"first token", "between tokens", "per token", "end",
                                         "sent late by"};
-    sb_puts(b, "<section><h2>Milliseconds</h2>\n<table><tr><th></th><th class=\"n\">mean</th>");
+    sb_puts(b, "<section><h2>Milliseconds");
+    if (load_stats_failed(s) > 0) {
+        sb_puts(b, ", of ");
+        plot_put_number(b, (double)s->n_ok);
+        sb_puts(b, " answered");
+    }
+    sb_puts(b, "</h2>\n<table><tr><th></th><th class=\"n\">mean</th>");
     for (int k = 0; k < LOAD_QUANTILES; k++)
         sb_printf(b, "<th class=\"n\">%s</th>", load_quantile_names[k]);
     sb_puts(b, "<th class=\"n\">max</th></tr>\n");
@@ -315,15 +352,33 @@ static Status put_point(StrBuf *b, const LoadPoint *p, Err *e) {
     return put_cdfs(b, p->stats, e);
 }
 
+static bool is_last_look(const LoadPoint *p, int n, int i) {
+    for (int k = i + 1; k < n; k++)
+        if (fabs(x_of(&p[k]) - x_of(&p[i])) <= 1e-9 * x_of(&p[i])) return false;
+    return true;
+}
+
+/* Of many points the last look at each rate, and of these the first MAX_OPEN. */
 static Status put_details(StrBuf *b, const LoadPoint *p, int n, int best, Err *e) {
+    int n_open = 0, n_left = 0;
     for (int i = 0; i < n; i++) {
-        if (i >= MAX_OPEN && i != best) continue;
+        bool wanted = n <= MAX_OPEN || (n_open < MAX_OPEN && is_last_look(p, n, i));
+        if (!wanted && i != best) {
+            n_left++;
+            continue;
+        }
+        n_open++;
         sb_printf(b, "<details%s><summary>", i == best ? " open" : "");
         plot_put_number(b, x_of(&p[i]));
         sb_puts(b, p->users ? " users</summary>\n" : " requests a second</summary>\n");
         TRY(put_point(b, &p[i], e));
         sb_puts(b, "</details>\n");
     }
+    if (n_left > 0)
+        sb_printf(b,
+                  "<p>%d of %d points stand in the table alone: shorter looks at a rate that was "
+                  "measured for longer, and what follows the %dth.</p>\n",
+                  n_left, n, MAX_OPEN);
     return OK;
 }
 

@@ -37,14 +37,15 @@ struct Run {
     LoadStats *s;
     LoadArrivals arrivals;
     Flight *idle;
-    Flight *ready;        /* the next request, made; NULL: there is none any more */
-    uint64_t t0;          /* ns of the start */
-    uint64_t ready_plan;  /* ns; NEVER: a user of a closed loop has to become free first */
-    uint64_t n_made;      /* requests made so far */
-    uint64_t t_sign;      /* ns: the last time a server said anything */
-    uint64_t t_now;       /* of the last report */
-    uint64_t n_unreached; /* requests that found nobody, warm-up included */
-    uint64_t *free_at;    /* closed loop: since when users wait, oldest first, in a ring */
+    Flight *ready;       /* the next request, made; NULL: there is none any more */
+    uint64_t t0;         /* ns of the start */
+    uint64_t ready_plan; /* ns; NEVER: a user of a closed loop has to become free first */
+    uint64_t n_made;     /* requests made so far */
+    uint64_t t_now;      /* of the last report */
+    uint64_t
+        lost_from; /* ns: the first request that found nobody since a server said anything; 0: none */
+    uint64_t lost_to;  /* ns: the last one */
+    uint64_t *free_at; /* closed loop: since when users wait, oldest first, in a ring */
     int n_free, free_head;
     int flight;
     bool held; /* the request that is ready has waited for a place */
@@ -127,17 +128,28 @@ static bool is_last(const Run *r, uint64_t i, uint64_t plan) {
     return r->s->t_from && plan != NEVER && (double)(plan - r->s->t_from) * 1e-9 >= p->duration_s;
 }
 
+static uint64_t plan_of(const Run *r, double at_s) {
+    return r->t0 + (uint64_t)(fmin(at_s, MOST_S) * 1e9);
+}
+
+/* No request follows: the arrivals are from the first measured one to when the next would be. */
+static void end_arrivals(Run *r, double at_s) {
+    LoadStats *s = r->s;
+    uint64_t end = plan_of(r, load_arrive_end(&r->arrivals, at_s));
+    r->ready = NULL;
+    r->over = true;
+    if (r->p->users) return;
+    s->window_s = r->p->n_request ? (double)(end - s->t_from) * 1e-9 : r->p->duration_s;
+}
+
 /* Make the next request, or find that there is none. */
 static Status make_next(Run *r, Err *e) {
     const LoadPlan *p = r->p;
     uint64_t i = r->n_made, plan = NEVER;
-    if (!p->users) plan = r->t0 + (uint64_t)(fmin(load_arrive_next(&r->arrivals), MOST_S) * 1e9);
-    bool last = is_last(r, i, plan);
-    if (last && plan != NEVER) r->s->window_s = (double)(plan - r->s->t_from) * 1e-9;
-    if (last) {
-        if (!p->n_request && !p->users) r->s->window_s = p->duration_s;
-        r->ready = NULL;
-        r->over = true;
+    double at_s = p->users ? 0 : load_arrive_next(&r->arrivals);
+    if (!p->users) plan = plan_of(r, at_s);
+    if (is_last(r, i, plan)) {
+        end_arrivals(r, at_s);
         return OK;
     }
     TRY(flight_new(&r->ready, r, e));
@@ -154,7 +166,7 @@ static Status make_next(Run *r, Err *e) {
 static Status on_head(void *ctx, NetCall *c, Err *e) {
     Flight *f = ctx;
     (void)e;
-    f->run->t_sign = clock_now_ns();
+    f->run->lost_from = 0;
     load_answer_head(&f->answer, net_status(c), net_header(c, "content-type"));
     return OK;
 }
@@ -163,7 +175,7 @@ static Status on_body(void *ctx, NetCall *c, Slice part, Err *e) {
     Flight *f = ctx;
     uint64_t now = clock_now_ns();
     (void)c;
-    f->run->t_sign = now;
+    f->run->lost_from = 0;
     Status st = load_answer_bytes(&f->answer, now, part, e);
     if (f->answer.n_text > 0) load_stats_text(f->run->s, now, f->answer.n_text);
     f->answer.n_text = 0;
@@ -184,6 +196,11 @@ static LoadEnd end_of(const NetCall *c) {
     return LOAD_OTHER;
 }
 
+static void note_lost(Run *r, uint64_t now) {
+    if (r->lost_from == 0) r->lost_from = now;
+    r->lost_to = now;
+}
+
 static void land(Flight *f, uint64_t now, LoadEnd end, const char *why) {
     Run *r = f->run;
     LoadOne *o = &f->answer.one;
@@ -191,7 +208,7 @@ static void land(Flight *f, uint64_t now, LoadEnd end, const char *why) {
     load_stats_end(r->s, o, &r->p->slo, f->block);
     if (r->p->on_one) r->p->on_one(r->p->ctx, o);
     r->flight--;
-    r->n_unreached += o->end >= LOAD_UNKNOWN_HOST && o->end <= LOAD_TLS;
+    if (o->end >= LOAD_UNKNOWN_HOST && o->end <= LOAD_TLS) note_lost(r, now);
     /* a user whose request failed looks again a little later: nobody hammers a server that is not there */
     if (r->p->users) user_free(r, o->end == LOAD_OK ? now : now + PAUSE_MS * 1000000u);
     f->next = r->idle;
@@ -214,7 +231,6 @@ static Status launch(Run *r, uint64_t now, Err *e) {
     o->send = MAX(now, o->plan);
     o->max_tokens = f->max_tokens;
     o->warmup = f->warmup;
-    if (r->s->t_zero == 0) r->s->t_zero = r->t0;
     if (!o->warmup && r->s->t_from == 0) r->s->t_from = o->plan;
     f->block = block_of(r, o->id, (double)(o->plan - MIN(r->s->t_from, o->plan)) * 1e-9);
     load_stats_plan(r->s, o->plan);
@@ -299,16 +315,17 @@ static void report(Run *r, uint64_t now) {
     p->on_now(p->ctx, &n);
 }
 
-/* Requests fail, and for a while no server has said a word. */
-static bool is_dead(const Run *r, uint64_t now) {
-    return r->p->give_up_s > 0 && r->n_unreached > 0 &&
-           (double)(now - r->t_sign) * 1e-9 > r->p->give_up_s;
+/* For a while requests have found nobody, and no server has said a word. That nothing was asked, or that answers take
+ * long, is no sign of death: the while is from one such request to another. */
+static bool is_dead(const Run *r) {
+    return r->p->give_up_s > 0 && r->lost_from > 0 &&
+           (double)(r->lost_to - r->lost_from) * 1e-9 > r->p->give_up_s;
 }
 
 static void check_ends(Run *r, uint64_t now) {
     if (r->over) return;
     if (r->p->stop && atomic_load_explicit(r->p->stop, memory_order_relaxed)) r->s->stopped = true;
-    else if (is_dead(r, now)) r->s->gave_up = true;
+    else if (is_dead(r)) r->s->gave_up = true;
     else return;
     r->over = true;
     r->s->window_s = r->s->t_from ? (double)(now - MIN(r->s->t_from, now)) * 1e-9 : 0;
@@ -337,13 +354,16 @@ static double cpu_s(void) {
 
 static Status fly(Run *r, Err *e) {
     double cpu = cpu_s();
-    r->t0 = r->t_now = r->t_sign = clock_now_ns();
+    r->t0 = r->t_now = r->s->t_zero = clock_now_ns();
     for (int i = 0; i < r->p->users; i++) user_free(r, r->t0);
     TRY(make_next(r, e));
     while (r->flight > 0 || (r->ready && !r->over)) TRY(turn(r, e));
     double elapsed = (double)(clock_now_ns() - r->t0) * 1e-9;
     r->s->busy = elapsed > 0 ? (cpu_s() - cpu) / elapsed : 0;
-    if (r->p->users) r->s->window_s = load_stats_elapsed(r->s);
+    if (r->p->users && (r->s->n_ok || r->s->window_s > 0))
+        r->s->window_s = load_stats_elapsed(r->s);
+    else if (r->p->users && r->s->t_from)
+        r->s->window_s = (double)(clock_now_ns() - r->s->t_from) * 1e-9;
     return OK;
 }
 

@@ -41,7 +41,8 @@ typedef struct LoadPlan {
     uint64_t seed;
     int max_flight;
     double timeout_s;
-    double give_up_s; /* end when so long nobody has answered anything, and requests fail */
+    double
+        give_up_s; /* end when requests have found nobody for so long, and nobody answered anything meanwhile */
     LoadSlo slo;
     const atomic_int *stop; /* NULL: never */
     void (*on_now)(void *ctx, const LoadNow *now);

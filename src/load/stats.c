@@ -77,6 +77,7 @@ void load_stats_flight(LoadStats *s, uint64_t now, int n) {
 static void take_ok(LoadStats *s, const LoadOne *o) {
     uint64_t tpot = load_one_tpot(o);
     s->n_ok++;
+    s->t_to = MAX(s->t_to, o->stop);
     s->n_text += (uint64_t)o->n_event;
     s->n_out += load_one_tokens(o);
     s->n_prompt += MAX(o->n_prompt, (int64_t)0);
@@ -109,7 +110,6 @@ void load_stats_end(LoadStats *s, const LoadOne *o, const LoadSlo *slo, int bloc
     bool good = load_slo_met(slo, o);
     if (s->t_from == 0) s->t_from = o->plan;
     s->t_from = MIN(s->t_from, o->plan);
-    s->t_to = MAX(s->t_to, o->stop);
     s->n_ended++;
     s->n_late += o->send - o->plan > LATE_NS;
     load_hist_add(&s->time[LOAD_LAG], o->send - o->plan);
@@ -124,7 +124,8 @@ void load_stats_end(LoadStats *s, const LoadOne *o, const LoadSlo *slo, int bloc
 /* ---- what is said of it ---- */
 
 double load_stats_elapsed(const LoadStats *s) {
-    return s->t_to > s->t_from ? (double)(s->t_to - s->t_from) * 1e-9 : 0;
+    double answered = s->t_to > s->t_from ? (double)(s->t_to - s->t_from) * 1e-9 : 0;
+    return fmax(answered, s->window_s);
 }
 
 double load_stats_goodput(const LoadStats *s) {

@@ -64,6 +64,8 @@ void load_stats_flight(LoadStats *s, uint64_t now, int n);
 void load_stats_end(LoadStats *s, const LoadOne *o, const LoadSlo *slo, int block);
 
 /* ---- what is said of it ---- */
+/* Seconds that throughput is divided by: from the first plan to the last answer, or to the end of the arrivals if that
+ * is later. What a request that failed waited for is not in it. */
 double load_stats_elapsed(const LoadStats *s);
 /* Answers that met the service level, a second of arrivals. */
 double load_stats_goodput(const LoadStats *s);

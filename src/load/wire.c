@@ -35,6 +35,50 @@ void load_route_url(StrBuf *out, const LoadRoute **r, const char *base) {
 
 /* ---- asking ---- */
 
+/* Generated members that extra may have instead. */
+enum { MODEL, MAX_TOKENS, TEMPERATURE, IGNORE_EOS, STREAM_OPTIONS, GENERATED };
+static const char *const generated[GENERATED] = {"model", "max_tokens", "temperature", "ignore_eos",
+                                                 "stream_options"};
+
+static Status check_extra(LoadAsk *a, const Json *j, Err *e) {
+    static const char *const fixed[] = {"prompt", "messages", "code", "stream"};
+    const Json *v = NULL;
+    Slice key;
+    if (!json_is_object(j)) return err_set(e, ERR_ARG, "not a JSON object");
+    for (void *it = NULL; (it = json_next(j, it, &key, &v)) != NULL;) {
+        for (size_t i = 0; i < COUNT_OF(fixed); i++)
+            if (slice_eq_str(key, fixed[i]))
+                return err_set(e, ERR_ARG, "\"%s\" is made for each request%s", fixed[i],
+                               i == 3 ? ": --no-stream is for whole answers" : "");
+        for (unsigned i = 0; i < GENERATED; i++)
+            if (slice_eq_str(key, generated[i])) a->own |= 1u << i;
+    }
+    return OK;
+}
+
+Status load_ask_extra(LoadAsk *a, StrBuf *keep, const char *json, Err *e) {
+    Json *j = NULL;
+    JsonW w;
+    StrBuf b = {0};
+    Err why = {0};
+    Status st = json_parse(&j, slice_of(json), &why);
+    if (st == OK) st = check_extra(a, j, &why);
+    if (st != OK) {
+        json_free(j);
+        return err_set(e, st == ERR_NOMEM ? st : ERR_ARG, "body: \"%.60s\": %s", json, why.msg);
+    }
+    jw_init(&w, &b);
+    jw_json(&w, NULL, j);
+    if (b.n > 2) sb_put(keep, b.p + 1, b.n - 2);
+    a->extra = (Slice){sb_str(keep), keep->n};
+    st = sb_check(&b, e);
+    sb_deinit(&b);
+    json_free(j);
+    return st == OK ? sb_check(keep, e) : st;
+}
+
+static bool makes(const LoadAsk *a, unsigned member) { return !(a->own >> member & 1); }
+
 static void put_prompt(JsonW *w, const LoadAsk *a) {
     if (a->route->shape == LOAD_CODE) jw_str(w, "code", a->prompt);
     else if (a->route->shape != LOAD_CHAT) jw_str(w, "prompt", a->prompt);
@@ -57,13 +101,13 @@ void load_put_body(StrBuf *b, const LoadAsk *a) {
     JsonW w;
     jw_init(&w, b);
     jw_obj(&w, NULL);
-    if (a->model && a->model[0]) jw_cstr(&w, "model", a->model);
+    if (a->model && a->model[0] && makes(a, MODEL)) jw_cstr(&w, "model", a->model);
     put_prompt(&w, a);
-    if (a->max_tokens > 0) jw_int(&w, "max_tokens", a->max_tokens);
-    if (a->temperature >= 0) jw_num(&w, "temperature", a->temperature);
-    if (a->ignore_eos) jw_bool(&w, "ignore_eos", true);
+    if (a->max_tokens > 0 && makes(a, MAX_TOKENS)) jw_int(&w, "max_tokens", a->max_tokens);
+    if (a->temperature >= 0 && makes(a, TEMPERATURE)) jw_num(&w, "temperature", a->temperature);
+    if (a->ignore_eos && makes(a, IGNORE_EOS)) jw_bool(&w, "ignore_eos", true);
     if (a->stream) jw_bool(&w, "stream", true);
-    if (a->stream && is_openai(a)) {
+    if (a->stream && is_openai(a) && makes(a, STREAM_OPTIONS)) {
         jw_obj(&w, "stream_options");
         jw_bool(&w, "include_usage", true);
         jw_end_obj(&w);

@@ -30,7 +30,13 @@ typedef struct LoadAsk {
     bool stream, ignore_eos;
     double temperature;
     Slice extra; /* JSON members to add: "\"a\": 1" */
+    unsigned
+        own; /* a bit for each member that extra has instead of the generated one; load_ask_extra */
 } LoadAsk;
+
+/* Members of an object for extra, instead of generated ones where they have the same name. Their text is put into
+ * keep, which has to outlive a. ERR_ARG: no object, or a member that every request has its own of (its text, stream). */
+MUST_CHECK Status load_ask_extra(LoadAsk *a, StrBuf *keep, const char *json, Err *e);
 
 /* The body, appended. */
 void load_put_body(StrBuf *b, const LoadAsk *a);

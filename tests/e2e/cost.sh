@@ -22,11 +22,14 @@ eq "load" "$(jq '.machines[0].load' out)" 1
 expect_ok "$INGOT" cost --tok-s a10=50 --bought 3500 --own-month 100 --requests 0.1 --tokens 10
 out_has '\$3500 and \$100 a month have paid after 4\.2 months'
 
-echo '{"tokens_out_per_s": 90, "slo": {"within": false}}
-{"tokens_out_per_s": 70, "slo": {"within": true}}
-{"tokens_out_per_s": 60, "slo": {"within": true}}' >load.jsonl
+echo '{"rate": 4, "tokens_out_per_s": 90, "slo": {"within": false}}
+{"rate": 3, "tokens_out_per_s": 70, "slo": {"within": true}}
+{"rate": 2, "tokens_out_per_s": 60, "slo": {"within": true}}' >load.jsonl
 expect_ok "$INGOT" cost --load t4=load.jsonl --json
 eq "the best that is within" "$(jq '.machines[2].tok_s' out)" 70
+echo '{"sweep": "rate", "highest": 2, "sure": true, "tok_s": 60}' >>load.jsonl
+expect_ok "$INGOT" cost --load t4=load.jsonl --json
+eq "what the sweep found" "$(jq '.machines[2].tok_s' out)" 60
 head -1 load.jsonl >none.jsonl
 expect_fail 1 'none.jsonl: no point' "$INGOT" cost --load t4=none.jsonl
 expect_fail 2 'NAME=VALUE is needed' "$INGOT" cost --load none.jsonl

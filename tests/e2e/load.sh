@@ -25,14 +25,19 @@ above() { python3 -c 'import sys; sys.exit(not float(sys.argv[1]) > float(sys.ar
 below() { above "$2" "$1"; }
 
 # ---- the truth ----
-for try in 1 2 3; do # a machine that is busy with other things makes a client late
+for try in 1 2 3 4; do # a machine that is busy with other things makes a client late
     start --ttft 150,0.4 --itl 25,0.4 --log server.jsonl
     expect_ok "$INGOT" load "$URL" --rate 60 --requests 300 --warmup 8 --max-tokens 8 --no-probe --json -q \
         --log log.jsonl --report report.html
     stop
     cp out point.json
-    python3 "$E2E/load_truth.py" server.jsonl point.json log.jsonl 0.02 >truth.txt && break
-    [ $try = 3 ] && { cat truth.txt; fail "quantiles are more than 2% off"; }
+    python3 "$E2E/load_truth.py" server.jsonl point.json log.jsonl 0.02 >truth.txt
+    truth=$?
+    [ $truth = 0 ] && break
+    [ $try = 4 ] || continue
+    cat truth.txt
+    [ $truth = 3 ] || fail "quantiles are more than 2% off"
+    echo "SKIP quantiles beside the server's own: the machine is too busy"
 done
 eq answered "$(value point.json answered)" 300
 eq warmup "$(value point.json warmup)" 8
@@ -90,6 +95,24 @@ out_has '^most users within e2e=5s for 50%: 4\.00 '
 grep -q 'Time to the first token, ms' sweep.html || fail "a sweep without curves"
 eq "points of the page" "$(grep -c '<details' sweep.html)" 3
 
+# ---- a sweep says in its last line what it found; a point of it without any answer is a result, not a failure ----
+expect_ok "$INGOT" load "$URL" --sweep rate=20,40 --requests 10 --warmup 0 --max-tokens 2 --slo e2e=5s --slo-share 0.5 --no-probe -q --json
+eq "lines of a sweep" "$(wc -l <out)" 3
+eq "the highest rate" "$(value out sweep) $(value out highest) $(value out sure)" "rate 40 True"
+above "$(value out tok_s)" 20
+stop
+start --ttft 5,0.1 --itl 1,0.1 --stall 1,8
+expect_ok "$INGOT" load "$URL" --sweep rate=10,11 --pattern constant --requests 15 --warmup 0 --max-tokens 2 --timeout 0.4 \
+    --slo e2e=5s --slo-share 0.5 --no-probe -q --json
+eq "the rate before the stall" "$(value out highest)" 10
+sed -n 2p out >two
+eq "answers in the stall" "$(value two answered)" 0
+"$INGOT" load "$URL" --rate 10 --requests 2 --warmup 0 --timeout 0.2 --no-probe -q >out 2>err
+eq "exit of a load without answers" $? 1
+err_has 'not one of 2 requests was answered'
+stop
+start --ttft 300,0.01 --itl 1,0.1
+
 # ---- it dies in the middle ----
 (sleep 1; kill -9 "$PID") &
 disown "$PID" # its end is no news
@@ -128,6 +151,11 @@ done
 expect_ok "$INGOT" load "$URL" --route completions --api-key sesame --rate 20 --requests 20 --warmup 0 --prompt-tokens 200 \
     --max-tokens 8 --ignore-eos --json -q
 eq "of ingot serve" "$(value out answered) $(value out tokens_out) $(value out tokens_by)" "20 160 server"
+cp out whole
+expect_ok "$INGOT" load "$URL" --route completions --api-key sesame --rate 20 --requests 4 --warmup 0 --max-tokens 8 --ignore-eos \
+    --body '{"max_tokens":3,"temperature":0}' --temperature 1 --json -q
+eq "a member of one's own" "$(value out answered) $(value out tokens_out)" "4 12"
+cp whole out
 above "$(value out tokens_in)" 3600 # 20 prompts of 200, to a tenth
 below "$(value out tokens_in)" 4400
 cat serve.out serve.log | grep -q 'load-1-19' || fail "the server's log does not name the requests"
@@ -139,7 +167,8 @@ expect_fail 2 'slo: "ttft=5"' "$INGOT" load http://127.0.0.1:1 --slo ttft=5
 expect_fail 2 'needs --slo' "$INGOT" load http://127.0.0.1:1 --sweep rate=1..4
 expect_fail 2 'sweep: "speed=1"' "$INGOT" load http://127.0.0.1:1 --sweep speed=1
 expect_fail 2 'prompt-tokens: "x"' "$INGOT" load http://127.0.0.1:1 --prompt-tokens x
-expect_fail 2 'body: "1" is not a JSON object' "$INGOT" load http://127.0.0.1:1 --body 1
+expect_fail 2 'body: "1": not a JSON object' "$INGOT" load http://127.0.0.1:1 --body 1
+expect_fail 2 'body: .*"messages" is made for each request' "$INGOT" load http://127.0.0.1:1 --body '{"messages":[]}'
 expect_fail 2 'without streams only e2e' "$INGOT" load http://127.0.0.1:1 --no-stream --slo ttft=1s
 expect_fail 2 'URL' "$INGOT" load ftp://127.0.0.1 --no-probe
 expect_fail 2 'raise the limit of open files' bash -c 'ulimit -n 256; exec "$0" load http://127.0.0.1:1 --concurrency 1000' "$INGOT"

@@ -132,3 +132,36 @@ TEST(tables_are_checked) {
     refuse("[{\"name\":\"a\",\"usd_per_hour\":\"1\"}]", "machine 0: usd_per_hour");
     refuse("[1,2,3]", "3 machines, the limit is 2");
 }
+
+static double speed_of(const char *text) {
+    double v = 0;
+    Status st = cost_read_load(&v, slice_of(text), TERR);
+    if (st == ERR_FORMAT) return -1;
+    OK_(st);
+    return v;
+}
+
+#define LOOK(x, tok, within) \
+    "{\"rate\":" #x ",\"tokens_out_per_s\":" #tok ",\"slo\":{\"within\":" #within "}}\n"
+
+TEST(a_speed_is_that_of_the_highest_rate_that_held) {
+    NEAR(speed_of(LOOK(1, 10, true) LOOK(2, 20, true) LOOK(4, 40, false)), 20, 0);
+    /* a longer look overturned it; users were told the speed of a rate that does not hold */
+    NEAR(speed_of(LOOK(1, 10, true) LOOK(2, 20, true) LOOK(2, 21, false)), 10, 0);
+    NEAR(speed_of(LOOK(1, 10, true) LOOK(2, 20, false) LOOK(2, 21, true)), 21, 0);
+    NEAR(speed_of(LOOK(1, 10, true) LOOK(4, 40, true) LOOK(2, 20, false)), 10, 0); /* by chance */
+    NEAR(speed_of("{\"users\":8,\"tokens_out_per_s\":80}\n" LOOK(4, 40, false)), 80, 0);
+    NEAR(speed_of(LOOK(1, 10, false)), -1, 0);
+    NEAR(speed_of(""), -1, 0);
+    NEAR(speed_of("{"), -1, 0);
+}
+
+TEST(what_a_sweep_says_counts) {
+    NEAR(speed_of(LOOK(8, 80, true) "{\"sweep\":\"rate\",\"highest\":4,\"tok_s\":44}"), 44, 0);
+    NEAR(speed_of(LOOK(8, 80, true) "{\"sweep\":\"rate\",\"highest\":null}"), -1, 0);
+}
+
+TEST(a_point_that_mostly_failed_has_no_speed) {
+    NEAR(speed_of("{\"rate\":1,\"answered\":1,\"failed\":9,\"tokens_out_per_s\":50}"), -1, 0);
+    NEAR(speed_of("{\"rate\":1,\"answered\":9,\"failed\":1,\"tokens_out_per_s\":50}"), 50, 0);
+}

@@ -47,6 +47,19 @@ TEST(poisson_gaps_do_not_know_each_other) {
     NEAR(sum / N, 0, 4 / sqrt(N));
 }
 
+TEST(a_burst_has_its_time_though_it_is_cut_off) { /* goodput was 0: the arrivals had no length */
+    LoadArrivals a = {.pattern = LOAD_BURST, .rate = 10, .burst = 50};
+    double at = 0;
+    for (int i = 0; i < 21; i++) at = load_arrive_next(&a);
+    NEAR(at, 0, 0);
+    NEAR(load_arrive_end(&a, at), 5, 1e-12);
+    for (int i = 21; i < 51; i++) at = load_arrive_next(&a);
+    NEAR(load_arrive_end(&a, at), 5, 1e-12); /* the first of the next burst: the burst was whole */
+    LoadArrivals even = {.pattern = LOAD_CONSTANT, .rate = 10};
+    for (int i = 0; i < 4; i++) at = load_arrive_next(&even);
+    NEAR(load_arrive_end(&even, at), 0.3, 1e-12);
+}
+
 TEST(poisson_counts_vary_as_they_should) { /* in windows of 10 seconds: variance equals mean */
     LoadArrivals a = {.pattern = LOAD_POISSON, .rate = 20, .seed = 1};
     enum { WINDOWS = 1000 };

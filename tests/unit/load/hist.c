@@ -98,3 +98,41 @@ TEST(empty_says_zero) {
     NEAR(load_hist_mean(&h), 0, 0);
     load_hist_deinit(&h);
 }
+
+TEST(bars_hold_everything_and_touch) {
+    static const uint64_t most[] = {8, 20, 60};
+    LoadHist h;
+    LoadBar bar[60];
+    OK_(load_hist_init(&h, TERR));
+    EQ(load_hist_bars(&h, bar, 60), 0);
+    for (uint64_t i = 0; i < 5000; i++) load_hist_add(&h, 1000000 + i * i * 40);
+    for (uint64_t i = 0; i < 9; i++) load_hist_add(&h, 3000000000 + i * 800000000); /* a tail */
+    for (size_t k = 0; k < COUNT_OF(most); k++) {
+        int n = load_hist_bars(&h, bar, (int)most[k]);
+        uint64_t sum = 0;
+        TRUE_(n >= 1 && n <= (int)most[k] && n > (int)most[k] / 2);
+        TRUE_(bar[0].from <= (double)h.min && bar[n - 1].to >= (double)h.max);
+        for (int i = 0; i < n; i++) {
+            sum += bar[i].n;
+            TRUE_(bar[i].to > bar[i].from);
+            if (i > 0) NEAR(bar[i].from, bar[i - 1].to, 0);
+            if (bar[i].n == 0 && bar[i].to < 1e9) FAIL("bar %d of %d is empty", i, n);
+        }
+        EQ(sum, 5009);
+    }
+    load_hist_deinit(&h);
+}
+
+TEST(bars_of_one_value) {
+    static const uint64_t v[] = {0, 5, 300, 123456789, UINT64_MAX};
+    for (size_t i = 0; i < COUNT_OF(v); i++) {
+        LoadHist h;
+        LoadBar bar[60];
+        OK_(load_hist_init(&h, TERR));
+        load_hist_add(&h, v[i]);
+        EQ(load_hist_bars(&h, bar, 60), 1);
+        EQ(bar[0].n, 1);
+        TRUE_(bar[0].to > bar[0].from);
+        load_hist_deinit(&h);
+    }
+}

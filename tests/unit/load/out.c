@@ -70,6 +70,20 @@ TEST(a_point_as_json) {
     load_stats_free(p.stats);
 }
 
+TEST(
+    time_that_failures_waited_is_not_in_the_throughput) { /* users saw a tenth of the tokens a second */
+    LoadPoint p = point(200, 100);
+    double before = load_stats_elapsed(p.stats);
+    LoadOne o = one(0, LOAD_TIMEOUT);
+    o.stop = o.plan + (uint64_t)300 * 1000 * MS;
+    load_stats_end(p.stats, &o, &p.slo, 0);
+    NEAR(load_stats_elapsed(p.stats), before, 0);
+    NEAR(before, 2.16, 0.1);
+    p.stats->window_s = 5; /* arrivals that nobody answered any more count */
+    NEAR(load_stats_elapsed(p.stats), 5, 0);
+    load_stats_free(p.stats);
+}
+
 TEST(a_request_as_json) {
     LoadOne o = one(3, LOAD_CUT);
     StrBuf b = {0};
@@ -84,6 +98,57 @@ TEST(a_request_as_json) {
     TRUE_(slice_eq_str(json_str(json_get(j, "why")), "why <b>&\"3\""));
     json_free(j);
     sb_deinit(&b);
+}
+
+/* a rate was called the highest although the queue grew all the time: a longer run would have broken the limits */
+TEST(a_point_that_piles_up_is_not_within) {
+    LoadPoint p = point(0, 100);
+    LoadStats *s = p.stats;
+    LoadShare sh;
+    for (int i = 0; i < 800; i++) {
+        LoadOne o = one(i, LOAD_OK);
+        o.first = o.plan + 20 * MS;
+        load_stats_plan(s, o.plan);
+        load_stats_end(s, &o, &p.slo, i * LOAD_BLOCKS / 800);
+    }
+    s->window_s = 8;
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    for (int i = 0; i < 80; i++) load_stats_flight(s, s->t_zero + (uint64_t)i * 100 * MS, 10 + i);
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN_UNSURE);
+    p.last_look = true;
+    EQ(load_verdict(&p, &sh), LOAD_PILES_UP);
+    FALSE_(load_is_within(LOAD_PILES_UP));
+    TRUE_(strstr(load_verdict_words(LOAD_PILES_UP), "pile up"));
+    p.pattern = "ramp"; /* is meant to */
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    p.pattern = "closed";
+    p.users = 90;
+    EQ(load_verdict(&p, &sh), LOAD_WITHIN);
+    load_stats_free(s);
+}
+
+static Json *sweep_of(const LoadPoint *best, bool cut_short) {
+    StrBuf b = {0};
+    Json *j = NULL;
+    load_put_sweep(&b, best, false, cut_short);
+    OK_(json_parse(&j, (Slice){sb_str(&b), b.n}, TERR));
+    sb_deinit(&b);
+    return j;
+}
+
+TEST(a_sweep_says_what_it_found) {
+    LoadPoint p = point(200, 8);
+    Json *j = sweep_of(&p, false);
+    TRUE_(slice_eq_str(json_str(json_get(j, "sweep")), "rate"));
+    NEAR(json_num(json_get(j, "highest")), 8, 0);
+    FALSE_(json_bool(json_get(j, "sure")));
+    NEAR(json_num(json_get(j, "tok_s")), 190 * 11 / 2.16, 1);
+    TRUE_(!json_get(j, "stopped_early"));
+    json_free(j);
+    j = sweep_of(NULL, true);
+    TRUE_(!json_get(j, "highest") && json_bool(json_get(j, "stopped_early")));
+    json_free(j);
+    load_stats_free(p.stats);
 }
 
 static bool has(const StrBuf *b, const char *text) { return strstr(sb_str(b), text) != NULL; }
@@ -102,8 +167,32 @@ TEST(a_page_of_points) {
                *eight = strstr(b.p, "<tr><td>8</td>");
     TRUE_(two && eight && two < eight);
     TRUE_(has(&b, "<details open><summary>2 requests a second"));
+    TRUE_(has(&b, "Histogram: first tokens, % a millisecond"));
+    TRUE_(!has(&b, "Histogram: gaps"));              /* none was told */
+    TRUE_(has(&b, "Milliseconds, of 190 answered")); /* times are of these alone */
+    TRUE_(!has(&b, "points stand in the table alone"));
     sb_deinit(&b);
     for (int i = 0; i < 3; i++) load_stats_free(p[i].stats);
+}
+
+static int count_of(const StrBuf *b, const char *text) {
+    int n = 0;
+    for (const char *s = sb_str(b); (s = strstr(s, text)) != NULL; s++) n++;
+    return n;
+}
+
+TEST(many_points_say_what_is_left_out) { /* those behind the 16th were missing without a word */
+    static const char *const settings[] = {NULL};
+    LoadPoint p[20];
+    StrBuf b = {0};
+    for (int i = 0; i < 20; i++) p[i] = point(20, i < 4 ? 1 : i + 1); /* four looks at rate 1 */
+    OK_(load_put_report(&b, p, 20, 19, slice_of("u"), settings, TERR));
+    EQ(count_of(&b, "<details"), 17); /* 16, and the best one */
+    EQ(count_of(&b, "<summary>1 requests"), 1);
+    EQ(count_of(&b, "<details open><summary>20 requests"), 1);
+    TRUE_(has(&b, "3 of 20 points stand in the table alone"));
+    sb_deinit(&b);
+    for (int i = 0; i < 20; i++) load_stats_free(p[i].stats);
 }
 
 TEST(a_page_of_nothing) { /* every request failed */

@@ -297,6 +297,54 @@ TEST(members_are_added_as_json) {
     sb_deinit(&b);
 }
 
+/* users got status 400: the member was there twice, once as made here */
+TEST(members_of_ones_own_come_instead) {
+    LoadAsk a = {.route = load_route("chat"),
+                 .model = "m",
+                 .prompt = {"p", 1},
+                 .max_tokens = 5,
+                 .ignore_eos = true,
+                 .stream = true,
+                 .temperature = 0.5};
+    StrBuf b = {0}, keep = {0};
+    Json *j = NULL;
+    OK_(load_ask_extra(&a, &keep,
+                       "{\"max_tokens\": 9, \"mo\\u0064el\": \"x\", \"temperature\": null, "
+                       "\"ignore_eos\": false, \"stream_options\": {}, \"seed\": 7}",
+                       TERR));
+    load_put_body(&b, &a);
+    OK_(json_parse(&j, (Slice){b.p, b.n}, TERR)); /* which refuses duplicates */
+    EQ(json_int(json_get(j, "max_tokens")), 9);
+    EQ(json_int(json_get(j, "seed")), 7);
+    TRUE_(slice_eq_str(json_str(json_get(j, "model")), "x"));
+    TRUE_(!json_get(j, "temperature") && !json_bool(json_get(j, "ignore_eos")));
+    json_free(j);
+    sb_deinit(&b);
+    sb_deinit(&keep);
+}
+
+TEST(members_that_are_made_for_each_request_are_refused) {
+    static const char *const bad[] = {"{\"prompt\":\"x\"}",
+                                      "{\"messages\":[]}",
+                                      "{\"code\":1}",
+                                      "{\"a\":1,\"stream\":false}",
+                                      "[]",
+                                      "{",
+                                      "{\"a\":1,\"a\":2}"};
+    for (size_t i = 0; i < COUNT_OF(bad); i++) {
+        LoadAsk a = {.route = load_route("chat")};
+        StrBuf keep = {0};
+        FAILS(ERR_ARG, load_ask_extra(&a, &keep, bad[i], TERR));
+        TRUE_(strstr(test_err.msg, "body: "));
+        sb_deinit(&keep);
+    }
+    LoadAsk a = {.route = load_route("chat")};
+    StrBuf keep = {0};
+    OK_(load_ask_extra(&a, &keep, "{}", TERR));
+    EQ(a.extra.n, 0);
+    sb_deinit(&keep);
+}
+
 static void url_is(const char *route, const char *base, const char *want, const char *name) {
     StrBuf b = {0};
     const LoadRoute *r = load_route(route);
