@@ -7,25 +7,6 @@ command -v curl >/dev/null || skip "no curl"
 command -v python3 >/dev/null || skip "no python3"
 python3 "$E2E/tiny_chat.py" model.gguf || fail "no model"
 lines() { python3 "$E2E/batch_lines.py" "$@"; }
-
-start() { # OPTIONS...
-    : >serve.log
-    "$INGOT" serve model.gguf --port 0 "$@" 2>serve.log &
-    PID=$!
-    for _ in $(seq 400); do
-        URL=$(sed -n 's/^listening on //p' serve.log)
-        [ -z "$URL" ] || return 0
-        kill -0 $PID 2>/dev/null || break
-        sleep 0.02
-    done
-    fail "the server did not start: $(cat serve.log)"
-}
-stop() {
-    kill -TERM $PID
-    wait $PID
-    eq "exit status" $? 0
-    ! grep -qE 'ERROR|Sanitizer|runtime error' serve.log || fail "$(cat serve.log)"
-}
 kill9() { { kill -9 $PID; wait $PID; } 2>/dev/null; }
 code() { curl -s -o out -w '%{http_code}' "$@"; }
 upload() { curl -s "${AUTH[@]}" "$URL/v1/files" -F purpose=batch -F "file=@$1" | jq -r .id; }

@@ -8,6 +8,8 @@
 #   out_has PATTERN, err_has PATTERN, out_lacks PATTERN, err_lacks PATTERN
 #   eq WHAT GOT WANT                equal strings
 #   fail WORDS..., skip WORDS...    end the script
+#   start OPTIONS...                ingot serve with model.gguf on a free port; sets PID and URL; it writes to serve.log
+#   stop [SIGNAL]                   it ends by itself with status 0 and has logged no error
 set -u
 E2E=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 INGOT=${INGOT:-$E2E/../../build/ingot}
@@ -58,3 +60,22 @@ err_has() { grep -qE -- "$1" "$WORK/err" || fail "standard error lacks \"$1\""; 
 out_lacks() { ! grep -qE -- "$1" "$WORK/out" || fail "standard output has \"$1\""; }
 err_lacks() { ! grep -qE -- "$1" "$WORK/err" || fail "standard error has \"$1\""; }
 eq() { [ "$2" = "$3" ] || fail "$1: \"$2\", want \"$3\""; }
+
+start() {
+    : >serve.log # what the server before wrote is not this one's
+    "$INGOT" serve model.gguf --port 0 "$@" 2>>serve.log &
+    PID=$!
+    for _ in $(seq 400); do
+        URL=$(sed -n 's/^listening on //p' serve.log)
+        [ -z "$URL" ] || return 0
+        kill -0 $PID 2>/dev/null || break
+        sleep 0.03
+    done
+    fail "the server did not start: $(cat serve.log)"
+}
+stop() {
+    kill -"${1-TERM}" $PID
+    wait $PID
+    eq "exit status after ${1-TERM}" $? 0
+    ! grep -qE 'ERROR|Sanitizer|runtime error' serve.log || fail "$(cat serve.log)"
+}

@@ -5,25 +5,6 @@ source "$(dirname "$0")/lib.sh"
 command -v curl >/dev/null || skip "no curl"
 command -v python3 >/dev/null || skip "no python3"
 python3 "$E2E/tiny_model.py" model.gguf || fail "no model"
-
-start() { # OPTIONS...
-    : >serve.log
-    "$INGOT" serve model.gguf --port 0 "$@" 2>>serve.log &
-    PID=$!
-    for _ in $(seq 200); do
-        URL=$(sed -n 's/^listening on //p' serve.log)
-        [ -z "$URL" ] || return 0
-        kill -0 $PID 2>/dev/null || break
-        sleep 0.05
-    done
-    fail "the server did not start: $(cat serve.log)"
-}
-stop() {
-    kill -TERM $PID
-    wait $PID
-    eq "exit status" $? 0
-    ! grep -qE 'ERROR|Sanitizer|runtime error' serve.log || fail "$(cat serve.log)"
-}
 code() { curl -s -o out -w '%{http_code}' "$@"; }
 threads() { # FIELD: its values in all threads of the server
     cat /proc/$PID/task/*/status | sed -n "s/^$1:[[:space:]]*//p" | tr '\t' ' ' | sort -u

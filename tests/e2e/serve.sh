@@ -6,27 +6,6 @@ command -v curl >/dev/null || skip "no curl"
 command -v python3 >/dev/null || skip "no python3"
 python3 "$E2E/tiny_model.py" model.gguf || fail "no model"
 
-start() { # OPTIONS...: a server on a free port; sets PID and URL
-    : >serve.log # what the server before wrote is not this one's
-    "$INGOT" serve model.gguf --port 0 "$@" 2>serve.log &
-    PID=$!
-    for _ in $(seq 200); do
-        URL=$(sed -n 's/^listening on //p' serve.log)
-        [ -z "$URL" ] || return 0
-        kill -0 $PID 2>/dev/null || break
-        sleep 0.05
-    done
-    cat serve.log
-    fail "the server did not start"
-}
-
-stop() { # SIGNAL: it ends by itself with status 0
-    kill -"$1" $PID
-    wait $PID
-    eq "exit status after SIG$1" $? 0
-    ! grep -qE 'ERROR|Sanitizer|runtime error' serve.log || fail "$(cat serve.log)"
-}
-
 ask() { # BODY [CURL OPTIONS...]: POST /complete; the answer in out, its status in CODE
     local body=$1
     shift
