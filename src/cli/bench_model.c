@@ -24,7 +24,7 @@ typedef struct Rig {
     Arena mem;
     Batch b;
     int32_t *tok, *pos, *seq, *out, *prompts, *next; /* in mem */
-    void *scratch;                                   /* in mem; of the sampler */
+    Sampler *sampler;                                /* in mem */
     int n_seq, pp, tg, reps;
     bool invariant;
     size_t read_bytes; /* weights and KV that a step of decoding reads, about */
@@ -67,10 +67,11 @@ static Status make_tables(Rig *r, Err *e) {
     r->seq = arena_new_n(&r->mem, int32_t, (size_t)rows);
     r->out = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
     r->next = arena_new_n(&r->mem, int32_t, (size_t)r->n_seq);
-    r->scratch = arena_new_n(&r->mem, char, sample_scratch_bytes(r->m->cfg.V));
+    void *mem = arena_new_n(&r->mem, char, sample_bytes(r->m->cfg.V));
     r->kv = r->dev->ops->kv_new(r->dev, kv_dtype(cli_kv_type(r->c->kv)), r->m->cfg.n_layer,
                                 n_blocks * r->n_seq, r->m->cfg.nkv, r->m->cfg.hd);
     if (!arena_ok(&r->mem) || !r->kv) return err_set(e, ERR_NOMEM, "bench: out of memory");
+    r->sampler = sample_init(mem, r->m->cfg.V, r->dev->ops->host(r->dev).kern);
     for (int i = 0; i < n_blocks * r->n_seq; i++) ids[i] = i;
     for (int k = 0; k < r->n_seq; k++) table[k] = ids + k * n_blocks;
     r->b = (Batch){.tok = r->tok,
@@ -143,7 +144,7 @@ static Status decode(Rig *r, Err *e) {
         for (int k = 0; k < r->n_seq; k++) put_row(r, k, r->next[k], r->pp + t, true);
         TRY(model_forward(r->m, r->kv, &r->b, &logits, e));
         for (int k = 0; k < r->n_seq; k++)
-            TRY(sample_next(&r->next[k], logits + (size_t)k * (size_t)V, V, &greedy, 0, r->scratch,
+            TRY(sample_next(&r->next[k], logits + (size_t)k * (size_t)V, V, &greedy, 0, r->sampler,
                             e));
     }
     return OK;

@@ -14,6 +14,8 @@
 #define INGOT_DEVICE_BACKEND_H
 
 #include "base/err.h"
+#include "base/team.h"
+#include "kernel/kernel.h"
 #include "tensor/dtype.h"
 
 typedef struct Device Device;
@@ -202,6 +204,12 @@ typedef struct AdamwStep {
     int64_t t; /* step number from 1 */
 } AdamwStep;
 
+/* What the host has for work of the caller's own between two operations: results that are looked through, say. */
+typedef struct DeviceHost {
+    Team *team;       /* its threads are idle then; NULL: there are none */
+    const Kern *kern; /* the kernels of the level asked for */
+} DeviceHost;
+
 typedef struct DeviceOps {
     const char *name;
     void (*free)(Device *d);
@@ -218,6 +226,9 @@ typedef struct DeviceOps {
     void (*kv_copy)(Device *d, KvStore *kv, int32_t dst, int32_t src); /* a block, all layers */
     void (*upload)(Device *d, BufAt dst, const void *src, size_t n_bytes);
     void (*download)(Device *d, void *dst, BufAt src, size_t n_bytes);
+    /* n_bytes at src for the host to read, where they lie or in a copy of the device's own: borrowed until the next
+     * operation that writes there, or the next view. */
+    const void *(*view)(Device *d, BufAt src, size_t n_bytes);
     void (*copy)(Device *d, BufAt dst, BufAt src, size_t n);
     void (*fill)(Device *d, BufAt dst, float v, size_t n);
     void (*add)(Device *d, BufAt y, BufAt x, size_t n);   /* y += x */
@@ -242,6 +253,7 @@ typedef struct DeviceOps {
     void (*xent)(Device *d, const XentArgs *a);
     void (*adamw)(Device *d, const AdamwStep *a);
     Status (*sync)(Device *d, Err *e);
+    DeviceHost (*host)(Device *d); /* borrowed, as long as the device lives */
 } DeviceOps;
 
 struct Device {

@@ -65,6 +65,13 @@ static void cpu_download(Device *d, void *dst, BufAt src, size_t n_bytes) {
     memcpy(dst, cpu_ptr(src), n_bytes);
 }
 
+static const void *cpu_view(Device *d, BufAt src, size_t n_bytes) {
+    (void)d;
+    assert(src.off * sizeof(float) + n_bytes <= src.buf->n_bytes);
+    (void)n_bytes;
+    return cpu_ptr(src);
+}
+
 static void cpu_copy(Device *d, BufAt dst, BufAt src, size_t n) {
     (void)d;
     memcpy(cpu_ptr(dst), cpu_ptr(src), n * sizeof(float));
@@ -74,6 +81,11 @@ static Status cpu_sync(Device *d, Err *e) {
     CpuDevice *c = cpu_of(d);
     if (c->failed.code == OK) return OK;
     return err_set(e, c->failed.code, "%s", c->failed.msg);
+}
+
+static DeviceHost cpu_host(Device *d) {
+    CpuDevice *c = cpu_of(d);
+    return (DeviceHost){.team = c->team, .kern = &c->kern};
 }
 
 static void cpu_free(Device *d) {
@@ -100,6 +112,7 @@ static const DeviceOps cpu_ops = {
     .kv_copy = cpu__kv_copy,
     .upload = cpu_upload,
     .download = cpu_download,
+    .view = cpu_view,
     .copy = cpu_copy,
     .fill = cpu__fill,
     .add = cpu__add,
@@ -124,6 +137,7 @@ static const DeviceOps cpu_ops = {
     .xent = cpu__xent,
     .adamw = cpu__adamw,
     .sync = cpu_sync,
+    .host = cpu_host,
 };
 
 /* Tiles of bf16 beat products of integers where there are many rows; nothing else does. */

@@ -253,15 +253,21 @@ void cpu__norm_bwd(Device *d, const NormBwdArgs *b) {
 typedef struct ActJob {
     CpuDevice *d;
     const ActArgs *a;
+    size_t rows; /* of a tile */
 } ActJob;
+
+/* A tile is worth handing out from about 8,192 numbers on; a chunk of rows at most. */
+static ActJob act_job(Device *d, const ActArgs *a) {
+    size_t rows = MAX((size_t)8192 / (size_t)a->ff, (size_t)1);
+    return (ActJob){cpu_of(d), a, MIN(rows, (size_t)CPU_ROW_CHUNK)};
+}
 
 static void act_task(void *ctx, int64_t tile, int worker) {
     (void)worker;
     ActJob *j = ctx;
     const ActArgs *a = j->a;
     const Kern *k = &j->d->kern;
-    size_t ff = (size_t)a->ff, t0 = (size_t)tile * CPU_ROW_CHUNK,
-           t1 = MIN((size_t)a->T, t0 + CPU_ROW_CHUNK);
+    size_t ff = (size_t)a->ff, t0 = (size_t)tile * j->rows, t1 = MIN((size_t)a->T, t0 + j->rows);
     for (size_t t = t0; t < t1; t++) {
         float *y = cpu_ptr(a->y) + t * ff;
         if (a->kind == ACT_GELU) k->gelu(y, cpu_ptr(a->x) + t * ff, ff);
@@ -270,8 +276,8 @@ static void act_task(void *ctx, int64_t tile, int worker) {
 }
 
 void cpu__act(Device *d, const ActArgs *a) {
-    ActJob j = {cpu_of(d), a};
-    cpu__for(j.d, (size_t)a->T, CPU_ROW_CHUNK, act_task, &j);
+    ActJob j = act_job(d, a);
+    cpu__for(j.d, (size_t)a->T, j.rows, act_task, &j);
 }
 
 static void act_bwd_task(void *ctx, int64_t tile, int worker) {
@@ -279,8 +285,7 @@ static void act_bwd_task(void *ctx, int64_t tile, int worker) {
     ActJob *j = ctx;
     const ActArgs *a = j->a;
     const Kern *k = &j->d->kern;
-    size_t ff = (size_t)a->ff, t0 = (size_t)tile * CPU_ROW_CHUNK,
-           t1 = MIN((size_t)a->T, t0 + CPU_ROW_CHUNK);
+    size_t ff = (size_t)a->ff, t0 = (size_t)tile * j->rows, t1 = MIN((size_t)a->T, t0 + j->rows);
     for (size_t t = t0; t < t1; t++) {
         const float *dy = cpu_ptr(a->dy) + t * ff;
         if (a->kind == ACT_GELU) {
@@ -294,8 +299,8 @@ static void act_bwd_task(void *ctx, int64_t tile, int worker) {
 }
 
 void cpu__act_bwd(Device *d, const ActArgs *a) {
-    ActJob j = {cpu_of(d), a};
-    cpu__for(j.d, (size_t)a->T, CPU_ROW_CHUNK, act_bwd_task, &j);
+    ActJob j = act_job(d, a);
+    cpu__for(j.d, (size_t)a->T, j.rows, act_bwd_task, &j);
 }
 
 typedef struct XentJob {

@@ -12,7 +12,7 @@ enum {
     FEW_GROUPS = 8, /* groups of a task, at most */
     FEW_TASKS =
         16, /* and not more than leave so many tasks: the last one done alone is waited for */
-    SERIAL_ROUND = 1 << 15 /* up to so many numbers are rounded by the caller */
+    SERIAL_ROUND = 1 << 12 /* up to so many numbers are rounded by the caller */
 };
 
 struct Pack {

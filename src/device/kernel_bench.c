@@ -153,6 +153,16 @@ static void run_softmax(Lab *l) { l->k.softmax(l->a[0], ROW, 1.0f); }
 static void run_exp_shift(Lab *l) { l->k.exp_shift(l->a[0], ROW, 1.0f, 1.0f); }
 static void run_softmax_bwd(Lab *l) { l->k.softmax_bwd(l->a[0], l->a[1], 0.5f, 1.0f, ROW); }
 static void run_xent(Lab *l) { l->k.xent(l->a[0], VOCAB, 7, 1.0f); }
+static void run_exp_below(Lab *l) {
+    double y[KERN_LOGITS];
+    for (int i = 0; i < VOCAB; i += KERN_LOGITS) l->k.exp_below(y, l->a[1] + i, 10.0, 1.0);
+}
+static void run_weigh(Lab *l) {
+    uint64_t w[KERN_LOGITS], total = 0;
+    for (int i = 0; i < VOCAB; i += KERN_LOGITS)
+        total += l->k.weigh(w, l->a[1] + i, 10.0, 1.0, 0x1p44);
+    l->a[0][0] = (float)total;
+}
 
 static void run_rope(Lab *l) { l->k.rope(l->a[0], l->a[4], N_HEADS, HD, HD / 2, true, false); }
 
@@ -319,6 +329,8 @@ static const BenchCase cases[] = {
     {"exp_shift", "n=4096", ROOF_CACHE, F4(2, ROW), run_exp_shift, DT_F32, 0},
     {"softmax_bwd", "n=4096", ROOF_CACHE, F4(3, ROW), run_softmax_bwd, DT_F32, 0},
     {"xent", "n=32768", ROOF_CACHE, F4(2, VOCAB), run_xent, DT_F32, 0},
+    {"exp_below", "n=32768", ROOF_CACHE, F4(1, VOCAB), run_exp_below, DT_F32, 0},
+    {"weigh", "n=32768", ROOF_CACHE, F4(1, VOCAB), run_weigh, DT_F32, 0},
     {"rope", "32 heads of 128", ROOF_CACHE, F4(2, N_HEADS *HD), run_rope, DT_F32, 0},
     {"kv_put f32", "hd=128, a block", ROOF_CACHE, 0, run_kv_put, DT_F32, 0},
     {"kv_put f16", "hd=128, a block", ROOF_CACHE, 0, run_kv_put, DT_F16, 0},

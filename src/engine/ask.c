@@ -258,7 +258,7 @@ static bool is_cancelled(const Req *r) {
 static Status tell_prompt(Engine *en, Req *r, int p, const float *logits, Err *e) {
     const EngineAsk *a = &r->ask->in;
     SampleOut out;
-    TRY(sample_score(&out, logits, en->n_vocab, r->tok[p + 1], a->prompt_top, en->scratch, e));
+    TRY(sample_score(&out, logits, en->n_vocab, r->tok[p + 1], a->prompt_top, en->sampler[0], e));
     if (a->on_prompt && !is_cancelled(r)) a->on_prompt(r->in.ctx, p + 1, &out);
     return OK;
 }
@@ -268,7 +268,7 @@ static Status log_norm(double *norm, const Engine *en, const float *logits, Err 
     Row row = {0};
     TRY(sample__look(&row, logits, en->n_vocab, NULL, e));
     if (row.best < 0) return err_set(e, ERR_INTERNAL, "all %d logits are -inf", en->n_vocab);
-    *norm = sample__log_sum_exp(logits, en->n_vocab, row.top);
+    *norm = sample__log_sum_exp(en->back.host.kern, logits, en->n_vocab, row.top);
     return OK;
 }
 

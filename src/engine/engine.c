@@ -98,13 +98,15 @@ static size_t n_ints(const EngineOpts *o) {
     return 3 * (size_t)engine__max_rows(o) + (size_t)engine__max_out(o);
 }
 
+static size_t n_pickers(const EngineOpts *o) { return (size_t)MIN(o->max_seqs, ENGINE_PICKERS); }
+
 Status engine_plan_bytes(size_t *out, const ModelConfig *c, const EngineOpts *o, Err *e) {
     EngineOpts r;
     TRY(fill_defaults(&r, c, o, e));
     *out = model_kv_bytes(c, kv_dtype(r.kv_type), r.n_blocks) +
            model_work_bytes(c, engine__max_rows(&r), engine__max_out(&r)) +
            kv_pool_bytes(r.n_blocks, engine__max_tables(&r), r.max_ctx) +
-           sample_scratch_bytes(c->V) + n_ints(&r) * sizeof(int32_t) +
+           n_pickers(&r) * sample_bytes(c->V) + n_ints(&r) * sizeof(int32_t) +
            (size_t)(r.max_seqs + engine__max_tables(&r)) * sizeof(void *) +
            (size_t)engine__max_branches(&r) * sizeof(Branch) + engine__adapters_bytes(&r);
     if (r.draft) *out += spec__model_bytes(&r, kv_dtype(r.kv_type));
@@ -149,10 +151,8 @@ static Status alloc_tables(Engine *en, Err *e) {
     en->blocks = mem_new_n(const int32_t *, (size_t)engine__max_tables(o));
     en->branch = mem_new_n(Branch, (size_t)engine__max_branches(o));
     en->ints = mem_new_n(int32_t, n_ints(o));
-    en->scratch = mem_alloc_n(1, sample_scratch_bytes(en->V));
     if (o->vocab) en->mask = mem_new_n(uint32_t, grammar_vocab_words(o->vocab));
-    if (!en->run || !en->blocks || !en->branch || !en->ints || !en->scratch ||
-        (o->vocab && !en->mask))
+    if (!en->run || !en->blocks || !en->branch || !en->ints || (o->vocab && !en->mask))
         return err_set(e, ERR_NOMEM, "engine tables for %d rows", engine__max_rows(o));
     en->tok = en->ints;
     en->pos = en->tok + rows;
@@ -160,6 +160,16 @@ static Status alloc_tables(Engine *en, Err *e) {
     en->out = en->seq + rows;
     en->batch = (Batch){
         .tok = en->tok, .pos = en->pos, .seq = en->seq, .out = en->out, .blocks = en->blocks};
+    return OK;
+}
+
+static Status alloc_samplers(Engine *en, Err *e) {
+    size_t size = (sample_bytes(en->V) + 63) / 64 * 64; /* no two in one cache line */
+    en->n_picker = (int)n_pickers(&en->o);
+    char *mem = mem_alloc_n((size_t)en->n_picker, size);
+    if (!mem) return err_set(e, ERR_NOMEM, "engine: choosing among %d tokens", en->V);
+    for (int i = 0; i < en->n_picker; i++)
+        en->sampler[i] = sample_init(mem + (size_t)i * size, en->V, en->back.host.kern);
     return OK;
 }
 
@@ -172,7 +182,7 @@ static void free_parts(Engine *en) {
     mem_free(en->blocks);
     mem_free(en->branch);
     mem_free(en->ints);
-    mem_free(en->scratch);
+    mem_free(en->sampler[0]);
     mem_free(en->mask);
     mem_free(en->end_ids);
     engine__adapters_deinit(en);
@@ -255,7 +265,8 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
                             .kv_copy = copy_block,
                             .ctx = en,
                             .logits = logits_of_model,
-                            .hidden = hidden_of_model};
+                            .hidden = hidden_of_model,
+                            .host = m->dev->ops->host(m->dev)};
     en->store =
         m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
     if (en->store) return OK;
@@ -274,6 +285,11 @@ static Status start(Engine **out, Model *m, const EngineBack *back, const Engine
     Status st = prepare(en, c, &full, e);
     if (st == OK && m) st = attach_model(en, m, e);
     if (st == OK && back) en->back = *back;
+    if (st == OK && !en->back.host.kern) {
+        en->back.host.kern = &en->kern;
+        st = kern_init(&en->kern, NULL, e);
+    }
+    if (st == OK) st = alloc_samplers(en, e);
     if (st == OK) st = engine__adapters_init(en, e);
     if (st == OK && (full.draft || draft)) st = spec__model_open(en, c, e);
     if (st == OK && draft) en->spec.back = *draft;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  * Shared between engine.c (life cycle, submit, cancel), queue.c (who waits), sched.c (what happens in a step),
- * spec.c (drafts) and spec_model.c (a draft model). */
+ * pick.c (which token comes), spec.c (drafts) and spec_model.c (a draft model). */
 #ifndef INGOT_ENGINE_INTERNAL_H
 #define INGOT_ENGINE_INTERNAL_H
 
@@ -54,7 +54,9 @@ typedef struct Req {
     Grammar *grammar;           /* [engine] owned; NULL: none */
     GrammarState place;         /* [engine] in it */
     SpecReq spec;
-    int32_t tok[]; /* [engine] [max_tok]; the prompt part never changes */
+    SampleOut picked; /* [engine] what its first row of logits gave, if is_picked; see pick.c */
+    bool is_picked;   /* [engine] */
+    int32_t tok[];    /* [engine] [max_tok]; the prompt part never changes */
 } Req;
 
 /* A choice that is read beside the one behind its request's prompt, in this step alone: a sequence of its own that
@@ -73,6 +75,8 @@ typedef struct Queue {
     int64_t n_tok; /* of their prompts */
 } Queue;
 
+enum { ENGINE_PICKERS = 4 }; /* threads that choose tokens, at most */
+
 /* What computes, and what time it is: the model and the clock, or a test's stand-ins. */
 typedef struct EngineBack {
     Status (*forward)(void *ctx, const Batch *b, const float **logits, Err *e);
@@ -83,6 +87,7 @@ typedef struct EngineBack {
      * them. */
     Status (*logits)(void *ctx, const Batch *b, const float **logits, Err *e);
     Status (*hidden)(void *ctx, const Batch *b, const float **hidden, Err *e);
+    DeviceHost host; /* no team: the engine's thread does all; no kern: the best of this machine */
 } EngineBack;
 
 /* What guesses; see spec.c and spec_model.c. */
@@ -102,6 +107,7 @@ typedef struct Spec {
 struct Engine {
     Model *model;     /* [const] borrowed; called by the engine thread only; NULL with a stand-in */
     EngineBack back;  /* [const] */
+    Kern kern;        /* [const] for stand-ins, which have none */
     EngineOpts o;     /* [const] defaults filled in */
     int V;            /* [const] floats of a row of logits */
     int C;            /* [const] floats of a hidden state */
@@ -136,8 +142,10 @@ struct Engine {
     LoraUse *uses;          /* [engine] owned; the same; NULL without adapters */
     Branch *branch;         /* [engine] owned; [engine__max_branches] */
     int n_branch;           /* [engine] of this step */
-    void *scratch;          /* [engine] owned; of the sampler */
-    uint32_t *mask;         /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
+    Sampler
+        *sampler[ENGINE_PICKERS]; /* [engine] owned, as one piece; one for each share of a step */
+    int n_picker;                 /* [const] of them */
+    uint32_t *mask; /* [engine] owned; tokens that a grammar allows; NULL without a vocab */
     Spec spec;
     int n_wrong; /* [engine] guesses of this step that were wrong */
     Metrics m;   /* who writes what stands in metrics.h */
@@ -267,6 +275,14 @@ bool engine__ends_text(const Engine *en, const Req *r, int32_t id);
 /* End of a request that runs (index i) or of one that left the queue. Frees it. Engine thread. */
 void engine__finish_run(Engine *en, int i, FinishReason why, const Err *why_err);
 void engine__finish(Engine *en, Req *r, FinishReason why, const Err *why_err);
+
+/* ---- pick.c ---- */
+
+/* The model ran: the tokens that follow from the first row of each request, as far as threads can share them. */
+void engine__pick_all(Engine *en, const float *logits);
+/* The token that a row of logits gives to r. ERR_INTERNAL (the row), ERR_ARG (nothing is left to choose from),
+ * or the grammar's. */
+MUST_CHECK Status engine__pick(SampleOut *out, Engine *en, Req *r, const float *row, Err *e);
 
 /* ---- spec.c ---- */
 

@@ -75,18 +75,20 @@ Status sample_check_vocab(const SampleOpts *o, int n_vocab, Err *e) {
 
 Status sample_check(const SampleOpts *o, Err *e) { return sample_check_vocab(o, 0, e); }
 
-/* ---- scratch ---- */
+/* ---- memory ---- */
 
-size_t sample_scratch_bytes(int n_vocab) {
+size_t sample_bytes(int n_vocab) {
     size_t n = (size_t)n_vocab, b = (size_t)sample__n_block(n_vocab);
-    return n * sizeof(Cand) + b * sizeof(uint64_t) + (n + b) * sizeof(float);
+    return sizeof(Sampler) + n * sizeof(Cand) + b * sizeof(uint64_t) + (n + b) * sizeof(float);
 }
 
-Scratch sample__scratch(void *mem, int n_vocab) {
-    Scratch s = {.cand = mem};
-    s.sum = (uint64_t *)(s.cand + n_vocab);
-    s.row = (float *)(s.sum + sample__n_block(n_vocab));
-    s.peak = s.row + n_vocab;
+Sampler *sample_init(void *mem, int n_vocab, const Kern *kern) {
+    Sampler *s = mem;
+    s->kern = kern;
+    s->cand = (Cand *)(s + 1);
+    s->sum = (uint64_t *)(s->cand + n_vocab);
+    s->row = (float *)(s->sum + sample__n_block(n_vocab));
+    s->peak = s->row + n_vocab;
     return s;
 }
 
@@ -132,7 +134,7 @@ static bool is_adjusted(const SampleIn *in) {
 }
 
 /* Steps 1 to 3: r becomes the adjusted copy. */
-static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
+static Status adjust(Row *r, const SampleIn *in, Sampler *s, Err *e) {
     const SampleOpts *o = in->o;
     int n = in->n_vocab;
     if (!in->mask) memcpy(s->row, in->logits, (size_t)n * sizeof *s->row);
@@ -154,7 +156,7 @@ static Status adjust(Row *r, const SampleIn *in, const Scratch *s, Err *e) {
 
 /* ---- log-probabilities ---- */
 
-static void fill_top(SampleOut *out, const Row *r, int n_top, double norm, const Scratch *s) {
+static void fill_top(SampleOut *out, const Row *r, int n_top, double norm, Sampler *s) {
     out->n_top = MIN(n_top, r->n);
     if (out->n_top <= 0) return;
     sample__best(r, out->n_top, s);
@@ -163,43 +165,34 @@ static void fill_top(SampleOut *out, const Row *r, int n_top, double norm, const
 }
 
 Status sample_score(SampleOut *out, const float *logits, int n_vocab, int32_t id, int n_top,
-                    void *scratch, Err *e) {
-    Scratch s = sample__scratch(scratch, n_vocab);
+                    Sampler *s, Err *e) {
     Row r = {0};
-    TRY(look(&r, logits, n_vocab, s.peak, e));
-    double norm = sample__log_sum_exp(logits, n_vocab, r.top);
+    TRY(look(&r, logits, n_vocab, s->peak, e));
+    double norm = sample__log_sum_exp(s->kern, logits, n_vocab, r.top);
     *out = (SampleOut){.id = id};
-    fill_top(out, &r, MIN(n_top, SAMPLE_MAX_TOP), norm, &s);
+    fill_top(out, &r, MIN(n_top, SAMPLE_MAX_TOP), norm, s);
     if (id < 0) return OK;
     out->logprob = (double)logits[id] - norm;
     out->rank = sample__rank(logits, n_vocab, id);
     return OK;
 }
 
-Status sample_logprob(double *out, const float *logits, int n_vocab, int32_t id, Err *e) {
-    Row r = {0};
-    TRY(look(&r, logits, n_vocab, NULL, e));
-    *out = (double)logits[id] - sample__log_sum_exp(logits, n_vocab, r.top);
-    return OK;
-}
-
 /* ---- one token ---- */
 
-Status sample_pick(SampleOut *out, const SampleIn *in, void *scratch, Err *e) {
-    Scratch s = sample__scratch(scratch, in->n_vocab);
+Status sample_pick(SampleOut *out, const SampleIn *in, Sampler *s, Err *e) {
     const SampleOpts *o = in->o;
     SampleOut got = {0};
     double norm = 0;
     Row r = {0};
-    TRY(look(&r, in->logits, in->n_vocab, s.peak, e));
+    TRY(look(&r, in->logits, in->n_vocab, s->peak, e));
     if (o->logprobs) {
-        norm = sample__log_sum_exp(in->logits, in->n_vocab, r.top);
-        fill_top(&got, &r, (int)o->top_logprobs, norm, &s);
+        norm = sample__log_sum_exp(s->kern, in->logits, in->n_vocab, r.top);
+        fill_top(&got, &r, (int)o->top_logprobs, norm, s);
     }
-    if (is_adjusted(in)) TRY(adjust(&r, in, &s, e));
+    if (is_adjusted(in)) TRY(adjust(&r, in, s, e));
     got.id = r.best;
     if (o->temp > 0)
-        got.id = sample__draw(&r, o, rng_uniform(rng_key(o->seed, "sample"), 0, in->pos), &s);
+        got.id = sample__draw(&r, o, rng_uniform(rng_key(o->seed, "sample"), 0, in->pos), s);
     if (o->logprobs) {
         got.logprob = (double)in->logits[got.id] - norm;
         got.rank = sample__rank(in->logits, in->n_vocab, got.id);
@@ -209,10 +202,10 @@ Status sample_pick(SampleOut *out, const SampleIn *in, void *scratch, Err *e) {
 }
 
 Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOpts *o, uint64_t pos,
-                   void *scratch, Err *e) {
+                   Sampler *s, Err *e) {
     SampleIn in = {.logits = logits, .n_vocab = n_vocab, .o = o, .pos = pos};
     SampleOut out;
-    TRY(sample_pick(&out, &in, scratch, e));
+    TRY(sample_pick(&out, &in, s, e));
     *id = out.id;
     return OK;
 }

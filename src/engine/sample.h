@@ -23,12 +23,13 @@
  * history and (seed, position) alone: sums have a fixed order or are sums of integers, so neither the batch
  * nor the width of vector instructions changes a bit.
  *
- * Nothing here allocates or keeps state between calls; memory is the caller's. Any thread, one scratch per
+ * Nothing here allocates or keeps state between calls; memory is the caller's. Any thread, one Sampler per
  * thread. */
 #ifndef INGOT_ENGINE_SAMPLE_H
 #define INGOT_ENGINE_SAMPLE_H
 
 #include "base/err.h"
+#include "kernel/kernel.h"
 
 enum {
     SAMPLE_MAX_TEMP = 100,
@@ -70,8 +71,12 @@ typedef struct SampleOpts {
 MUST_CHECK Status sample_check_vocab(const SampleOpts *o, int n_vocab, Err *e);
 /* The same without a vocabulary. */
 MUST_CHECK Status sample_check(const SampleOpts *o, Err *e);
-/* Bytes of scratch that everything here needs for a vocabulary; aligned like memory of an allocator. */
-size_t sample_scratch_bytes(int n_vocab);
+
+/* What everything here works in, for one thread at a time. */
+typedef struct Sampler Sampler;
+size_t sample_bytes(int n_vocab);
+/* In mem[sample_bytes(n_vocab)], aligned like an allocator's; kern is borrowed. Nothing to release. */
+Sampler *sample_init(void *mem, int n_vocab, const Kern *kern);
 
 /* ---- history: how often each token came so far, for penalties ---- */
 
@@ -127,18 +132,16 @@ typedef struct SampleOut {
 
 /* ERR_INTERNAL: the row holds NaN or +inf, or -inf only. ERR_ARG: the mask allows no token, or mask, bans
  * and logits of -inf together leave none. After a failure *out is as it was. */
-MUST_CHECK Status sample_pick(SampleOut *out, const SampleIn *in, void *scratch, Err *e);
+MUST_CHECK Status sample_pick(SampleOut *out, const SampleIn *in, Sampler *s, Err *e);
 /* The token alone, with no history, mask or bans. */
 MUST_CHECK Status sample_next(int32_t *id, const float *logits, int n_vocab, const SampleOpts *o,
-                              uint64_t pos, void *scratch, Err *e);
+                              uint64_t pos, Sampler *s, Err *e);
 
 /* ---- log-probabilities of a row without a choice: scores of given tokens, prompts ---- */
 
 /* log softmax of logits[n_vocab] at id (below 0: of no token) with its rank, and the n_top best, best first.
  * out->id is id. ERR_INTERNAL as for sample_pick. */
 MUST_CHECK Status sample_score(SampleOut *out, const float *logits, int n_vocab, int32_t id,
-                               int n_top, void *scratch, Err *e);
-/* The log-probability alone. No scratch. */
-MUST_CHECK Status sample_logprob(double *out, const float *logits, int n_vocab, int32_t id, Err *e);
+                               int n_top, Sampler *s, Err *e);
 
 #endif

@@ -211,7 +211,7 @@ static int32_t draw_any(const Row *r, const Law *l, double u, uint64_t *sum) {
 static bool typical_is_on(const SampleOpts *o) { return o->typical > 0 && o->typical < 1; }
 
 static int32_t draw_cut(const Row *r, const SampleOpts *o, const Law *l, double u,
-                        const Scratch *s) {
+                        const Sampler *s) {
     Cand *c = s->cand;
     uint64_t total = 0;
     int m;
@@ -234,15 +234,15 @@ static int32_t draw_cut(const Row *r, const SampleOpts *o, const Law *l, double 
     return walk(c, m, u);
 }
 
-int32_t sample__draw(const Row *r, const SampleOpts *o, double u, const Scratch *s) {
-    Law l = sample__law(r, o->temp);
+int32_t sample__draw(const Row *r, const SampleOpts *o, double u, const Sampler *s) {
+    Law l = sample__law(s->kern, r, o->temp);
     bool cuts =
         (o->top_k > 0 && o->top_k < r->n) || typical_is_on(o) || o->top_p < 1 || o->min_p > 0;
     return cuts ? draw_cut(r, o, &l, u, s) : draw_any(r, &l, u, s->sum);
 }
 
 /* Insertion sort: k is small. */
-void sample__best(const Row *r, int k, const Scratch *s) {
+void sample__best(const Row *r, int k, const Sampler *s) {
     Cand *c = s->cand;
     int m = k < r->n ? take_top_k(c, r, k) : gather(c, r, -HUGE_VAL);
     for (int i = 1; i < m; i++) {

@@ -437,21 +437,6 @@ static bool take_token(Engine *en, Req *r, const SampleOut *t, double now, Finis
     return r->n_tok < r->max_tok;
 }
 
-static Status pick(SampleOut *out, const Engine *en, Req *r, const float *row, Err *e) {
-    SampleIn in = {.logits = row,
-                   .n_vocab = en->n_vocab,
-                   .o = &r->in.sample,
-                   .pos = (uint64_t)r->n_tok,
-                   .n_out = r->n_tok - r->in.n_prompt,
-                   .hist = r->hist,
-                   .mask = r->grammar ? en->mask : NULL,
-                   .end_ids = en->end_ids,
-                   .n_end_ids = r->in.ignore_end ? 0 : en->n_end_ids};
-    if (r->grammar) TRY(grammar_mask(&r->place, en->mask, e));
-    TRY(sample_pick(out, &in, en->scratch, e));
-    return r->grammar ? grammar_accept(&r->place, out->id, e) : OK;
-}
-
 /* Its rows of this step are written. */
 static void rows_done(Engine *en, Req *r) {
     r->n_kv += r->n_rows;
@@ -467,7 +452,7 @@ static bool next_token(Engine *en, Req *r, const float *row, double now, FinishR
     SampleOut out = {0};
     if (engine__is_dead(r, now, why)) return false;
     *why = FINISH_ERROR;
-    return pick(&out, en, r, row, e) == OK && take_token(en, r, &out, now, why);
+    return engine__pick(&out, en, r, row, e) == OK && take_token(en, r, &out, now, why);
 }
 
 /* After the model ran: advance request i by a token, and one more for each guess that was right; false when it is
@@ -583,6 +568,7 @@ static void run_batch(Engine *en) {
         fail_all(en, &err);
         return;
     }
+    engine__pick_all(en, logits);
     double now = engine__now(en);
     en->n_wrong = 0;
     for (int i = 0; i < en->n_run;) i += advance(en, i, logits, now);

@@ -154,7 +154,8 @@ static bool guess(Engine *en, Req *r, const float *row) {
     o.logprobs = false;
     o.top_logprobs = 0;
     if (r->grammar && grammar_mask(&q->ahead, en->mask, NULL) != OK) return false;
-    if (sample_pick(&out, &in, en->scratch, NULL) != OK || !spec__push(en, r, out.id)) return false;
+    if (sample_pick(&out, &in, en->sampler[0], NULL) != OK || !spec__push(en, r, out.id))
+        return false;
     if (r->hist) sample_hist_push(r->hist, out.id, true);
     return q->n_draft < q->want;
 }

@@ -112,6 +112,8 @@ static const KernSlot slots[] = {
     SLOT("exp_shift", exp_shift, 4e-6),
     SLOT("softmax_bwd", softmax_bwd, 2e-6),
     SLOT("xent", xent, 4e-6),
+    SLOT("exp_below", exp_below, 0),
+    SLOT("weigh", weigh, 0),
     SLOT("rope", rope, 1e-6),
     SLOT("kv_put f32", kv_put[DT_F32], 0),
     SLOT("kv_put f16", kv_put[DT_F16], 0),
@@ -139,6 +141,7 @@ void kern_fill_ref(Kern *k) {
     kern_ref_elem(k);
     kern_ref_norm(k);
     kern_ref_softmax(k);
+    kern_ref_logits(k);
     kern_ref_attn(k);
     kern_ref_optim(k);
 }
@@ -152,6 +155,7 @@ void kern_fill_avx2(Kern *k) {
     kern_avx2_elem(k);
     kern_avx2_norm(k);
     kern_avx2_softmax(k);
+    kern_avx2_logits(k);
     kern_avx2_attn(k);
     kern_avx2_kv(k);
     kern_avx2_optim(k);
@@ -166,6 +170,7 @@ void kern_fill_avx512(Kern *k) {
     kern_avx512_elem(k);
     kern_avx512_norm(k);
     kern_avx512_softmax(k);
+    kern_avx512_logits(k);
     kern_avx512_attn(k);
     kern_avx512_kv(k);
     kern_avx512_optim(k);

@@ -76,6 +76,8 @@ typedef struct AttnArgs {
     void *work; /* kern_attn_work bytes, 64-byte aligned */
 } AttnArgs;
 
+enum { KERN_LOGITS = 128 }; /* logits that are weighed together */
+
 enum {
     KV_BLOCK = 32,
     KV_GROUP = 32
@@ -177,6 +179,12 @@ typedef struct Kern {
     void (*softmax_bwd)(float *dp, const float *p, float d, float scale, int n);
     /* Returns -log softmax(x)[target]; x becomes (softmax(x) - onehot(target)) * scale. REL(4e-6) */
     float (*xent)(float *x, int n, int target, float scale);
+
+    /* ---- weights of KERN_LOGITS logits, for sampling; top is at least each of them, and finite ---- */
+    /* y[i] = exp((x[i] - top) * per_temp), within 2e-15; exp(-708) for anything below that. EXACT */
+    void (*exp_below)(double *y, const float *x, double top, double per_temp);
+    /* w[i] = exp((x[i] - top) * per_temp) * one to the nearest whole number, one <= 2^51; returns their sum. EXACT */
+    uint64_t (*weigh)(uint64_t *w, const float *x, double top, double per_temp, double one);
 
     /* ---- attention ---- */
     /* Rotate n_heads heads of hd in place by cs[hd/2][2] = cos, sin of each pair's angle (n_rot pairs are

@@ -16,7 +16,6 @@
 void model__work_free(Device *dev, ModelWork *w) {
     if (!w) return;
     dev->ops->buf_free(dev, w->buf);
-    mem_free(w->host);
     mem_free(w);
 }
 
@@ -26,9 +25,6 @@ static size_t up_width(const ModelConfig *c) {
 static size_t qkv_width(const ModelConfig *c) {
     return (size_t)(c->nh + 2 * c->nkv) * (size_t)c->hd;
 }
-
-/* Floats of a row that comes back: logits or a hidden state. */
-static size_t host_width(const ModelConfig *c) { return (size_t)MAX(c->V, c->C); }
 
 /* Lay the work buffer out; returns its floats. */
 static size_t work_layout(ModelWork *w, const ModelConfig *c) {
@@ -55,7 +51,7 @@ static size_t work_layout(ModelWork *w, const ModelConfig *c) {
 
 size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out) {
     ModelWork w = {.max_rows = max_rows, .max_out = max_out};
-    return (work_layout(&w, c) + (size_t)max_out * host_width(c)) * sizeof(float);
+    return work_layout(&w, c) * sizeof(float);
 }
 
 Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
@@ -66,8 +62,7 @@ Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
     w->max_out = m->work ? MAX(max_out, m->work->max_out) : max_out;
     size_t n = work_layout(w, &m->cfg);
     w->buf = m->dev->ops->buf_new(m->dev, n * sizeof(float));
-    w->host = mem_new_n(float, (size_t)w->max_out *host_width(&m->cfg));
-    if (!w->buf || !w->host) {
+    if (!w->buf) {
         model__work_free(m->dev, w);
         return err_set(e, ERR_NOMEM, "forward pass of %d rows: %zu bytes: out of memory", max_rows,
                        n * sizeof(float));
@@ -199,8 +194,8 @@ static void run_out_norm(const Pass *p) {
     run_norm(p, w->out, w->h, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
 }
 
-/* Logits of the wanted rows. */
-static void run_head(const Pass *p) {
+/* Logits of the wanted rows, for the host. */
+static const float *run_head(const Pass *p) {
     const ModelWork *w = p->w;
     size_t C = (size_t)p->c->C, V = (size_t)p->c->V;
     run_out_norm(p);
@@ -212,7 +207,7 @@ static void run_head(const Pass *p) {
                                          .w = p->m->output,
                                          .T = p->b->n_out});
     if (p->m->lora) lora__head(p->m, &(LoraIo){w->out, w->logits, C, V});
-    p->ops->download(p->dev, w->host, w->logits, (size_t)p->b->n_out * V * sizeof(float));
+    return p->ops->view(p->dev, w->logits, (size_t)p->b->n_out * V * sizeof(float));
 }
 
 static Status check_batch(const Model *m, const Batch *b, Err *e) {
@@ -252,8 +247,7 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
         run_attention(&p, &m->layer[i], i);
         run_mlp(&p, &m->layer[i], i);
     }
-    if (b->n_out > 0) run_head(&p);
-    *logits = m->work->host;
+    *logits = b->n_out > 0 ? run_head(&p) : NULL;
     return p.ops->sync(m->dev, e);
 }
 
@@ -261,8 +255,7 @@ Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
     TRY(check_batch(m, b, e));
     TRY(lora__begin(m, b, e));
     Pass p = pass_of(m, NULL, b);
-    run_head(&p);
-    *logits = m->work->host;
+    *logits = run_head(&p);
     return p.ops->sync(m->dev, e);
 }
 
@@ -270,8 +263,6 @@ Status model_hidden(Model *m, const Batch *b, const float **hidden, Err *e) {
     TRY(check_batch(m, b, e));
     Pass p = pass_of(m, NULL, b);
     run_out_norm(&p);
-    p.ops->download(p.dev, m->work->host, p.w->out,
-                    (size_t)b->n_out * (size_t)p.c->C * sizeof(float));
-    *hidden = m->work->host;
+    *hidden = p.ops->view(p.dev, p.w->out, (size_t)b->n_out * (size_t)p.c->C * sizeof(float));
     return p.ops->sync(m->dev, e);
 }

@@ -10,7 +10,6 @@ struct ModelWork {
     int max_rows, max_out;
     Buf *buf; /* owned, everything below lies in it */
     BufAt x, h, qkv, att, up, act, out, logits;
-    float *host; /* owned, [max_out, V] */
 };
 
 void model__work_free(Device *dev, ModelWork *w);

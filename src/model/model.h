@@ -211,7 +211,7 @@ MUST_CHECK Status model_save(const Model *m, const char *path, void (*extra)(voi
 MUST_CHECK Status model_reserve(Model *m, int max_rows, int max_out, Err *e);
 size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out);
 /* One pass over a ragged batch: writes K and V into kv and gives logits [n_out, V] (host, owned by the
- * model, valid until the next call). ERR_ARG for a token outside the vocabulary or too many rows. */
+ * model, valid until the next call; NULL without any). ERR_ARG for a token outside the vocabulary or too many rows. */
 MUST_CHECK Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits,
                                 Err *e);
 /* Logits of other rows of the batch that went through model_forward last, n_out of them at a time: b is that

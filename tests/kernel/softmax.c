@@ -154,3 +154,38 @@ TEST(xent_matches_float64) {
         kt_free();
     }
 }
+
+/* Weights for sampling: the same bits at every level, next to what long double says, and in their sum. */
+TEST(logits_are_weighed_exactly) {
+    enum { N = KERN_LOGITS };
+    static const double temps[] = {1, 0.25, 40, 1e300};
+    Kern ref = kt_ref();
+    for (int l = 0; l < CPU_LEVELS; l++) {
+        if (!kt_level(l)) continue;
+        kt_start(3);
+        for (size_t t = 0; t < COUNT_OF(temps); t++) {
+            float *x = kt_normals(N, 6), top = 30;
+            double y[N], y_ref[N];
+            uint64_t w[N], w_ref[N], total = 0;
+            x[3] = top;
+            x[5] = -INFINITY;
+            x[7] = -3e38f;
+            kt.exp_below(y, x, (double)top, temps[t]);
+            ref.exp_below(y_ref, x, (double)top, temps[t]);
+            EQ_MEM(y, y_ref, sizeof y);
+            uint64_t sum = kt.weigh(w, x, (double)top, temps[t], 0x1p44);
+            EQ(ref.weigh(w_ref, x, (double)top, temps[t], 0x1p44), sum);
+            EQ_MEM(w, w_ref, sizeof w);
+            for (int i = 0; i < N; i++) {
+                double d = fmin(((double)top - (double)x[i]) * temps[t], 708);
+                double want = (double)expl(-(long double)d);
+                NEAR(y[i], want, 2e-15 * want);
+                EQ(w[i], (uint64_t)llrint(y[i] * 0x1p44));
+                total += w[i];
+            }
+            EQ(sum, total);
+            EQ(w[3], UINT64_C(1) << 44);
+        }
+        kt_free();
+    }
+}

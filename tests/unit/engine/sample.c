@@ -8,11 +8,16 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "sampler.h"
 #include "test.h"
 
 enum { MAX_V = 4096 };
 
-static uint64_t scratch[MAX_V * 5];
+static Sampler *sampler(void) {
+    static Sampler *s;
+    if (!s) s = sampler_for(MAX_V);
+    return s;
+}
 
 static SampleOpts opts(double temp, int64_t top_k, double top_p) {
     return (SampleOpts){.temp = temp, .top_k = top_k, .top_p = top_p, .seed = 7};
@@ -20,8 +25,8 @@ static SampleOpts opts(double temp, int64_t top_k, double top_p) {
 
 static int32_t next(const float *x, int n, SampleOpts o, uint64_t pos) {
     int32_t id = -1;
-    TRUE_(sample_scratch_bytes(n) <= sizeof scratch);
-    OK_(sample_next(&id, x, n, &o, pos, scratch, TERR));
+    TRUE_(n <= MAX_V);
+    OK_(sample_next(&id, x, n, &o, pos, sampler(), TERR));
     TRUE_(id >= 0 && id < n);
     return id;
 }
@@ -184,11 +189,11 @@ TEST(broken_logits_are_refused) {
     SampleOpts o = opts(1, 0, 1), greedy = opts(0, 0, 1);
     float nan_row[4] = {0, 1, NAN, 2}, inf_row[3] = {0, INFINITY, 1},
           none[2] = {-INFINITY, -INFINITY};
-    FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &o, 0, scratch, TERR));
-    FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &greedy, 0, scratch, TERR));
-    FAILS(ERR_INTERNAL, sample_next(&id, inf_row, 3, &greedy, 0, scratch, TERR));
-    FAILS(ERR_INTERNAL, sample_next(&id, none, 2, &o, 0, scratch, TERR));
-    FAILS(ERR_INTERNAL, sample_next(&id, none, 2, &greedy, 0, scratch, TERR));
+    FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &o, 0, sampler(), TERR));
+    FAILS(ERR_INTERNAL, sample_next(&id, nan_row, 4, &greedy, 0, sampler(), TERR));
+    FAILS(ERR_INTERNAL, sample_next(&id, inf_row, 3, &greedy, 0, sampler(), TERR));
+    FAILS(ERR_INTERNAL, sample_next(&id, none, 2, &o, 0, sampler(), TERR));
+    FAILS(ERR_INTERNAL, sample_next(&id, none, 2, &greedy, 0, sampler(), TERR));
     EQ(id, 77);
 }
 
@@ -283,7 +288,7 @@ static int32_t pick(SampleIn in, const float *x, int n, const SampleOpts *o) {
     in.logits = x;
     in.n_vocab = n;
     in.o = o;
-    OK_(sample_pick(&out, &in, scratch, TERR));
+    OK_(sample_pick(&out, &in, sampler(), TERR));
     return out.id;
 }
 
@@ -310,17 +315,17 @@ TEST(nothing_left_has_its_own_words) {
     SampleOpts o = GREEDY();
     SampleOut out = {.id = 77};
     SampleIn in = {.logits = x, .n_vocab = 40, .o = &o, .mask = mask};
-    FAILS(ERR_ARG, sample_pick(&out, &in, scratch, TERR));
+    FAILS(ERR_ARG, sample_pick(&out, &in, sampler(), TERR));
     EQ_STR(test_err.msg, "the token mask allows none of 40 tokens");
     mask[0] = 0x18;
-    FAILS(ERR_ARG, sample_pick(&out, &in, scratch, TERR));
+    FAILS(ERR_ARG, sample_pick(&out, &in, sampler(), TERR));
     EQ_STR(test_err.msg, "no token is left: mask, bans and logits of -inf exclude all 40");
     static const int32_t both[] = {0, 1};
     in = (SampleIn){.logits = x, .n_vocab = 2, .o = &o, .ban = both, .n_ban = 2};
-    FAILS(ERR_ARG, sample_pick(&out, &in, scratch, TERR));
+    FAILS(ERR_ARG, sample_pick(&out, &in, sampler(), TERR));
     x[7] = NAN; /* found although the mask excludes it */
     in = (SampleIn){.logits = x, .n_vocab = 40, .o = &o, .mask = (uint32_t[]){1, 0}};
-    FAILS(ERR_INTERNAL, sample_pick(&out, &in, scratch, TERR));
+    FAILS(ERR_INTERNAL, sample_pick(&out, &in, sampler(), TERR));
     EQ(out.id, 77);
 }
 
@@ -468,7 +473,7 @@ TEST(sizes_around_a_block) {
             int32_t id;
             SampleOpts o = opts(1, 3, 1);
             x[at] = NAN;
-            FAILS(ERR_INTERNAL, sample_next(&id, x, n, &o, 0, scratch, TERR));
+            FAILS(ERR_INTERNAL, sample_next(&id, x, n, &o, 0, sampler(), TERR));
             char want[32];
             snprintf(want, sizeof want, "token %d is", at);
             TRUE_(strstr(test_err.msg, want) != NULL);
@@ -506,7 +511,7 @@ static void measure(const char *name, SampleOpts o, bool with_hist, const uint32
     enum { V = 151936, ROUNDS = 101, N_HIST = 4000 };
     double us[ROUNDS];
     float *x = mem_new_n(float, V);
-    void *mem = mem_alloc_n(1, sample_scratch_bytes(V));
+    Sampler *own = sampler_for(V);
     void *hist_mem = mem_alloc_n(1, sample_hist_bytes(N_HIST));
     SampleHist *h = sample_hist_init(hist_mem, N_HIST, 0);
     rng_normal_fill(x, V, 2, 1, 0);
@@ -517,14 +522,14 @@ static void measure(const char *name, SampleOpts o, bool with_hist, const uint32
         SampleOut out;
         if (with_hist) in.hist = h;
         double start = clock_now_s();
-        OK_(sample_pick(&out, &in, mem, TERR));
+        OK_(sample_pick(&out, &in, own, TERR));
         if (r >= 0) us[r] = (clock_now_s() - start) * 1e6;
     }
     qsort(us, ROUNDS, sizeof *us, by_time);
     printf("{\"bench\":\"sample\",\"case\":\"%s\",\"V\":%d,\"n\":%d,\"us\":[%.1f,%.1f,%.1f]}\n",
            name, V, ROUNDS, us[0], us[ROUNDS / 2], us[ROUNDS - 1]);
     mem_free(x);
-    mem_free(mem);
+    mem_free(own);
     mem_free(hist_mem);
 }
 

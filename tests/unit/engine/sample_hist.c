@@ -5,11 +5,12 @@
 
 #include "base/mem.h"
 #include "engine/sample_internal.h"
+#include "sampler.h"
 #include "test.h"
 
 enum { V = 64 };
 
-static uint64_t memory[1000], scratch[V * 5];
+static uint64_t memory[1000];
 
 static SampleHist *hist_of(int max_tok, int64_t last_n) {
     TRUE_(sample_hist_bytes(max_tok) <= sizeof memory);
@@ -88,7 +89,9 @@ TEST(extremes_stay_finite) {
     SampleOpts o = {.temp = 1, .top_p = 1, .repetition = 100, .presence = 2, .frequency = 2};
     SampleOut out;
     in.o = &o;
-    OK_(sample_pick(&out, &in, scratch, TERR));
+    Sampler *sampler = sampler_for(4);
+    OK_(sample_pick(&out, &in, sampler, TERR));
+    mem_free(sampler);
     TRUE_(out.id == 0 || out.id == 2);
 }
 

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "engine/sample_internal.h"
+#include "sampler.h"
 #include "test.h"
 
 enum { BIG_V = 151936 };
@@ -23,6 +24,15 @@ static float *row_of(int n, uint64_t seed, float spread) {
     return x;
 }
 
+static Status logprob(double *out, const float *x, int n, int id, Err *e) {
+    Sampler *s = sampler_for(n);
+    SampleOut got = {0};
+    Status st = sample_score(&got, x, n, id, 0, s, e);
+    *out = got.logprob;
+    mem_free(s);
+    return st;
+}
+
 TEST(logprob_is_exact_to_the_last_digits) {
     static const int sizes[] = {1, 2, 127, 128, 129, 1000, BIG_V};
     for (size_t k = 0; k < COUNT_OF(sizes); k++) {
@@ -31,7 +41,7 @@ TEST(logprob_is_exact_to_the_last_digits) {
             float *x = row_of(n, k, (float)spread);
             double norm = (double)naive_norm(x, n), got = 0;
             for (int id = 0; id < n; id += 1 + n / 5) {
-                OK_(sample_logprob(&got, x, n, id, TERR));
+                OK_(logprob(&got, x, n, id, TERR));
                 NEAR(got, (double)x[id] - norm, 1e-13 * fmax(1, fabs(norm)));
             }
             mem_free(x);
@@ -42,21 +52,21 @@ TEST(logprob_is_exact_to_the_last_digits) {
 TEST(logprobs_of_odd_rows) {
     float two[2] = {-INFINITY, 5}, far[3] = {1e38f, -1e38f, 1e38f}, flat[300] = {0};
     double got = 0;
-    OK_(sample_logprob(&got, two, 2, 1, TERR));
+    OK_(logprob(&got, two, 2, 1, TERR));
     NEAR(got, 0, 0);
-    OK_(sample_logprob(&got, two, 2, 0, TERR));
+    OK_(logprob(&got, two, 2, 0, TERR));
     NEAR(got, -HUGE_VAL, 0);
-    OK_(sample_logprob(&got, far, 3, 2, TERR));
+    OK_(logprob(&got, far, 3, 2, TERR));
     TRUE_(isfinite(got));
-    OK_(sample_logprob(&got, flat, 300, 7, TERR));
+    OK_(logprob(&got, flat, 300, 7, TERR));
     NEAR(got, -log(300), 1e-14);
     two[1] = NAN;
-    FAILS(ERR_INTERNAL, sample_logprob(&got, two, 2, 0, TERR));
+    FAILS(ERR_INTERNAL, logprob(&got, two, 2, 0, TERR));
     two[1] = -INFINITY;
-    FAILS(ERR_INTERNAL, sample_logprob(&got, two, 2, 0, TERR));
+    FAILS(ERR_INTERNAL, logprob(&got, two, 2, 0, TERR));
     EQ_STR(test_err.msg, "all 2 logits are -inf");
     flat[299] = INFINITY;
-    FAILS(ERR_INTERNAL, sample_logprob(&got, flat, 300, 0, TERR));
+    FAILS(ERR_INTERNAL, logprob(&got, flat, 300, 0, TERR));
     TRUE_(strstr(test_err.msg, "token 299 is inf") != NULL);
 }
 
@@ -78,12 +88,12 @@ TEST(the_best_come_in_order) {
                 if (ties == 2) x[i] = 1;
                 if (ties == 3 && i % 3) x[i] = -INFINITY;
             }
-            void *scratch = mem_alloc_n(1, sample_scratch_bytes(n));
+            Sampler *sampler = sampler_for(n);
             double norm = (double)naive_norm(x, n);
             for (int n_top = 0; n_top <= SAMPLE_MAX_TOP; n_top++) {
                 SampleOut out;
                 int id = (n_top * 37) % n;
-                OK_(sample_score(&out, x, n, id, n_top, scratch, TERR));
+                OK_(sample_score(&out, x, n, id, n_top, sampler, TERR));
                 EQ(out.id, id);
                 EQ(out.rank, naive_rank(x, n, id));
                 NEAR(out.logprob, (double)x[id] - norm, 1e-12);
@@ -94,30 +104,31 @@ TEST(the_best_come_in_order) {
                 }
             }
             mem_free(x);
-            mem_free(scratch);
+            mem_free(sampler);
         }
     }
 }
 
 TEST(the_best_of_a_row_without_a_token) {
     float x[4] = {0, 2, 1, 2};
-    uint64_t scratch[32];
+    Sampler *sampler = sampler_for(4);
     SampleOut out;
-    OK_(sample_score(&out, x, 4, -1, 3, scratch, TERR));
+    OK_(sample_score(&out, x, 4, -1, 3, sampler, TERR));
     EQ(out.rank, 0);
     EQ(out.n_top, 3);
     EQ(out.top[0].id, 1);
     EQ(out.top[1].id, 3);
     EQ(out.top[2].id, 2);
-    OK_(sample_score(&out, x, 4, 0, 1000, scratch, TERR));
+    OK_(sample_score(&out, x, 4, 0, 1000, sampler, TERR));
     EQ(out.n_top, 4);
+    mem_free(sampler);
 }
 
 /* Of the row as the model gave it, whatever mask, bias, penalties and temperature make of it. */
 TEST(chosen_tokens_have_raw_logprobs) {
     enum { V = 200 };
     float *x = row_of(V, 1, 2);
-    void *scratch = mem_alloc_n(1, sample_scratch_bytes(V));
+    Sampler *sampler = sampler_for(V);
     uint64_t hist_mem[50];
     SampleHist *h = sample_hist_init(hist_mem, 4, 0);
     SampleBias bias[] = {{3, 100}, {8, 99.5f}};
@@ -136,7 +147,7 @@ TEST(chosen_tokens_have_raw_logprobs) {
     int n_three = 0;
     for (in.pos = 0; in.pos < 50; in.pos++) {
         SampleOut out;
-        OK_(sample_pick(&out, &in, scratch, TERR));
+        OK_(sample_pick(&out, &in, sampler, TERR));
         TRUE_(out.id == 3 || out.id == 8);
         n_three += out.id == 3;
         NEAR(out.logprob, (double)x[out.id] - norm, 1e-12);
@@ -149,13 +160,14 @@ TEST(chosen_tokens_have_raw_logprobs) {
     }
     TRUE_(n_three > 0 && n_three < 50);
     mem_free(x);
-    mem_free(scratch);
+    mem_free(sampler);
 }
 
 TEST(exp_stays_within_its_error) {
     double worst = 0;
     Row r = {.n = 2, .top = 0};
-    Law l = sample__law(&r, 1);
+    Sampler *s = sampler_for(2);
+    Law l = sample__law(s->kern, &r, 1);
     for (int i = 0; i < 40000; i++) {
         float x = -(float)i * 1e-3f;
         uint64_t w;
@@ -163,4 +175,5 @@ TEST(exp_stays_within_its_error) {
         worst = fmax(worst, fabs((double)w - (double)(expl((long double)x) * (long double)l.one)));
     }
     TRUE_(worst < 0.5 + 4e-15 * l.one);
+    mem_free(s);
 }

@@ -9,6 +9,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "engine/sample.h"
+#include "sampler.h"
 #include "test.h"
 
 enum { BIG_V = 151936, MAX_HIST = 300 };
@@ -196,24 +197,25 @@ static uint32_t *mask;
 static SampleBias bias[8];
 static int32_t lists[3][4];
 static double *shifted;
-static void *scratch, *hist_mem;
+static Sampler *sampler;
+static void *hist_mem;
 static Naive def;
 
 static void set_up(int n_vocab) {
     logits = mem_new_n(float, (size_t)n_vocab);
     mask = mem_new_n(uint32_t, (size_t)n_vocab / 32 + 1);
     shifted = mem_new_n(double, (size_t)n_vocab);
-    scratch = mem_alloc_n(1, sample_scratch_bytes(n_vocab));
+    sampler = sampler_for(n_vocab);
     hist_mem = mem_alloc_n(1, sample_hist_bytes(MAX_HIST));
     def.item = mem_new_n(Item, (size_t)n_vocab);
-    TRUE_(logits && mask && shifted && scratch && hist_mem && def.item);
+    TRUE_(logits && mask && shifted && sampler && hist_mem && def.item);
 }
 
 static void tear_down(void) {
     mem_free(logits);
     mem_free(mask);
     mem_free(shifted);
-    mem_free(scratch);
+    mem_free(sampler);
     mem_free(hist_mem);
     mem_free(def.item);
 }
@@ -316,11 +318,11 @@ static void check_case(Tally *t, Dice *d, int n, int draws) {
         double u = rng_uniform(rng_key(c.o.seed, "sample"), 0, c.in.pos);
         int32_t want = naive(&def, shifted, &c, u);
         if (want < 0) {
-            FAILS(ERR_ARG, sample_pick(&out, &c.in, scratch, TERR));
+            FAILS(ERR_ARG, sample_pick(&out, &c.in, sampler, TERR));
             t->n_none++;
             return;
         }
-        OK_(sample_pick(&out, &c.in, scratch, TERR));
+        OK_(sample_pick(&out, &c.in, sampler, TERR));
         bool close = def.close && !def.exact;
         t->n_close += close;
         if (out.id != want && !close)
@@ -365,7 +367,7 @@ TEST(choices_are_the_same_everywhere) {
         int32_t id = 0;
         for (int k = 0; k < 3000; k++) logits[k] = (float)((int)roll(&d, 4000) - 2000) * 0x1p-8f;
         random_opts(&d, &o, 3000);
-        OK_(sample_next(&id, logits, 3000, &o, (uint64_t)i, scratch, TERR));
+        OK_(sample_next(&id, logits, 3000, &o, (uint64_t)i, sampler, TERR));
         sum = sum * 31 + (uint64_t)id;
     }
     tear_down();
