@@ -40,7 +40,7 @@ int cli_bench_kernels(const BenchCmd *c) {
     if (!c->json)
         printf("  %-16s %-7s %-24s %9s %-8s %s\n", "kernel", "level", "size", "best", "",
                "share of the roof, one thread");
-    if (kernel_bench_run(c->cpu, 1, c->json ? put_json : print_row, &rc, &e) != OK)
+    if (kernel_bench_run(c->cpu, false, c->json ? put_json : print_row, &rc, &e) != OK)
         return cli_fail(&e);
     return rc == CLI_OK ? cli_flush_stdout() : rc;
 }

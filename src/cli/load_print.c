@@ -67,6 +67,9 @@ static void print_rates(const LoadPoint *p) {
                s->prompt_counted && s->n_ok ? ", prompts of " : "",
                s->prompt_counted && s->n_ok ? number(buf[2], (double)s->n_prompt / (double)s->n_ok)
                                             : "");
+    if (load_stats_full_tok_s(s) > 0)
+        printf("  all users asking        %s tokens/s, for %s s\n",
+               number(buf[0], load_stats_full_tok_s(s)), number(buf[1], s->full_s));
     if (v == LOAD_NO_SLO) return;
     printf("  goodput                 %s requests/s within %s: %.2f%% (95%%: %.2f to %.2f), %g%% "
            "wanted: %s\n",

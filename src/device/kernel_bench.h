@@ -19,8 +19,9 @@ typedef struct KernelBenchRow {
 } KernelBenchRow;
 
 /* Time every slot of a level (NULL: the best one) on one thread and hand each row to on_row as it is
- * known; a few seconds and 270 MB. ERR_ARG: n_threads is not 1. Calling thread. */
-MUST_CHECK Status kernel_bench_run(const char *level_name, int n_threads,
+ * known; a few seconds and 270 MB. quick: each is called once, which shows that it works and not how fast.
+ * ERR_ARG, ERR_UNSUPPORTED (level), ERR_NOMEM. Calling thread. */
+MUST_CHECK Status kernel_bench_run(const char *level_name, bool quick,
                                    void (*on_row)(void *ctx, const KernelBenchRow *row), void *ctx,
                                    Err *e);
 

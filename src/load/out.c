@@ -110,6 +110,10 @@ static void put_counts(JsonW *w, const LoadStats *s) {
     jw_int(w, "tokens_out", s->n_out);
     jw_cstr(w, "tokens_by", s->counted ? "server" : "events");
     jw_num(w, "tokens_out_per_s", elapsed > 0 ? rounded((double)s->n_out / elapsed) : 0);
+    if (load_stats_full_tok_s(s) > 0) {
+        jw_num(w, "full_s", rounded(s->full_s));
+        jw_num(w, "tokens_out_per_s_full", rounded(load_stats_full_tok_s(s)));
+    }
     if (s->prompt_counted) jw_int(w, "tokens_in", s->n_prompt);
     jw_int(w, "events", (int64_t)s->n_text);
     jw_int(w, "in_flight_max", s->flight_max);

@@ -132,13 +132,25 @@ static uint64_t plan_of(const Run *r, double at_s) {
     return r->t0 + (uint64_t)(fmin(at_s, MOST_S) * 1e9);
 }
 
+/* The warm-up is over, and no user has gone. */
+static bool all_ask(const Run *r) { return r->p->users && r->s->t_from && !r->over; }
+
+/* Users find nothing more to ask. */
+static void end_users(Run *r, uint64_t now) {
+    r->over = true;
+    if (r->s->t_from) r->s->full_s = (double)(now - MIN(now, r->s->t_from)) * 1e-9;
+}
+
 /* No request follows: the arrivals are from the first measured one to when the next would be. */
 static void end_arrivals(Run *r, double at_s) {
     LoadStats *s = r->s;
     uint64_t end = plan_of(r, load_arrive_end(&r->arrivals, at_s));
     r->ready = NULL;
+    if (r->p->users) {
+        end_users(r, clock_now_ns());
+        return;
+    }
     r->over = true;
-    if (r->p->users) return;
     s->window_s = r->p->n_request ? (double)(end - s->t_from) * 1e-9 : r->p->duration_s;
 }
 
@@ -178,6 +190,7 @@ static Status on_body(void *ctx, NetCall *c, Slice part, Err *e) {
     f->run->lost_from = 0;
     Status st = load_answer_bytes(&f->answer, now, part, e);
     if (f->answer.n_text > 0) load_stats_text(f->run->s, now, f->answer.n_text);
+    if (all_ask(f->run)) f->run->s->n_text_full += (uint64_t)f->answer.n_text;
     f->answer.n_text = 0;
     return st;
 }
@@ -206,6 +219,7 @@ static void land(Flight *f, uint64_t now, LoadEnd end, const char *why) {
     LoadOne *o = &f->answer.one;
     load_answer_end(&f->answer, now, end, why);
     load_stats_end(r->s, o, &r->p->slo, f->block);
+    if (all_ask(r) && o->end == LOAD_OK && o->n_event == 0) r->s->n_out_full += load_one_tokens(o);
     if (r->p->on_one) r->p->on_one(r->p->ctx, o);
     r->flight--;
     if (o->end >= LOAD_UNKNOWN_HOST && o->end <= LOAD_TLS) note_lost(r, now);
@@ -286,7 +300,7 @@ static bool closed_is_over(const Run *r, uint64_t now) {
 static Status launch_due(Run *r, Err *e) {
     for (int i = 0; i < BATCH; i++) {
         uint64_t now = clock_now_ns();
-        if (closed_is_over(r, now)) r->over = true;
+        if (!r->over && closed_is_over(r, now)) end_users(r, now);
         if (due_at(r) > now) break;
         TRY(launch(r, now, e));
     }

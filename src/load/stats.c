@@ -132,6 +132,11 @@ double load_stats_goodput(const LoadStats *s) {
     return s->window_s > 0 ? (double)s->n_good / s->window_s : 0;
 }
 
+double load_stats_full_tok_s(const LoadStats *s) {
+    double each = s->n_text > 0 ? (double)s->n_out / (double)s->n_text : 0;
+    return s->full_s > 0 ? ((double)s->n_text_full * each + (double)s->n_out_full) / s->full_s : 0;
+}
+
 uint64_t load_stats_failed(const LoadStats *s) {
     return s->n_ended - s->n_ok - s->fail[LOAD_STOPPED].n;
 }

@@ -47,7 +47,10 @@ typedef struct LoadStats {
     uint64_t t_from,
         t_to;        /* ns: the plan of the first measured request; the end of the last answer */
     double window_s; /* of the arrivals that are measured */
-    double busy;     /* share of the time in which the generator itself worked */
+    double full_s;   /* closed loop: while all users were asking, warm-up left out */
+    uint64_t n_text_full; /* events with text in that time, of whichever answers */
+    int64_t n_out_full;   /* tokens of answers without events that ended in it */
+    double busy;          /* share of the time in which the generator itself worked */
     int flight_max;
     bool stopped, gave_up; /* by the user; because nobody answered any more */
 } LoadStats;
@@ -69,6 +72,9 @@ void load_stats_end(LoadStats *s, const LoadOne *o, const LoadSlo *slo, int bloc
 double load_stats_elapsed(const LoadStats *s);
 /* Answers that met the service level, a second of arrivals. */
 double load_stats_goodput(const LoadStats *s);
+/* Tokens a second while all users of a closed loop were asking: neither the beginning nor the end, where some have gone
+ * already, is in it. An event counts as many tokens as those of whole answers have. 0: not known. */
+double load_stats_full_tok_s(const LoadStats *s);
 uint64_t load_stats_failed(const LoadStats *s);
 /* Requests that are too few for a quantile to be more than the greatest of them. */
 bool load_few(const LoadHist *h, double q);

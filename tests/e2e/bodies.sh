@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Many clients with long bodies at one time: the server grows by what is planned and no more, answers who is too many with
 # 503 and goes on.
+# alone: it fills processors and memory
 source "$(dirname "$0")/lib.sh"
 command -v curl >/dev/null || skip "no curl"
 command -v python3 >/dev/null || skip "no python3"

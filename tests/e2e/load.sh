@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # ingot load beside a server whose delays are known: what it says is what happened, a stall of the server shows, a server
 # that dies leaves a report, and every failure has its kind.
+# alone: percentiles are held against known delays
 . "$(dirname "$0")/lib.sh"
 
 start() { # options of known_server.py; sets PID and URL
@@ -60,6 +61,13 @@ above "$(value out e2e_ms.max)" 900
 eq pattern "$(value out pattern)" closed
 expect_ok "$INGOT" load "$URL" --concurrency 1 --requests 20 --max-tokens 2 --no-probe -q
 out_has 'closed loop'
+stop
+
+# ---- users that are all asking: 20 tokens in 100 + 19 x 10 ms, four at a time, are 276 tokens a second ----
+start --ttft 100,0.01 --itl 10,0.01
+expect_ok "$INGOT" load "$URL" --concurrency 4 --duration 3 --warmup 4 --max-tokens 20 --no-probe --json -q
+above "$(value out tokens_out_per_s_full)" 240
+below "$(value out tokens_out_per_s_full)" 283
 stop
 
 # ---- what does not fit is sent late, and said ----

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # ingot serve with a tiny random model: answers, errors, many clients, clients that leave, stopping.
+# alone: one answer's time is held against another's
 source "$(dirname "$0")/lib.sh"
 command -v curl >/dev/null || skip "no curl"
 command -v python3 >/dev/null || skip "no python3"

@@ -17,7 +17,7 @@ TEST(kernel_bench_every_allocation_fails) {
     for (uint64_t n = 1; n <= N_ALLOC; n++) {
         int rows = 0;
         fault_arm(FAULT_ALLOC, n);
-        Status st = kernel_bench_run(NULL, 1, on_row, &rows, TERR);
+        Status st = kernel_bench_run(NULL, true, on_row, &rows, TERR);
         fault_arm(FAULT_ALLOC, 0);
         TRUE_(fault_fired(FAULT_ALLOC));
         EQ(st, ERR_NOMEM);

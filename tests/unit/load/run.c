@@ -107,6 +107,10 @@ TEST(users_ask_one_at_a_time) {
     run();
     EQ(s->n_ok, 200);
     EQ(s->flight_max, 3);
+    TRUE_(s->full_s > 0 && s->full_s <= load_stats_elapsed(s));
+    /* all but the last ones, which came when the last one was asked for */
+    TRUE_(s->n_out_full >= 3 * 197 && s->n_out_full <= 3 * 199);
+    NEAR(load_stats_full_tok_s(s), (double)s->n_out_full / s->full_s, 1e-6);
     end();
 }
 
