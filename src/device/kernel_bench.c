@@ -19,8 +19,8 @@
 #include "tensor/blocks.h"
 
 enum {
-    BIG_BYTES = 256 << 20,   /* the memory probe, and what is streamed */
-    SLOW_BYTES = 8 << 20,    /* streamed at level ref, where memory is not the limit, and in a hurry */
+    BIG_BYTES = 256 << 20, /* the memory probe, and what is streamed */
+    SLOW_BYTES = 8 << 20, /* streamed at level ref, where memory is not the limit, and in a hurry */
     CACHE_BYTES = 256 << 10, /* the cache probe */
     N = 16384,               /* elements of an element-wise call */
     ROW = 4096,              /* a row of activations or scores */
