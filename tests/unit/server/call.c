@@ -5,8 +5,8 @@
 #include "server/server.h"
 #include "test.h"
 
-static int last_priority;
-static double last_timeout;
+static _Atomic int last_priority; /* written by the threads that prepare */
+static _Atomic double last_timeout;
 static Status refusal;
 
 static Status submit(void *self, const EngineReq *r, uint64_t *id, Err *e) {
