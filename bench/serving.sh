@@ -6,12 +6,13 @@
 #   --prompt N      tokens of a prompt (64)        --tokens N   of an answer, all of them made (64)
 #   --duration S    seconds for each (30)          --route R    as in ingot load (completions)
 #   --engine        first the same number of streams without HTTP (ingot bench), for each of LIST
+#   --pairs N       all of it N times in turn: on a machine that others use too, only what stands side by side compares
 #   --slo LIMITS    search the highest rate within these limits instead (--rates A..B, 1..64; --share, 0.999)
 #
 # Prints a line for each and adds it to bench/results/serving.jsonl (RESULTS=folder: elsewhere).
 source "$(dirname "$0")/lib.sh"
 command_line="bench/serving.sh $*"
-model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999
+model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999 pairs=1
 while [ $# -gt 0 ]; do
     case $1 in
         --clients) clients=$2; shift ;;
@@ -23,7 +24,8 @@ while [ $# -gt 0 ]; do
         --rates) rates=$2; shift ;;
         --share) share=$2; shift ;;
         --engine) engine=yes ;;
-        -h | --help) sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --pairs) pairs=$2; shift ;;
+        -h | --help) sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --*) die "unknown option $1" ;;
         *) model=$1 ;;
     esac
@@ -42,7 +44,7 @@ mkdir -p "$RESULTS"
 
 # Tokens a second of so many streams side by side without a server: while they decode, and with the time their prompts take.
 streams() { # N
-    "$INGOT" bench "$model" --pp "$prompt" --tg "$tokens" --streams "$1" --no-price --json |
+    "$INGOT" bench "$model" --pp "$prompt" --tg "$tokens" --streams "$1" --reps 1 --no-price --json |
         jq -c --argjson n "$1" --argjson pp "$prompt" --argjson tg "$tokens" 'select(.bench == "model")
             | .tok_s_prefill[1] as $p | .tok_s_decode[1] as $d
             | {decode: $d, with_prompts: ($n * $tg / ($n * $pp / $p + $n * $tg / $d))}'
@@ -74,7 +76,7 @@ if [ -n "$slo" ]; then
     put "$work/best"
     exit 0
 fi
-for n in ${clients//,/ }; do
+for n in $(for _ in $(seq "$pairs"); do echo "${clients//,/ }"; done); do
     alone=
     [ -z "$engine" ] || alone=$(streams "$n")
     start

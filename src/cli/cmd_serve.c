@@ -447,6 +447,7 @@ static Status make_server(Serving *s, Err *e) {
                        .port = (int)c->port,
                        .keys = s->keys,
                        .model_version = c->model_version,
+                       .cost_per_hour = c->cost_per_hour,
                        .tls_cert = c->tls_cert,
                        .tls_key = c->tls_key,
                        .hsts_s = (int)c->hsts,

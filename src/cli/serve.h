@@ -19,7 +19,7 @@ typedef struct ServeCmd {
     const char *swap_space, *quantization, *dtype, *tool_parser, *reasoning_parser,
         *generation_config;
     bool batch_invariant, no_pack;
-    double utilization, timeout, grace;
+    double utilization, timeout, grace, cost_per_hour;
     OptList lora, api_keys, cors, proxies;
     const char *otlp, *webhook, *state_dir, *tls_cert, *tls_key, *model_version;
     int64_t max_per_address, hsts;

@@ -10,6 +10,7 @@
 #include "net/otlp.h"
 #include "server/job.h"
 #include "server/prep.h"
+#include "server/sessions.h"
 
 /* Numbers of /health, refreshed by a timer so that a request only formats them. */
 typedef struct Health {
@@ -53,6 +54,7 @@ struct Server {
     Health health;
     ServeStats stats;
     History *history;         /* owned */
+    Sessions *sessions;       /* owned */
     int64_t started;          /* [const] seconds since 1970 */
     double started_mono;      /* [const] the same moment by base/clock.h */
     uint64_t seed_base;       /* [const] random */

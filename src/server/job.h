@@ -84,6 +84,8 @@ struct Job {
     bool warmed;            /* the first of them was made ready */
     bool rendering;         /* its answer is being written on a preparing thread */
     Sha256 prompt_digest;   /* of the first prompt's tokens */
+    Sha256 session;         /* the conversation it goes on with (server/sessions.h) */
+    int n_user;             /* messages of the user in it; 0: it is none */
     ChatSplit split;        /* of a chat's answers, at their beginning */
     Pooled *pooled;         /* embeddings instead of answers; owned */
     void *state;            /* the writer's, in the arena */

@@ -55,12 +55,34 @@ static Status collect(Json **out, const Job *j, Err *e) {
     return st;
 }
 
+/* Which conversation this is: its client's id of it, or how it begins, up to the first words of the user. */
+static Status name_session(Job *j, const Json *messages, Err *e) {
+    Slice id = json_str(json_get(json_get(j->json, "metadata"), "conversation_id"));
+    StrBuf b = {0};
+    JsonW w;
+    jw_init(&w, &b);
+    jw_arr(&w, NULL);
+    jw_cstr(&w, NULL, j->user.id);
+    if (id.n > 0) jw_str(&w, NULL, id);
+    for (size_t i = 0; i < json_len(messages); i++) {
+        const Json *m = json_at(messages, i);
+        if (id.n == 0 && j->n_user == 0) jw_json(&w, NULL, m);
+        j->n_user += slice_eq_str(json_str(json_get(m, "role")), "user");
+    }
+    jw_end_arr(&w);
+    Status st = sb_check(&b, e);
+    if (st == OK) st = sha_256(&j->session, sb_str(&b), b.n, e);
+    sb_deinit(&b);
+    return st;
+}
+
 /* ---- the prompt ---- */
 
 static Status render(StrBuf *text, Job *j, Err *e) {
     const Chat *chat = j->server->cfg.chat;
     Json *made = NULL;
     TRY(collect(&j->extra, j, e));
+    TRY(name_session(j, json_get(j->extra, "messages"), e));
     TRY(chat_messages(&made, chat, json_get(j->extra, "messages"), e));
     ChatReq r = {.messages = made,
                  .tools = server__shows_tools(j) ? j->q.tools : NULL,

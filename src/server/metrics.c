@@ -41,6 +41,8 @@ void server__stats_note(Server *s, const Job *j, bool ok) {
         metrics_observe(&t->inference_s, took);
         metrics_observe(&t->response_s, took);
         metrics_observe(&t->response_len, (double)n);
+        if (j->n_user > 0)
+            server__sessions_note(s->sessions, &j->session, j->n_user, clock_now_s());
     }
     if (j->route->schema == &api_complete) metrics_observe(&t->completion_s, took);
 }
@@ -243,6 +245,30 @@ static void put_batches(PromW *w, BatchesStats b) {
     prom_value(w, "status=\"error\"", (double)b.n_failed);
 }
 
+/* What a provider looks at beside the machine: are people content, and what does an answer cost? */
+static void put_business(PromW *w, const Server *s) {
+    const ServeStats *t = &s->stats;
+    uint64_t n = 0, n_like = t->by_rating[4] + t->by_rating[5], n_ok = 0;
+    for (int i = 1; i <= 5; i++) n += t->by_rating[i];
+    if (n > 0)
+        one(w, PROM_GAUGE, "user_satisfaction_ratio", "Share of ratings that are 4 or 5.",
+            (double)n_like / (double)n);
+    one(w, PROM_GAUGE, "sessions_active", "Conversations that went on in the last half hour.",
+        server__sessions_open(s->sessions));
+    put_hist(w, "session_length_messages", "Messages of users in a conversation that ended.",
+             server__sessions_messages(s->sessions));
+    put_hist(w, "session_duration_seconds", "First answer to last, in a conversation that ended.",
+             server__sessions_seconds(s->sessions));
+    if (s->cfg.cost_per_hour <= 0) return;
+    double cost = s->cfg.cost_per_hour / 3600 * (clock_now_s() - s->started_mono);
+    for (int i = 0; i < server__n_routes; i++)
+        if (server__routes[i].operation) n_ok += t->n_ok[i];
+    one(w, PROM_COUNTER, "machine_cost_dollars", "What this machine cost since the start.", cost);
+    if (n_ok > 0)
+        one(w, PROM_GAUGE, "cost_per_inference_dollars", "The same for each answer that went well.",
+            cost / (double)n_ok);
+}
+
 static void put_stats(PromW *w, const Server *s) {
     const ServeStats *t = &s->stats;
     put_requests(w, t);
@@ -262,6 +288,7 @@ static void put_stats(PromW *w, const Server *s) {
     }
     one(w, PROM_COUNTER, "feedback_low_ratings", "Ratings below 3.",
         (double)(t->by_rating[1] + t->by_rating[2]));
+    put_business(w, s);
     if (s->cfg.batches) put_batches(w, batches_stats(s->cfg.batches));
     one(w, PROM_COUNTER, "otlp_spans_dropped", "Spans of traces that found no room.",
         (double)t->n_spans_dropped);

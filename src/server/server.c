@@ -106,6 +106,7 @@ static void on_tick(void *ctx) {
     Server *s = ctx;
     server__health_sample(&s->health);
     server__history_tick(s);
+    server__sessions_tick(s->sessions, clock_now_s());
     server__jobs_poll(s); /* those whose clients have read on */
     server__jobs_ping(s);
     server__batches_tick(s);
@@ -127,6 +128,7 @@ static Status server_init(Server *s, Err *e) {
     s->started = (int64_t)time(NULL);
     s->started_mono = clock_now_s();
     TRY(server__history_new(&s->history, e));
+    TRY(server__sessions_new(&s->sessions, e));
     server__stats_init(&s->stats);
     TRY(server__describe(&s->openapi, s, e));
     s->live = c->live;
@@ -180,6 +182,7 @@ void server_free(Server *s) {
     otlp_deinit(&s->spans);
     sb_deinit(&s->openapi);
     server__history_free(s->history);
+    server__sessions_free(s->sessions);
     mem_free(s);
 }
 

@@ -54,6 +54,7 @@ typedef struct ServerConfig {
         batches; /* borrowed; NULL: /v1/files and /v1/batches are answered 501. Its wake is server_wake */
     int batch_lines;                /* of batches at work at one time; comes with the model */
     const char *model_version;      /* kept with ratings; NULL: none */
+    double cost_per_hour;           /* dollars for this machine, for /metrics; 0: not known */
     const char *tls_cert, *tls_key; /* as in net/http.h, and so are hsts_s and cors */
     int hsts_s;
     HttpCors cors;

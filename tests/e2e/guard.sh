@@ -64,11 +64,28 @@ print(sqlite3.connect('$INGOT_STATE_DIR/feedback.db').execute('select count(*) f
 grep -q '^llm_requests_total{method="POST",endpoint="/complete",status="success"} 1$' metrics || fail "$(grep llm_requests metrics)"
 grep -q '^tokens_generated_total 2$' metrics || fail "$(grep tokens_generated metrics)"
 grep -q '^vllm:generation_tokens_total{model_name="model",engine="0"} 2$' metrics || fail "$(grep generation metrics)"
+# conversations: one of two turns, one of one, one that its client names; what they cost
+python3 "$E2E/tiny_chat.py" --context 512 model.gguf - '<|im_start|>' '<|im_end|>' || fail "no model"
+start --cost-per-hour 36 --api-key plainkey
+one='{"role": "user", "content": "a"}'
+chat() { eq "chat $1" "$(code -H "$key" "$URL/v1/chat/completions" -d "{\"max_tokens\": 2, \"messages\": [$1] ${2-}}")" 200; }
+chat "$one"
+chat "$one, {\"role\": \"assistant\", \"content\": \"x\"}, {\"role\": \"user\", \"content\": \"b\"}"
+chat '{"role": "user", "content": "z"}'
+chat "$one" ', "metadata": {"conversation_id": "c-1"}'
+eq "a rating" "$(code -H "$key" "$URL/feedback" -d '{"request_id": "nobody", "rating": "like"}')" 200
+curl -s -H "$key" "$URL/metrics" >metrics
+grep -q '^sessions_active 3$' metrics || fail "$(grep session metrics)"
+grep -q '^session_length_messages_count 0$' metrics || fail "$(grep session metrics)"
+grep -q '^user_satisfaction_ratio 1$' metrics || fail "$(grep satisf metrics)"
+awk '/^machine_cost_dollars_total/ {m = $2} /^cost_per_inference_dollars/ {c = $2} END {exit !(m > 0 && c > 0.2 * m && c < 0.3 * m)}' \
+    metrics || fail "$(grep dollars metrics)"
 if command -v promtool >/dev/null; then
     promtool check metrics <metrics >out 2>&1
     grep -vE "metric names should not contain ':'|iteration_tokens_total|no help text" out >lint || :
     [ ! -s lint ] || fail "promtool: $(cat lint)"
 fi
+stop
 
 # ---- TLS ----
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout k.pem -out c.pem -days 2 \
