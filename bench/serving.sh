@@ -8,11 +8,12 @@
 #   --engine        first the same number of streams without HTTP (ingot bench), for each of LIST
 #   --pairs N       all of it N times in turn: on a machine that others use too, only what stands side by side compares
 #   --slo LIMITS    search the highest rate within these limits instead (--rates A..B, 1..64; --share, 0.999)
+#   --rate R        with --slo: an open loop at this rate alone, R answers a second asked for
 #
 # Prints a line for each and adds it to bench/results/serving.jsonl (RESULTS=folder: elsewhere).
 source "$(dirname "$0")/lib.sh"
 command_line="bench/serving.sh $*"
-model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999 pairs=1
+model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999 pairs=1 rate=
 while [ $# -gt 0 ]; do
     case $1 in
         --clients) clients=$2; shift ;;
@@ -22,10 +23,11 @@ while [ $# -gt 0 ]; do
         --route) route=$2; shift ;;
         --slo) slo=$2; shift ;;
         --rates) rates=$2; shift ;;
+        --rate) rate=$2; shift ;;
         --share) share=$2; shift ;;
         --engine) engine=yes ;;
         --pairs) pairs=$2; shift ;;
-        -h | --help) sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '3,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --*) die "unknown option $1" ;;
         *) model=$1 ;;
     esac
@@ -68,6 +70,12 @@ put() { # FILE
         '{bench: "serving", model: $model, engine_tok_s: $engine} + . + $about | del(.url)' "$1" | tee -a "$RESULTS/serving.jsonl"
 }
 
+if [ -n "$rate" ]; then
+    start
+    measure --slo "$slo" --slo-share "$share" --rate "$rate" >"$work/point"
+    put "$work/point"
+    exit 0
+fi
 if [ -n "$slo" ]; then
     start
     measure --slo "$slo" --slo-share "$share" --sweep rate="$rates" >"$work/points"
