@@ -34,7 +34,7 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ -n "$model" ] || die "give a model"
-about=$(circumstances "$command_line")
+about=$(circumstances "${command_line/"$model"/"$(basename "$model")"}")
 work=$(mktemp -d)
 server=
 finish() {
