@@ -23,6 +23,9 @@
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define ROUND_UP(n, to) (((n) + (to)-1) / (to) * (to))
 
+/* Ask memory for the line at p, which need not be there. */
+#define PREFETCH(p) __builtin_prefetch((p), 0, 2)
+
 /* Tell the processor that this is a waiting loop. */
 #if defined(__x86_64__)
 #define CPU_RELAX() __builtin_ia32_pause()

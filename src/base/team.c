@@ -7,10 +7,11 @@
  *
  * team_run writes the loop's fields, then stores state = (loop + 1, open, 0). A worker that sees a
  * loop it does not know joins by compare-and-swap, which fails if the loop was closed in the
- * meantime, takes tiles with one fetch_add each, and leaves. When no tile is left the caller closes
- * the loop and waits only for those who joined: a worker that is still waking up costs nothing, and
- * it cannot see the fields of a loop it is not in. Joining acquires what team_run released; leaving
- * releases the tiles' results to the caller.
+ * meantime, takes tiles with one fetch_add each, and leaves. Each has a share of the tiles, side by
+ * side, since memory is read fastest in order, and takes from the others' when its own is done. When
+ * no tile is left the caller closes the loop and waits only for those who joined: a worker that is
+ * still waking up costs nothing, and it cannot see the fields of a loop it is not in. Joining
+ * acquires what team_run released; leaving releases the tiles' results to the caller.
  *
  * Whoever waits spins first and then sleeps on a condition variable. Going to sleep is "announce,
  * then look again", waking is "change, then look for sleepers", both sequentially consistent, so
@@ -39,6 +40,16 @@
 #define TEAM_SPIN_NS 50000u
 #define TEAM_SPIN_BATCH 32
 
+enum {
+    SOON_BYTES = 256 << 10, /* asked for ahead by a worker, which its second cache has room for, */
+    SOON_STEP = 512         /* and so many between two looks for the next loop */
+};
+
+/* A worker's tiles. */
+typedef struct Share {
+    ALIGNED(64) _Atomic int64_t next; /* [atomic] relaxed: next tile; its own cache line */
+} Share;
+
 typedef struct Worker {
     Team *team;
     pthread_t thread;
@@ -51,7 +62,8 @@ struct Team {
     _Atomic bool caller_asleep;         /* [atomic] */
     _Atomic bool stopping;              /* [atomic] stored before the last change of state */
 
-    ALIGNED(64) _Atomic int64_t next; /* [atomic] relaxed: next tile; its own cache line */
+    ALIGNED(64) _Atomic uintptr_t soon; /* [atomic] relaxed, as the next: see team_soon */
+    _Atomic size_t soon_bytes;          /* [atomic] */
 
     ALIGNED(64) TeamFn fn; /* [caller writes while nobody is joined, joined workers read] */
     void *ctx;             /* the same */
@@ -61,17 +73,27 @@ struct Team {
     int n_started;      /* [caller] threads to join on free */
     uint64_t spin_ns;   /* [const] */
     Worker *workers;    /* [const] owned; size - 1 of them */
+    Share *shares;      /* [const] owned; [size] */
     bool running;       /* [caller] */
     pthread_mutex_t mu; /* rank 10; guards only sleeping and waking */
     pthread_cond_t work, done;
 };
 
-static void work_tiles(Team *t, int worker) {
-    for (;;) {
-        int64_t i = atomic_fetch_add_explicit(&t->next, 1, memory_order_relaxed);
-        if (i >= t->n_tiles) return;
-        t->fn(t->ctx, i, worker);
+/* First tile of share i. */
+static int64_t share_begin(const Team *t, int i) { return t->n_tiles * i / t->size; }
+
+/* A look before each step: a share that is done stays in everybody's cache. */
+static void work_share(Team *t, int share, int worker) {
+    _Atomic int64_t *next = &t->shares[share].next;
+    int64_t end = share_begin(t, share + 1);
+    while (atomic_load_explicit(next, memory_order_relaxed) < end) {
+        int64_t i = atomic_fetch_add_explicit(next, 1, memory_order_relaxed);
+        if (i < end) t->fn(t->ctx, i, worker);
     }
+}
+
+static void work_tiles(Team *t, int worker) {
+    for (int i = 0; i < t->size; i++) work_share(t, (worker + i) % t->size, worker);
 }
 
 /* ---- waiting ---- */
@@ -102,7 +124,18 @@ static bool spin_until(Team *t, bool (*ready)(Team *, uint64_t), uint64_t arg) {
     return false;
 }
 
-static void wait_for_loop(Team *t, uint64_t seen) {
+/* Ask for the beginning of this worker's share of what is read soon. What is not there any more does no harm. */
+static void ask_ahead(Team *t, int worker, uint64_t seen) {
+    size_t share = atomic_load_explicit(&t->soon_bytes, memory_order_relaxed) / (size_t)t->size,
+           n = MIN(share, (size_t)SOON_BYTES);
+    uintptr_t from = atomic_load_explicit(&t->soon, memory_order_relaxed) + share * (size_t)worker;
+    for (size_t i = 0; i < n && !loop_changed(t, seen); i += SOON_STEP) {
+        for (size_t j = i; j < i + SOON_STEP; j += 64) PREFETCH((const void *)(from + j));
+    }
+}
+
+static void wait_for_loop(Team *t, uint64_t seen, int worker) {
+    if (t->spin_ns > 0) ask_ahead(t, worker, seen);
     if (spin_until(t, loop_changed, seen)) return;
     pthread_mutex_lock(&t->mu);
     atomic_fetch_add(&t->n_asleep, 1);
@@ -158,7 +191,7 @@ static void *worker_main(void *arg) {
     snprintf(name, sizeof name, "ingot-w%d", w->index);
     pthread_setname_np(pthread_self(), name);
     for (uint64_t seen = 0;;) {
-        wait_for_loop(t, seen);
+        wait_for_loop(t, seen, w->index);
         if (!join_loop(t, &seen)) { /* closed, which the last one always is */
             if (atomic_load(&t->stopping)) return NULL;
             continue;
@@ -198,7 +231,8 @@ Status team_new(Team **out, int n_threads, Err *e) {
     pthread_cond_init(&t->work, NULL);
     pthread_cond_init(&t->done, NULL);
     t->workers = mem_new_n(Worker, (size_t)n_threads);
-    Status st = t->workers ? start_workers(t, e)
+    t->shares = mem_map_alloc(sizeof *t->shares * (size_t)n_threads);
+    Status st = t->workers && t->shares ? start_workers(t, e)
                            : err_set(e, ERR_NOMEM, "out of memory for %d threads", n_threads);
     if (st == OK) *out = t;
     else team_free(t);
@@ -214,10 +248,16 @@ void team_free(Team *t) {
     pthread_cond_destroy(&t->work);
     pthread_mutex_destroy(&t->mu);
     mem_free(t->workers);
+    if (t->shares) mem_map_free(t->shares, sizeof *t->shares * (size_t)t->size);
     mem_map_free(t, sizeof *t);
 }
 
 int team_size(const Team *t) { return t->size; }
+
+void team_soon(Team *t, const void *p, size_t n_bytes) {
+    atomic_store_explicit(&t->soon, (uintptr_t)p, memory_order_relaxed);
+    atomic_store_explicit(&t->soon_bytes, n_bytes, memory_order_relaxed);
+}
 
 void team_run(Team *t, int64_t n_tiles, TeamFn fn, void *ctx) {
     if (t->size == 1 || n_tiles <= 1) {
@@ -229,7 +269,8 @@ void team_run(Team *t, int64_t n_tiles, TeamFn fn, void *ctx) {
     t->fn = fn;
     t->ctx = ctx;
     t->n_tiles = n_tiles;
-    atomic_store_explicit(&t->next, 0, memory_order_relaxed); /* published by the store of state */
+    for (int i = 0; i < t->size; i++) /* published by the store of state */
+        atomic_store_explicit(&t->shares[i].next, share_begin(t, i), memory_order_relaxed);
     next_loop(t, TEAM_OPEN);
     work_tiles(t, 0);
     atomic_fetch_and(&t->state, ~TEAM_OPEN);

@@ -18,6 +18,8 @@ enum {
 struct Pack {
     char *p; /* owned; 2 MB pages */
     size_t n_bytes, group_bytes;
+    const char *next; /* what was multiplied after this one last time; may be gone */
+    size_t next_bytes;
 };
 
 static int n_groups(const CpuDevice *c, const Weight *w) {
@@ -67,8 +69,9 @@ Pack *cpu__pack_new(Device *d, const Weight *w) {
 }
 
 void cpu__pack_free(Device *d, Pack *p) {
-    (void)d;
+    CpuDevice *c = cpu_of(d);
     if (!p) return;
+    if (c->last_pack == p) c->last_pack = NULL;
     mem_map_free(p->p, p->n_bytes);
     mem_free(p);
 }
@@ -107,15 +110,13 @@ static void round_task(void *ctx, int64_t tile, int worker) {
     for (int m; t < end; t += m) round_tile(p, t, m = tile_rows(t, p->T));
 }
 
-/* y rows [t, t + m), columns [n, n + nn) from out[m][nn]. */
-static void put(const Product *p, const float *out, int t, int m, int n, int nn) {
+/* Rows [t, t + m) of the product, columns [n, n + nn): out[m][nn], if any, is added to y, then the bias is. */
+static void finish(const Product *p, const float *out, int t, int m, int n, int nn) {
     const LinearArgs *a = p->a;
     const float *bias = cpu_ptr(a->bias);
     for (int i = 0; i < m; i++) {
         float *y = cpu_ptr(a->y) + (size_t)(p->t0 + t + i) * a->ldy + n;
-        const float *o = out + (size_t)i * (size_t)nn;
-        if (a->add) p->d->kern.add(y, o, (size_t)nn);
-        else memcpy(y, o, (size_t)nn * sizeof *o);
+        if (out) p->d->kern.add(y, out + (size_t)i * (size_t)nn, (size_t)nn);
         if (bias) p->d->kern.add(y, bias + n, (size_t)nn);
     }
 }
@@ -128,9 +129,10 @@ static void run_groups(const Product *p, const char *groups, int g, int count) {
     float out[PACK_M * FEW_GROUPS * 16];
     for (int t = 0, m; t < p->T; t += m) {
         m = tile_rows(t, p->T);
-        k->packed_dot[a->w.type](out, (size_t)nn, groups, p->d->shared + pack_x_bytes(t, a->w.cols),
-                                 m, nn, a->w.cols);
-        put(p, out, t, m, n, nn);
+        float *y = cpu_ptr(a->y) + (size_t)(p->t0 + t) * a->ldy + n;
+        k->packed_dot[a->w.type](a->add ? out : y, a->add ? (size_t)nn : a->ldy, groups,
+                                 p->d->shared + pack_x_bytes(t, a->w.cols), m, nn, a->w.cols);
+        if (a->add || a->bias.buf) finish(p, a->add ? out : NULL, t, m, n, nn);
     }
 }
 
@@ -147,6 +149,17 @@ static void product_task(void *ctx, int64_t tile, int worker) {
     }
 }
 
+/* What followed these weights last time is likely to follow them again. */
+static void expect_next(CpuDevice *c, Pack *p) {
+    if (!p) return;
+    if (c->last_pack && c->last_pack != p) {
+        c->last_pack->next = p->p;
+        c->last_pack->next_bytes = p->n_bytes;
+    }
+    c->last_pack = p;
+    team_soon(c->team, p->next, p->next_bytes);
+}
+
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
@@ -159,6 +172,7 @@ void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
             cpu__for(c, (size_t)p.T, PACK_M, round_task, &p);
         else
             for (int t = 0; t < p.T; t += PACK_M) round_task(&p, t / PACK_M, 0);
+        expect_next(c, a->w.pack);
         cpu__for(c, (size_t)groups, (size_t)p.n_groups, product_task, &p);
     }
 }

@@ -48,6 +48,7 @@ typedef struct CpuDevice {
     Team *team;
     char *shared;        /* owned, CPU_SHARED_BYTES */
     CpuScratch *scratch; /* owned, one per worker */
+    Pack *last_pack;     /* the last one multiplied with; NULL: none */
     Err failed;          /* sticky; code OK: none */
 } CpuDevice;
 

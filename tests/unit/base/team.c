@@ -92,6 +92,49 @@ TEST(long_tiles_are_shared) {
     team_free(t);
 }
 
+typedef struct Uneven {
+    _Atomic int slow[2]; /* tiles of the first half, by worker */
+} Uneven;
+
+static void uneven_tile(void *ctx, int64_t tile, int worker) {
+    Uneven *u = ctx;
+    if (tile >= 8) return;
+    u->slow[worker]++;
+    nap_ms(2);
+}
+
+/* Whoever is done with its own share takes from the others': the slow tiles are all in one. */
+TEST(the_quick_help_the_slow) {
+    Team *t = NULL;
+    Uneven u = {{0, 0}};
+    OK_(team_new(&t, 2, TERR));
+    for (int i = 0; i < 50 && (u.slow[0] == 0 || u.slow[1] == 0); i++) {
+        u.slow[0] = u.slow[1] = 0;
+        team_run(t, 16, uneven_tile, &u);
+        EQ(u.slow[0] + u.slow[1], 8);
+    }
+    TRUE_(u.slow[0] > 0 && u.slow[1] > 0);
+    team_free(t);
+}
+
+/* A hint may name memory that is not there, and any size. */
+TEST(hints_do_no_harm) {
+    static const size_t BYTES[] = {0, 1, 4096, (size_t)1 << 30, SIZE_MAX};
+    for (int size = 1; size <= 4; size++) {
+        Team *t = NULL;
+        Marks m = {.tile = mem_new_n(int, 64), .size = size};
+        char *gone = mem_map_alloc(1 << 20);
+        OK_(team_new(&t, size, TERR));
+        mem_map_free(gone, 1 << 20);
+        for (int round = 0; round < 100; round++) {
+            team_soon(t, round % 2 ? gone : NULL, BYTES[round % 5]);
+            check_loop(t, &m, 64);
+        }
+        team_free(t);
+        mem_free(m.tile);
+    }
+}
+
 static void add_prefix(void *ctx, int64_t tile, int worker) {
     (void)worker;
     double *row = (double *)ctx + tile * 16;
