@@ -7,13 +7,14 @@
 #   --duration S    seconds for each (30)          --route R    as in ingot load (completions)
 #   --engine        first the same number of streams without HTTP (ingot bench), for each of LIST
 #   --pairs N       all of it N times in turn: on a machine that others use too, only what stands side by side compares
+#   --temperature T of the answers (1); 0: the best token, as --engine takes it
 #   --slo LIMITS    search the highest rate within these limits instead (--rates A..B, 1..64; --share, 0.999)
 #   --rate R        with --slo: an open loop at this rate alone, R answers a second asked for
 #
 # Prints a line for each and adds it to bench/results/serving.jsonl (RESULTS=folder: elsewhere).
 source "$(dirname "$0")/lib.sh"
 command_line="bench/serving.sh $*"
-model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999 pairs=1 rate=
+model= clients=1,4,16,64 prompt=64 tokens=64 duration=30 route=completions engine= slo= rates=1..64 share=0.999 pairs=1 rate= temperature=1
 while [ $# -gt 0 ]; do
     case $1 in
         --clients) clients=$2; shift ;;
@@ -22,12 +23,13 @@ while [ $# -gt 0 ]; do
         --duration) duration=$2; shift ;;
         --route) route=$2; shift ;;
         --slo) slo=$2; shift ;;
+        --temperature) temperature=$2; shift ;;
         --rates) rates=$2; shift ;;
         --rate) rate=$2; shift ;;
         --share) share=$2; shift ;;
         --engine) engine=yes ;;
         --pairs) pairs=$2; shift ;;
-        -h | --help) sed -n '3,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '3,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
         --*) die "unknown option $1" ;;
         *) model=$1 ;;
     esac
@@ -63,7 +65,7 @@ start() {
 }
 measure() { # OPTIONS...
     "$INGOT" load "$url" --route "$route" --prompt-tokens "$prompt" --max-tokens "$tokens" --ignore-eos --duration "$duration" \
-        --json --quiet "$@"
+        --temperature "$temperature" --json --quiet "$@"
 }
 put() { # FILE
     jq -c --argjson about "$about" --arg model "$(basename "$model")" --argjson engine "${alone:-null}" \
