@@ -161,7 +161,7 @@ static void run_exp_below(Lab *l) {
 static void run_weigh(Lab *l) {
     uint64_t w[KERN_LOGITS], total = 0;
     for (int i = 0; i < VOCAB; i += KERN_LOGITS)
-        total += l->k.weigh(w, l->a[1] + i, 10.0, 1.0, 0x1p44);
+        total += l->k.weigh(w, l->a[1] + i, 10.0f, 1.0f, 0x1p44);
     l->a[0][0] = (float)total;
 }
 

@@ -88,6 +88,11 @@ static int keep_edge(Cand *c, int m, Edge edge) {
 
 /* ---- gathering ---- */
 
+/* The logit so far below the best, in units of temperature. */
+static double reaching(const Law *l, double depth) {
+    return (double)l->best - depth / (double)l->per_temp;
+}
+
 /* Tokens with a logit of at least `least`. */
 static int gather(Cand *c, const Row *r, double least) {
     int m = 0;
@@ -130,7 +135,7 @@ static int gather_top_p(uint64_t *total, Cand *c, const Row *r, const SampleOpts
     uint64_t room = *total - part_of(o->top_p, *total);
     double depth = log(2 * l->one); /* no weight beyond */
     if (room > 0) depth = MIN(depth, log((double)r->n * l->one / (double)room));
-    return gather(c, r, l->best - (depth + 1) / l->per_temp);
+    return gather(c, r, reaching(l, depth + 1));
 }
 
 /* ---- cuts ---- */
@@ -217,11 +222,11 @@ static int32_t draw_cut(const Row *r, const SampleOpts *o, const Law *l, double 
     int m;
     bool has_total = false;
     if (o->top_k > 0 && o->top_k < r->n) m = take_top_k(c, r, (int)o->top_k);
-    else if (typical_is_on(o)) m = gather(c, r, l->best - (log(2 * l->one) + 1) / l->per_temp);
+    else if (typical_is_on(o)) m = gather(c, r, reaching(l, log(2 * l->one) + 1));
     else if (o->top_p < 1) {
         m = gather_top_p(&total, c, r, o, l, s->sum);
         has_total = true;
-    } else m = gather(c, r, l->best - (1 - log(o->min_p)) / l->per_temp);
+    } else m = gather(c, r, reaching(l, 1 - log(o->min_p)));
 
     uint64_t gathered = weigh_all(c, m, l);
     if (!has_total) total = gathered;

@@ -37,7 +37,8 @@ typedef struct Row {
  * their order. `one` is the greatest power of two that lets a vocabulary's weights add up in 62 bits. */
 typedef struct Law {
     const Kern *kern;
-    double best, per_temp, one;
+    float best, per_temp;
+    double one;
 } Law;
 
 static inline int sample__n_block(int n) { return (n + SAMPLE_BLOCK - 1) / SAMPLE_BLOCK; }
@@ -48,7 +49,7 @@ MUST_CHECK Status sample__look(Row *r, const float *x, int n, float *peak, Err *
 Law sample__law(const Kern *k, const Row *r, double temp);
 /* How far below the best, in units of temperature, a logit lies. */
 static inline double sample__depth(const Law *l, float logit) {
-    return (l->best - (double)logit) * l->per_temp;
+    return ((double)l->best - (double)logit) * (double)l->per_temp;
 }
 /* w[n] of x[n], n <= SAMPLE_BLOCK; the same logit gives the same weight wherever it stands. */
 void sample__weigh(uint64_t *w, const float *x, int n, const Law *l);

@@ -73,10 +73,10 @@ int sample__rank(const float *x, int n, int32_t id) {
 Law sample__law(const Kern *k, const Row *r, double temp) {
     int bits = 0;
     while (bits < 31 && (1ll << bits) < r->n) bits++;
-    /* At 1e-300 and below all but ties with the best are without weight already. */
+    /* At 1e-38 and below all but ties with the best are without weight already. */
     return (Law){.kern = k,
-                 .best = (double)r->top,
-                 .per_temp = 1 / MAX(temp, 1e-300),
+                 .best = r->top,
+                 .per_temp = (float)(1 / MAX(temp, 1e-38)),
                  .one = ldexp(1, MIN(51, 62 - bits))};
 }
 

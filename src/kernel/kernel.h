@@ -183,8 +183,10 @@ typedef struct Kern {
     /* ---- weights of KERN_LOGITS logits, for sampling; top is at least each of them, and finite ---- */
     /* y[i] = exp((x[i] - top) * per_temp), within 2e-15; exp(-708) for anything below that. EXACT */
     void (*exp_below)(double *y, const float *x, double top, double per_temp);
-    /* w[i] = exp((x[i] - top) * per_temp) * one to the nearest whole number, one <= 2^51; returns their sum. EXACT */
-    uint64_t (*weigh)(uint64_t *w, const float *x, double top, double per_temp, double one);
+    /* w[i] = exp((x[i] - top) * per_temp) * one to the nearest whole number, one <= 2^51, the exponent and its exp
+     * in f32: within 5e-7 plus 1e-7 for each unit of depth, exp(-87) for anything below that. Returns their sum.
+     * EXACT */
+    uint64_t (*weigh)(uint64_t *w, const float *x, float top, float per_temp, double one);
 
     /* ---- attention ---- */
     /* Rotate n_heads heads of hd in place by cs[hd/2][2] = cos, sin of each pair's angle (n_rot pairs are
