@@ -232,8 +232,9 @@ Status team_new(Team **out, int n_threads, Err *e) {
     pthread_cond_init(&t->done, NULL);
     t->workers = mem_new_n(Worker, (size_t)n_threads);
     t->shares = mem_map_alloc(sizeof *t->shares * (size_t)n_threads);
-    Status st = t->workers && t->shares ? start_workers(t, e)
-                           : err_set(e, ERR_NOMEM, "out of memory for %d threads", n_threads);
+    Status st = t->workers && t->shares
+                    ? start_workers(t, e)
+                    : err_set(e, ERR_NOMEM, "out of memory for %d threads", n_threads);
     if (st == OK) *out = t;
     else team_free(t);
     return st;
