@@ -21,8 +21,8 @@ int team_size(const Team *t);
 /* Run fn for every tile in [0, n_tiles); returns when all are done. One caller at a time, never from
  * within a tile. */
 void team_run(Team *t, int64_t n_tiles, TeamFn fn, void *ctx);
-/* The loop after the next is going to read n_bytes at p, in the order of its tiles: workers who wait meanwhile ask
- * memory for the beginning of their shares. A hint: p may be gone by then. The caller's thread. */
+/* After the loop that comes next, n_bytes at p are going to be read, in the order of tiles: workers who wait by then
+ * ask memory for the beginning of their shares. A hint: p may be gone. The caller's thread. */
 void team_soon(Team *t, const void *p, size_t n_bytes);
 /* Processors this process may use (affinity and cgroup quota), at least 1. */
 int team_default_size(void);

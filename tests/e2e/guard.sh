@@ -46,7 +46,7 @@ stop
 # ---- ratings ----
 start --model-version qwen2.5-v1.0.1 --api-key plainkey
 key="Authorization: Bearer plainkey"
-curl -s -H "$key" -H 'X-Request-Id: r-1' "$URL/complete" -d '{"code": "x", "max_tokens": 2}' >/dev/null
+curl -s -H "$key" -H 'X-Request-Id: r-1' "$URL/complete" -d '{"code": "x", "max_tokens": 2, "temperature": 0}' >/dev/null
 eq "a rating in the query" "$(code -H "$key" -X POST "$URL/feedback?request_id=r-1&rating=1")" 200
 eq "joined to its request" "$(jq -r '.request_known, .model_version' out | xargs)" "true qwen2.5-v1.0.1"
 eq "a rating as JSON" "$(code -H "$key" "$URL/feedback" -d '{"request_id": "nobody", "rating": "like"}')" 200
@@ -110,7 +110,7 @@ expect_fail 2 'INGOT_PORT.*99999' env INGOT_PORT=99999 "$INGOT" serve model.gguf
 
 # ---- events ----
 start --log-format json --api-key plainkey
-curl -s -H "$key" -H 'X-Request-Id: r-2' "$URL/complete" -d '{"code": "secret words", "max_tokens": 2, "user": "u"}' >/dev/null
+curl -s -H "$key" -H 'X-Request-Id: r-2' "$URL/complete" -d '{"code": "secret words", "max_tokens": 2, "temperature": 0, "user": "u"}' >/dev/null
 stop
 jq -es 'map(select(.event == "request_completed" and .request_id == "r-2" and .output_length == 2 and .status_code == 200)) | length == 1' \
     <(grep '^{' serve.log) >/dev/null || fail "$(cat serve.log)"
