@@ -29,8 +29,9 @@ typedef struct Rig {
     bool invariant;
     size_t read_bytes; /* weights and KV that a step of decoding reads, about */
     double load_s;
-    Spread read, prefill, decode; /* read: bytes/s of the machine */
-    double share;                 /* of it that decoding reached: median over the rounds */
+    Spread read, prefill, decode,
+        answers;  /* read: bytes/s of the machine; answers: with their prompts */
+    double share; /* of it that decoding reached: median over the rounds */
 } Rig;
 
 /* ---- setting up ---- */
@@ -150,7 +151,7 @@ static Status decode(Rig *r, Err *e) {
     return OK;
 }
 
-static Status round_of(Rig *r, double *pre, double *dec, double *read, Err *e) {
+static Status round_of(Rig *r, double *pre, double *dec, double *all, double *read, Err *e) {
     double t0 = clock_now_s();
     TRY(prefill(r, e));
     double t1 = clock_now_s();
@@ -158,6 +159,7 @@ static Status round_of(Rig *r, double *pre, double *dec, double *read, Err *e) {
     double t2 = clock_now_s();
     *pre = (double)r->n_seq * r->pp / (t1 - t0);
     *dec = (double)r->n_seq * r->tg / (t2 - t1);
+    *all = (double)r->n_seq * r->tg / (t2 - t0);
     return cli_bench_read(read, r->read_bytes, r->c->cpu, cli_threads(r->c->threads), e);
 }
 
@@ -169,13 +171,14 @@ static double decode_bytes_s(const Rig *r, double tok_s) {
 /* The first round warms up. */
 static Status measure(Rig *r, Err *e) {
     double pre[BENCH_MAX_REPS + 1], dec[BENCH_MAX_REPS + 1], read[BENCH_MAX_REPS + 1];
-    double share[BENCH_MAX_REPS + 1];
+    double share[BENCH_MAX_REPS + 1], all[BENCH_MAX_REPS + 1];
     for (int i = 0; i <= r->reps; i++) {
-        TRY(round_of(r, &pre[i], &dec[i], &read[i], e));
+        TRY(round_of(r, &pre[i], &dec[i], &all[i], &read[i], e));
         share[i] = decode_bytes_s(r, dec[i]) / read[i];
     }
     r->prefill = cli_bench_spread(pre + 1, r->reps);
     r->decode = cli_bench_spread(dec + 1, r->reps);
+    r->answers = cli_bench_spread(all + 1, r->reps);
     r->read = cli_bench_spread(read + 1, r->reps);
     r->share = cli_bench_spread(share + 1, r->reps).median;
     return OK;
@@ -202,6 +205,7 @@ static int print_json(const Rig *r, const Rig *inv) {
     jw_int(&w, "reps", r->c->reps);
     cli_bench_put(&w, "tok_s_prefill", r->prefill);
     cli_bench_put(&w, "tok_s_decode", r->decode);
+    cli_bench_put(&w, "tok_s_answers", r->answers);
     if (inv) {
         cli_bench_put(&w, "tok_s_prefill_invariant", inv->prefill);
         cli_bench_put(&w, "tok_s_decode_invariant", inv->decode);
@@ -231,9 +235,10 @@ static int print_text(const Rig *r, const Rig *inv) {
     printf("  %-14s %10s %10s %10s\n", "tokens/s", "least", "median", "most");
     print_rate("prefill", r->pp, r->prefill);
     print_rate("decode", r->tg, r->decode);
+    print_rate("answers", r->tg, r->answers);
     printf(
-        "\nA step of decoding reads %s of weights and KV: %.2f GB/s. This machine reads %.2f GB/s\n"
-        "from memory: %.0f%%%s.\n",
+        "\nAnswers are decoding and the prompts before it together. A step of decoding reads %s\n"
+        "of weights and KV: %.2f GB/s. This machine reads %.2f GB/s from memory: %.0f%%%s.\n",
         cli_bytes(b, (double)r->read_bytes), decode_bytes_s(r, r->decode.median) / 1e9,
         r->read.median / 1e9, 100 * r->share,
         r->share > 1 ? " (a part stays in the processor's cache)" : "");

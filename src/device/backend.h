@@ -64,7 +64,7 @@ typedef struct Batch {
 } Batch;
 
 typedef enum NormKind { NORM_RMS, NORM_LAYER } NormKind;
-typedef enum ActKind { ACT_GELU, ACT_SWIGLU } ActKind;
+typedef enum ActKind { ACT_NONE, ACT_GELU, ACT_SWIGLU } ActKind;
 
 /* y[i] = w row ids[i], + pos_w row pos[i] when pos_w is there. ids and pos are checked by the caller. */
 typedef struct RowsArgs {
@@ -96,13 +96,15 @@ typedef struct NormBwdArgs {
     int T, C;
 } NormBwdArgs;
 
-/* y[T, rows] = x[T, cols] W^T (+ bias[rows]); with add: y += . */
+/* y[T, rows] = x[T, cols] W^T (+ bias[rows]); with add: y += ; with act (and no add): y = gelu of it, or swiglu of
+ * gate[T, rows] and it. */
 typedef struct LinearArgs {
-    BufAt y, x, bias;
-    size_t ldy, ldx;
+    BufAt y, x, bias, gate;
+    size_t ldy, ldx, ldg;
     Weight w;
     int T;
     bool add;
+    ActKind act;
 } LinearArgs;
 
 /* dx[T, cols] = dy[T, rows] W; with add: dx += . */
@@ -218,8 +220,9 @@ typedef struct DeviceOps {
                      size_t n_bytes); /* read-only view of host memory */
     void (*buf_free)(Device *d, Buf *b);
     size_t (*pack_bytes)(const Device *d,
-                         const Weight *w);         /* of its pack; 0: is used where it lies */
-    Pack *(*pack_new)(Device *d, const Weight *w); /* NULL when memory is out */
+                         const Weight *w); /* of its pack; 0: is used where it lies */
+    /* Made in pack_bytes at room, which begins at a multiple of 64 bytes and outlives it; NULL when memory is out. */
+    Pack *(*pack_new)(Device *d, const Weight *w, BufAt room);
     void (*pack_free)(Device *d, Pack *p);
     KvStore *(*kv_new)(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
     void (*kv_free)(Device *d, KvStore *kv);

@@ -280,6 +280,27 @@ void cpu__act(Device *d, const ActArgs *a) {
     cpu__for(j.d, (size_t)a->T, j.rows, act_task, &j);
 }
 
+void cpu__act_part(const CpuDevice *c, const LinearArgs *a, int t, size_t from, size_t n) {
+    float *y = cpu_ptr(a->y) + (size_t)t * a->ldy + from;
+    if (a->act == ACT_GELU) c->kern.gelu(y, y, n);
+    else c->kern.swiglu(y, cpu_ptr(a->gate) + (size_t)t * a->ldg + from, y, n);
+}
+
+typedef struct ActAll {
+    CpuDevice *d;
+    const LinearArgs *a;
+} ActAll;
+
+static void act_all_task(void *ctx, int64_t t, int worker) {
+    (void)worker;
+    const ActAll *j = ctx;
+    cpu__act_part(j->d, j->a, (int)t, 0, (size_t)j->a->w.rows);
+}
+
+void cpu__act_all(CpuDevice *c, const LinearArgs *a) {
+    cpu__for(c, (size_t)a->T, 1, act_all_task, &(ActAll){c, a});
+}
+
 static void act_bwd_task(void *ctx, int64_t tile, int worker) {
     (void)worker;
     ActJob *j = ctx;

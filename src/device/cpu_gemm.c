@@ -311,20 +311,15 @@ int cpu__gemv_rows(const GemmCore *c) {
     return c->elem == sizeof(float) ? GEMV_MAX_ROWS : GEMV_MAX_ROWS / 2;
 }
 
-void cpu__linear(Device *d, const LinearArgs *a) {
-    CpuDevice *c = cpu_of(d);
-    bool integers = pack_kind(a->w.type).bits > 0 && (a->w.pack || c->invariant);
-    if (integers && a->T <= c->packed_rows) {
-        cpu__linear_packed(c, a);
-        return;
-    }
+/* With numbers in f32 or bf16: few rows by gemv, many by the panel core. */
+static void linear_plain(CpuDevice *c, const LinearArgs *a, const GemmCore *core) {
     if (a->T <= c->gemv_rows) {
         Gemv v = {c, a};
         cpu__for(c, (size_t)a->w.rows, BLOCK_COLS, gemv_task, &v);
         return;
     }
     Gemm g = {.d = c,
-              .core = integers ? c->wide : NULL,
+              .core = core,
               .M = a->T,
               .N = a->w.rows,
               .K = a->w.cols,
@@ -337,6 +332,18 @@ void cpu__linear(Device *d, const LinearArgs *a) {
               .bias = cpu_ptr(a->bias),
               .add = a->add};
     gemm_run(&g);
+}
+
+void cpu__linear(Device *d, const LinearArgs *a) {
+    CpuDevice *c = cpu_of(d);
+    bool integers = pack_kind(a->w.type).bits > 0 && (a->w.pack || c->invariant);
+    assert(!(a->add && a->act));
+    if (integers && a->T <= c->packed_rows) {
+        cpu__linear_packed(c, a);
+        return;
+    }
+    linear_plain(c, a, integers ? c->wide : NULL);
+    if (a->act) cpu__act_all(c, a);
 }
 
 void cpu__linear_t(Device *d, const LinearTArgs *a) {

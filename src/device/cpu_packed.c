@@ -16,7 +16,7 @@ enum {
 };
 
 struct Pack {
-    char *p; /* owned; 2 MB pages */
+    char *p; /* borrowed */
     size_t n_bytes, group_bytes;
     const char *next; /* what was multiplied after this one last time; may be gone */
     size_t next_bytes;
@@ -53,17 +53,15 @@ size_t cpu__pack_bytes(const Device *d, const Weight *w) {
     return (size_t)n_groups(c, w) * pack_group_bytes(w->type, c->kern.pack_rows, w->cols);
 }
 
-Pack *cpu__pack_new(Device *d, const Weight *w) {
+Pack *cpu__pack_new(Device *d, const Weight *w, BufAt room) {
     CpuDevice *c = cpu_of(d);
     Pack *p = mem_new(Pack);
     if (!p) return NULL;
     p->n_bytes = cpu__pack_bytes(d, w);
     p->group_bytes = pack_group_bytes(w->type, c->kern.pack_rows, w->cols);
-    p->p = mem_map_alloc(p->n_bytes);
-    if (!p->p) {
-        mem_free(p);
-        return NULL;
-    }
+    p->p = (char *)cpu_ptr(room);
+    assert((room.off * sizeof(float)) % 64 == 0 &&
+           room.off * sizeof(float) + p->n_bytes <= room.buf->n_bytes);
     cpu__for(c, (size_t)n_groups(c, w), 1, pack_task, &(PackJob){c, w, p});
     return p;
 }
@@ -72,7 +70,6 @@ void cpu__pack_free(Device *d, Pack *p) {
     CpuDevice *c = cpu_of(d);
     if (!p) return;
     if (c->last_pack == p) c->last_pack = NULL;
-    mem_map_free(p->p, p->n_bytes);
     mem_free(p);
 }
 
@@ -87,37 +84,51 @@ typedef struct Product {
     const LinearArgs *a;
     int t0, T;    /* rows of this round */
     int n_groups; /* of a task */
+    bool acts;    /* the activation is made where the product is */
 } Product;
 
-/* Rows of the tile that begins at row t of a round. */
-static int tile_rows(int t, int T) {
-    int m = PACK_M;
-    while (m > T - t) m /= 2;
-    return m;
+/* Rows that one call of the kernel takes: m from `row` on, the first `twice` of which were in the tile before, too. */
+typedef struct Tile {
+    int row, m, twice;
+} Tile;
+
+/* The tile of row t of T, and of what follows. A last one of seven or three rows is made with a row of the tile before
+ * it, since a tile of eight takes less time than those of four, two and one. */
+static Tile tile_at(int t, int T) {
+    int m = PACK_M, left = T - t;
+    if (t > 0 && (left == 7 || left == 3)) return (Tile){t - 1, left + 1, 1};
+    while (m > left) m /= 2;
+    return (Tile){t, m, 0};
 }
 
-static void round_tile(const Product *p, int t, int m) {
-    const LinearArgs *a = p->a;
-    p->d->kern.round_x(p->d->shared + pack_x_bytes(t, a->w.cols),
-                       cpu_ptr(a->x) + (size_t)(p->t0 + t) * a->ldx, a->ldx, m, a->w.cols,
-                       a->w.type);
+/* Where the rounded rows of the tile of row t are. */
+static char *rounded(const Product *p, int t) {
+    return p->d->shared + pack_x_bytes(t, p->a->w.cols);
 }
 
 static void round_task(void *ctx, int64_t tile, int worker) {
     (void)worker;
     const Product *p = ctx;
+    const LinearArgs *a = p->a;
     int t = (int)tile * PACK_M, end = MIN(p->T, t + PACK_M);
-    for (int m; t < end; t += m) round_tile(p, t, m = tile_rows(t, p->T));
+    for (Tile s; t < end; t = s.row + s.m) {
+        s = tile_at(t, p->T);
+        p->d->kern.round_x(rounded(p, t), cpu_ptr(a->x) + (size_t)(p->t0 + s.row) * a->ldx, a->ldx,
+                           s.m, a->w.cols, a->w.type);
+    }
 }
 
-/* Rows [t, t + m) of the product, columns [n, n + nn): out[m][nn], if any, is added to y, then the bias is. */
-static void finish(const Product *p, const float *out, int t, int m, int n, int nn) {
+/* Rows of a tile of the product, columns [n, n + nn): out[m][nn], if any, is added to y, then the bias is, and what is
+ * made of the sum. */
+static void finish(const Product *p, const float *out, Tile s, int n, int nn) {
     const LinearArgs *a = p->a;
     const float *bias = cpu_ptr(a->bias);
-    for (int i = 0; i < m; i++) {
-        float *y = cpu_ptr(a->y) + (size_t)(p->t0 + t + i) * a->ldy + n;
+    for (int i = out ? s.twice : 0; i < s.m; i++) {
+        int t = p->t0 + s.row + i;
+        float *y = cpu_ptr(a->y) + (size_t)t * a->ldy + n;
         if (out) p->d->kern.add(y, out + (size_t)i * (size_t)nn, (size_t)nn);
         if (bias) p->d->kern.add(y, bias + n, (size_t)nn);
+        if (p->acts) cpu__act_part(p->d, a, t, (size_t)n, (size_t)nn);
     }
 }
 
@@ -127,12 +138,13 @@ static void run_groups(const Product *p, const char *groups, int g, int count) {
     const Kern *k = &p->d->kern;
     int R = k->pack_rows, n = g * R, nn = MIN(count * R, a->w.rows - n);
     float out[PACK_M * FEW_GROUPS * 16];
-    for (int t = 0, m; t < p->T; t += m) {
-        m = tile_rows(t, p->T);
-        float *y = cpu_ptr(a->y) + (size_t)(p->t0 + t) * a->ldy + n;
+    Tile s;
+    for (int t = 0; t < p->T; t = s.row + s.m) {
+        s = tile_at(t, p->T);
+        float *y = cpu_ptr(a->y) + (size_t)(p->t0 + s.row) * a->ldy + n;
         k->packed_dot[a->w.type](a->add ? out : y, a->add ? (size_t)nn : a->ldy, groups,
-                                 p->d->shared + pack_x_bytes(t, a->w.cols), m, nn, a->w.cols);
-        if (a->add || a->bias.buf) finish(p, a->add ? out : NULL, t, m, n, nn);
+                                 rounded(p, t), s.m, nn, a->w.cols);
+        if (a->add || a->bias.buf || p->acts) finish(p, a->add ? out : NULL, s, n, nn);
     }
 }
 
@@ -164,6 +176,7 @@ void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
     Product p = {.d = c, .a = a, .n_groups = MAX(1, MIN(FEW_GROUPS, groups / FEW_TASKS))};
+    p.acts = a->act && a->T <= PACK_M; /* of more rows, columns are too few at a time */
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {
@@ -175,4 +188,5 @@ void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
         expect_next(c, a->w.pack);
         cpu__for(c, (size_t)groups, (size_t)p.n_groups, product_task, &p);
     }
+    if (a->act && !p.acts) cpu__act_all(c, a);
 }

@@ -71,7 +71,7 @@ void cpu__linear(Device *d, const LinearArgs *a);
 /* Weights in packed form, a->w.pack or made on the way. */
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a);
 size_t cpu__pack_bytes(const Device *d, const Weight *w);
-Pack *cpu__pack_new(Device *d, const Weight *w);
+Pack *cpu__pack_new(Device *d, const Weight *w, BufAt room);
 void cpu__pack_free(Device *d, Pack *p);
 /* Group g of w->pack. */
 const char *cpu__pack_group(const Weight *w, int g);
@@ -100,6 +100,10 @@ void cpu__norm_bwd(Device *d, const NormBwdArgs *a);
 void cpu__qk_norm(Device *d, const QkNormArgs *a);
 void cpu__qk_norm_bwd(Device *d, const QkNormArgs *a);
 void cpu__act(Device *d, const ActArgs *a);
+/* a->act of n columns of row t of y, which hold the product, from column `from` on. */
+void cpu__act_part(const CpuDevice *c, const LinearArgs *a, int t, size_t from, size_t n);
+/* a->act of all of y. */
+void cpu__act_all(CpuDevice *c, const LinearArgs *a);
 void cpu__act_bwd(Device *d, const ActArgs *a);
 void cpu__xent(Device *d, const XentArgs *a);
 void cpu__adamw(Device *d, const AdamwStep *a);

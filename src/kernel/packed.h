@@ -27,6 +27,8 @@
 #ifndef INGOT_KERNEL_PACKED_H
 #define INGOT_KERNEL_PACKED_H
 
+#include <string.h>
+
 #include "tensor/blocks.h"
 #include "tensor/dtype.h"
 
@@ -68,6 +70,18 @@ static inline size_t pack_record(PackKind p, int R) {
 static inline size_t pack_group_bytes(DType t, int R, int k) {
     PackKind p = pack_kind(t);
     return (size_t)(k / (QK * pack_parts(p))) * pack_record(p, R);
+}
+
+/* What stands behind the q of row j in a record of m rows: a and b are the sums of q's two halves. In four stores: one
+ * load of two of them would wait for both. */
+static inline void pack_x_put(char *record, PackKind p, int m, int j, float d, int32_t a,
+                              int32_t b) {
+    float sum = d * (float)(a + b);
+    int32_t z0 = -p.zero * (p.bits == 6 ? a : a + b), z1 = p.bits == 6 ? -p.zero * b : 0;
+    memcpy(record + m * QK + 4 * j, &d, 4);
+    memcpy(record + m * (QK + 4) + 4 * j, &sum, 4);
+    memcpy(record + m * (QK + 8) + 8 * j, &z0, 4);
+    memcpy(record + m * (QK + 8) + 8 * j + 4, &z1, 4);
 }
 
 /* Bytes of m rows of x. */

@@ -94,22 +94,19 @@ static void observe(const Pass *p, const Weight *w, BufAt x, size_t ldx, int T) 
     if (p->m->observer) p->m->observer(p->m->observer_ctx, w, x, ldx, T);
 }
 
-static void run_linear(const Pass *p, const Linear *l, BufAt x, size_t ldx, BufAt y, size_t ldy,
-                       bool add) {
-    observe(p, &l->w, x, ldx, p->b->T);
-    p->ops->linear(p->dev, &(LinearArgs){.y = y,
-                                         .ldy = ldy,
-                                         .x = x,
-                                         .ldx = ldx,
-                                         .w = l->w,
-                                         .bias = l->bias,
-                                         .T = p->b->T,
-                                         .add = add});
+/* x, y and what becomes of y are in a. */
+static void run_linear(const Pass *p, const Linear *l, LinearArgs a) {
+    a.w = l->w;
+    a.bias = l->bias;
+    a.T = p->b->T;
+    observe(p, &a.w, a.x, a.ldx, a.T);
+    p->ops->linear(p->dev, &a);
 }
 
 static void run_group(const Pass *p, const LinearGroup *g, BufAt x, BufAt y, size_t ldy) {
     for (int i = 0; i < g->n; i++) {
-        run_linear(p, &g->part[i], x, (size_t)p->c->C, y, ldy, false);
+        run_linear(p, &g->part[i],
+                   (LinearArgs){.x = x, .ldx = (size_t)p->c->C, .y = y, .ldy = ldy});
         y = buf_add(y, (size_t)g->part[i].w.rows);
     }
 }
@@ -167,21 +164,49 @@ static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
                                         .kv = p->kv,
                                         .batch = p->b});
     size_t ldx = (size_t)(c->nh * c->hd);
-    run_linear(p, &l->attn_out, w->att, ldx, w->x, (size_t)c->C, true);
+    run_linear(p, &l->attn_out,
+               (LinearArgs){.x = w->att, .ldx = ldx, .y = w->x, .ldy = (size_t)c->C, .add = true});
     run_lora(p, layer, LORA_OUT, LORA_OUT, (LoraIo){w->att, w->x, ldx, (size_t)c->C});
 }
 
-static void run_mlp(const Pass *p, const LayerWeights *l, int layer) {
+/* act = act(W_up h), made where the products are. */
+static void run_up_act(const Pass *p, const LayerWeights *l) {
     const ModelConfig *c = p->c;
     const ModelWork *w = p->w;
-    run_norm(p, w->h, w->x, l->ffn_norm, l->ffn_norm_b, p->b->T);
+    size_t C = (size_t)c->C, ff = (size_t)c->ff;
+    if (c->arch->act == ACT_SWIGLU)
+        run_linear(p, &l->up.part[0],
+                   (LinearArgs){.x = w->h, .ldx = C, .y = w->up, .ldy = up_width(c)});
+    run_linear(p, &l->up.part[l->up.n - 1],
+               (LinearArgs){.x = w->h,
+                            .ldx = C,
+                            .y = w->act,
+                            .ldy = ff,
+                            .act = c->arch->act,
+                            .gate = w->up,
+                            .ldg = up_width(c)});
+}
+
+/* The same in two steps: where gate and up are one matrix, and for adapters, which add to the products first. */
+static void run_up_then_act(const Pass *p, const LayerWeights *l, int layer) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
     run_group(p, &l->up, w->h, w->up, up_width(c));
     run_lora(p, layer, LORA_GATE, LORA_UP, (LoraIo){w->h, w->up, (size_t)c->C, up_width(c)});
     p->ops->act(
         p->dev,
         &(ActArgs){.kind = c->arch->act, .y = w->act, .x = w->up, .T = p->b->T, .ff = c->ff});
-    run_linear(p, &l->down, w->act, (size_t)c->ff, w->x, (size_t)c->C, true);
-    run_lora(p, layer, LORA_DOWN, LORA_DOWN, (LoraIo){w->act, w->x, (size_t)c->ff, (size_t)c->C});
+}
+
+static void run_mlp(const Pass *p, const LayerWeights *l, int layer) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
+    size_t C = (size_t)c->C, ff = (size_t)c->ff;
+    run_norm(p, w->h, w->x, l->ffn_norm, l->ffn_norm_b, p->b->T);
+    if (p->m->lora || (c->arch->act == ACT_SWIGLU && l->up.n == 1)) run_up_then_act(p, l, layer);
+    else run_up_act(p, l);
+    run_linear(p, &l->down, (LinearArgs){.x = w->act, .ldx = ff, .y = w->x, .ldy = C, .add = true});
+    run_lora(p, layer, LORA_DOWN, LORA_DOWN, (LoraIo){w->act, w->x, ff, C});
 }
 
 /* The wanted rows gathered and normalised. x stays as it is: others may be wanted later. */

@@ -175,8 +175,9 @@ typedef struct Model {
         rope_factor; /* owned, [n_rot] divisors of the frequencies (rope_freqs.weight); NULL: none */
     float *rope_freq; /* owned, [n_rot]: angle per position, scaling and factors applied */
     float rope_gain;  /* q and k are multiplied by it as they are rotated */
+    Buf *packs;       /* owned; the packs of all weights lie in it; NULL: none are packed */
     size_t n_packed,
-        n_released;         /* bytes of the weights' packs, which each Weight owns; in the file */
+        n_released;         /* bytes of the packs, each of which its Weight owns; in the file */
     ModelWork *work;        /* owned; see model_reserve */
     LoraWork *lora;         /* owned; see lora_reserve; NULL: no adapters */
     ModelObserver observer; /* NULL: none */

@@ -12,6 +12,7 @@ check_json() { jq -es "$1" "$WORK/out" >/dev/null || fail "not so: $1"; }
 expect_ok "$INGOT" bench "$MODEL" --pp 8 --tg 4 --reps 2 --json
 eq lines "$(wc -l <out)" 1
 check_json ".[0].bench == \"model\" and (.[0].tok_s_prefill | $ordered) and (.[0].tok_s_decode | $ordered)"
+check_json ".[0] | (.tok_s_answers | $ordered) and .tok_s_answers[0] > 0 and .tok_s_answers[2] < .tok_s_decode[2]"
 check_json '.[0] | .pp == 8 and .tg == 4 and .streams == 1 and .reps == 2 and .threads > 0'
 check_json '.[0] | .read_gb_s > 0 and .decode_gb_s > 0 and .decode_read_share > 0'
 # 115,328 bytes of weights, which each decoded token reads all (the head is the embedding), and some KV

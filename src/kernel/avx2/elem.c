@@ -222,21 +222,23 @@ static void col_sum(float *y, const float *x, size_t ldx, int rows, int n) {
 
 /* ---- probes ---- */
 
+/* Two places at a time: memory is read faster so. */
 static uint64_t read_xor(const void *p, size_t n) {
     const char *b = p;
     __m256i s[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                     _mm256_setzero_si256()};
-    size_t i = 0;
-    for (; i + 128 <= n; i += 128) {
-        _mm_prefetch(b + i + 2048, _MM_HINT_T0);
-        _mm_prefetch(b + i + 2048 + 64, _MM_HINT_T0);
+    size_t far = n / 256 * 128;
+    for (size_t i = 0; i < 2 * far; i += 128) {
+        const char *at = b + i / 256 * 128 + i / 128 % 2 * far;
+        _mm_prefetch(at + 2048, _MM_HINT_T0);
+        _mm_prefetch(at + 2048 + 64, _MM_HINT_T0);
 #pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++) {
-            const __m256i *v = (const __m256i *)(b + i + 32 * j);
+            const __m256i *v = (const __m256i *)(at + 32 * j);
             s[j] = _mm256_xor_si256(s[j], _mm256_loadu_si256(v));
         }
     }
-    for (; i < n; i += 32) {
+    for (size_t i = 2 * far; i < n; i += 32) {
         s[0] = _mm256_xor_si256(s[0], _mm256_loadu_si256((const __m256i *)(b + i)));
     }
     s[0] = _mm256_xor_si256(_mm256_xor_si256(s[0], s[1]), _mm256_xor_si256(s[2], s[3]));

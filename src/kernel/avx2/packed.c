@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Packed weights on AVX2: products of bytes are added in 16 bits; and the rounding of x, which AVX-512 uses too. */
+ * Packed weights on AVX2: products of bytes are added in 16 bits; and the rounding of x. */
 #include <float.h>
 #include <math.h>
 
@@ -59,15 +59,10 @@ static ALWAYS_INLINE void round_part(char *dst, const float *x, PackKind p, int 
     float top = max_of(max), inverse = good && top > 0.0f ? 127.0f / top : 0.0f;
     if (inverse > FLT_MAX) inverse = 0.0f;
     __m256i q = good ? bytes_of(v, inverse) : _mm256_setzero_si256();
-    int32_t sum[2], z[2];
+    int32_t sum[2];
     sums_of(sum, q);
-    float d = good ? top / 127.0f : NAN, total = d * (float)(sum[0] + sum[1]);
-    z[0] = -p.zero * (p.bits == 6 ? sum[0] : sum[0] + sum[1]);
-    z[1] = p.bits == 6 ? -p.zero * sum[1] : 0;
     _mm256_storeu_si256((__m256i *)(void *)(dst + j * QK), q);
-    memcpy(dst + m * QK + 4 * j, &d, 4);
-    memcpy(dst + m * (QK + 4) + 4 * j, &total, 4);
-    memcpy(dst + m * (QK + 8) + 8 * j, z, 8);
+    pack_x_put(dst, p, m, j, good ? top / 127.0f : NAN, sum[0], sum[1]);
 }
 
 static void round_x(void *dst, const float *x, size_t ldx, int m, int k, DType t) {

@@ -229,19 +229,22 @@ static void col_sum(float *y, const float *x, size_t ldx, int rows, int n) {
 
 /* ---- probes ---- */
 
+/* Two places at a time: memory is read faster so. */
 static uint64_t read_xor(const void *p, size_t n) {
     const char *b = p;
     __m512i s[4] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(),
                     _mm512_setzero_si512()};
-    size_t i = 0;
-    for (; i + 256 <= n; i += 256) {
+    size_t far = n / 512 * 256;
+    for (size_t i = 0; i < 2 * far; i += 256) {
+        const char *at = b + i / 512 * 256 + i / 256 % 2 * far;
 #pragma GCC unroll 4
         for (size_t j = 0; j < 4; j++) {
-            _mm_prefetch(b + i + 64 * j + 2048, _MM_HINT_T0);
-            s[j] = _mm512_xor_si512(s[j], _mm512_loadu_si512(b + i + 64 * j));
+            _mm_prefetch(at + 64 * j + 2048, _MM_HINT_T0);
+            s[j] = _mm512_xor_si512(s[j], _mm512_loadu_si512(at + 64 * j));
         }
     }
-    for (; i < n; i += 64) s[0] = _mm512_xor_si512(s[0], _mm512_loadu_si512(b + i));
+    for (size_t i = 2 * far; i < n; i += 64)
+        s[0] = _mm512_xor_si512(s[0], _mm512_loadu_si512(b + i));
     s[0] = _mm512_xor_si512(_mm512_xor_si512(s[0], s[1]), _mm512_xor_si512(s[2], s[3]));
     uint64_t w[8], sum = 0;
     _mm512_storeu_si512(w, s[0]);

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
- * Packed weights on AVX-512: products of bytes are added in 16 bits; and panels of plain numbers for a product core. */
+ * Packed weights on AVX-512: products of bytes are added in 16 bits; panels of plain numbers for a product core; and
+ * the rounding of x. */
+#include <float.h>
+#include <math.h>
+
 #include "kernel/avx512/packed.h"
+#include "kernel/packed.h"
 
 typedef __m512i PvSum;
 
@@ -95,8 +100,69 @@ PANEL(panel_q4_k, DT_Q4_K)
 PANEL(panel_q5_k, DT_Q5_K)
 PANEL(panel_q6_k, DT_Q6_K)
 
+/* ---- rounding x: the bits of AVX2's, but several parts of 32 columns beside one another ---- */
+
+enum { PARTS = 16 };
+
+/* What is common to the parts: the bits of the largest number of each, which are in the order of the numbers with
+ * infinity and NaN on top, become scales. An inverse of 0: nothing but zeros comes of it. */
+static ALWAYS_INLINE void round_scales(float d[PARTS], float inverse[PARTS],
+                                       const uint32_t tops[PARTS]) {
+    __m512i bits = _mm512_loadu_si512(tops);
+    __m512 top = _mm512_castsi512_ps(bits), most = _mm512_set1_ps(127.0f);
+    __mmask16 good = _mm512_cmplt_epu32_mask(bits, _mm512_set1_epi32(0x7f800000));
+    __mmask16 some = _mm512_mask_cmpneq_epu32_mask(good, bits, _mm512_setzero_si512());
+    __m512 v = _mm512_maskz_div_ps(some, most, top);
+    some = _mm512_cmp_ps_mask(v, _mm512_set1_ps(FLT_MAX), _CMP_LE_OQ);
+    _mm512_storeu_ps(inverse, _mm512_maskz_mov_ps(some, v));
+    _mm512_storeu_ps(d, _mm512_mask_div_ps(_mm512_set1_ps(NAN), good, top, most));
+}
+
+static ALWAYS_INLINE uint32_t top_of(const float *x) {
+    const __m512i sign = _mm512_set1_epi32(0x7fffffff);
+    __m512i a = _mm512_and_si512(_mm512_loadu_si512(x), sign),
+            b = _mm512_and_si512(_mm512_loadu_si512(x + 16), sign);
+    return _mm512_reduce_max_epu32(_mm512_max_epu32(a, b));
+}
+
+static ALWAYS_INLINE __m128i round_16(const float *x, float inverse) {
+    __mmask16 some = inverse != 0.0f ? 0xffff : 0;
+    __m512 v = _mm512_mul_ps(_mm512_loadu_ps(x), _mm512_set1_ps(inverse));
+    return _mm512_cvtepi32_epi8(_mm512_maskz_cvtps_epi32(some, v));
+}
+
+/* Part j of m at dst: its bytes, and what the product needs of them. */
+static ALWAYS_INLINE void round_part(char *dst, const float *x, float d, float inverse, PackKind p,
+                                     int m, int j) {
+    __m256i q = _mm256_set_m128i(round_16(x + 16, inverse), round_16(x, inverse));
+    uint64_t eight[4]; /* sums of eight bytes, each 128 more than it is */
+    _mm256_storeu_si256((__m256i *)(void *)eight,
+                        _mm256_sad_epu8(_mm256_xor_si256(q, _mm256_set1_epi8(-128)),
+                                        _mm256_setzero_si256()));
+    int32_t a = (int32_t)(eight[0] + eight[1]) - 16 * 128,
+            b = (int32_t)(eight[2] + eight[3]) - 16 * 128;
+    _mm256_storeu_si256((__m256i *)(void *)(dst + j * QK), q);
+    pack_x_put(dst, p, m, j, d, a, b);
+}
+
+static void round_x(void *dst, const float *x, size_t ldx, int m, int k, DType t) {
+    PackKind p = pack_kind(t);
+    char *to = dst;
+    for (int i = 0; i < k / QK; i += PARTS, x += PARTS * QK, to += PARTS * m * PACK_X_BYTES)
+        for (int j = 0, n = MIN(PARTS, k / QK - i); j < m; j++) {
+            const float *row = x + (size_t)j * ldx;
+            uint32_t tops[PARTS] = {0};
+            float d[PARTS], inverse[PARTS];
+            for (int l = 0; l < n; l++) tops[l] = top_of(row + l * QK);
+            round_scales(d, inverse, tops);
+            for (int l = 0; l < n; l++)
+                round_part(to + l * m * PACK_X_BYTES, row + l * QK, d[l], inverse[l], p, m, j);
+        }
+}
+
 void kern_avx512_packed(Kern *k) {
     packed_fill(k);
+    k->round_x = round_x;
     k->packed_to_f32[DT_Q8_0] = panel_q8_0;
     k->packed_to_f32[DT_Q4_0] = panel_q4_0;
     k->packed_to_f32[DT_Q4_1] = panel_q4_1;

@@ -48,9 +48,11 @@ typedef struct How {
     bool invariant, no_pack;
     int packed_rows; /* 0: as the device has it */
     int first, T;    /* rows of x that are given */
+    bool no_add;     /* y is written, not added to, */
+    ActKind act;     /* and with this, whose gate is what y was before */
 } How;
 
-/* y[T, rows] = before + x W^T + bias. */
+/* y[T, rows] = before + x W^T + bias, or as h says. */
 static float *product(const Case *c, How h) {
     Device *d;
     DeviceOpts o = {.cpu = h.level,
@@ -62,14 +64,18 @@ static float *product(const Case *c, How h) {
     OK_(device_cpu_new(&d, &o, TERR));
     if (h.packed_rows) cpu_of(d)->packed_rows = h.packed_rows;
     Buf *wb = d->ops->buf_wrap(d, c->raw, c->w_bytes);
-    Buf *f = d->ops->buf_new(d, (n_x + n_y + (size_t)c->rows) * sizeof(float));
-    BufAt x = buf_at(f, 0), y = buf_at(f, n_x), bias = buf_at(f, n_x + n_y);
+    Buf *f = d->ops->buf_new(d, (n_x + 2 * n_y + (size_t)c->rows) * sizeof(float));
+    BufAt x = buf_at(f, 0), y = buf_at(f, n_x), gate = buf_at(f, n_x + n_y),
+          bias = buf_at(f, n_x + 2 * n_y);
     d->ops->upload(d, x, c->x + (size_t)h.first * (size_t)c->cols, n_x * sizeof(float));
     d->ops->upload(d, y, c->before + (size_t)h.first * (size_t)c->rows, n_y * sizeof(float));
+    d->ops->copy(d, gate, y, n_y);
     d->ops->upload(d, bias, c->bias, (size_t)c->rows * sizeof(float));
     Weight w = {.type = c->t, .rows = c->rows, .cols = c->cols, .buf = wb};
     EQ(d->ops->pack_bytes(d, &w) > 0, !h.no_pack);
-    if (!h.no_pack) TRUE_((w.pack = d->ops->pack_new(d, &w)) != NULL);
+    Buf *room = d->ops->buf_new(d, MAX(d->ops->pack_bytes(d, &w), (size_t)1));
+    TRUE_(room != NULL);
+    if (!h.no_pack) TRUE_((w.pack = d->ops->pack_new(d, &w, buf_at(room, 0))) != NULL);
     d->ops->linear(d, &(LinearArgs){.y = y,
                                     .ldy = (size_t)c->rows,
                                     .x = x,
@@ -77,10 +83,14 @@ static float *product(const Case *c, How h) {
                                     .w = w,
                                     .bias = bias,
                                     .T = h.T,
-                                    .add = true});
+                                    .gate = gate,
+                                    .ldg = (size_t)c->rows,
+                                    .act = h.act,
+                                    .add = !h.no_add});
     float *got = dev_alloc(n_y, sizeof(float));
     d->ops->download(d, got, y, n_y * sizeof(float));
     d->ops->pack_free(d, w.pack);
+    d->ops->buf_free(d, room);
     d->ops->buf_free(d, wb);
     d->ops->buf_free(d, f);
     dev_free(d);
@@ -106,7 +116,7 @@ static void same_bits(const char *what, const float *a, const float *b, size_t n
 }
 
 static void each_case(const char *level, void (*body)(const Case *c, const char *level)) {
-    static const int Ts[] = {1, 3, 7, 8, 21}, rows[] = {5, 16, 130, 300};
+    static const int Ts[] = {1, 3, 7, 8, 15, 21, 23, 27}, rows[] = {5, 16, 130, 300};
     for (size_t t = 0; t < COUNT_OF(types); t++)
         for (size_t i = 0; i < COUNT_OF(Ts); i++) {
             int k = dtype_info((uint32_t)types[t])->block == QK_K ? 512 : 96;
@@ -165,6 +175,32 @@ TEST(packed_products_of_many_rows) {
     free(all);
     case_free(&c);
 }
+
+/* What is made of a product where it is made, in packed form and as the weights lie, in few rows and in many. */
+static void check_act(const Case *c, const char *level) {
+    Kern k;
+    OK_(kern_init(&k, level, TERR));
+    size_t n = (size_t)c->rows;
+    for (int no_pack = 0; no_pack < 2; no_pack++) {
+        How how = {
+            .level = level, .n_threads = 2, .T = c->T, .no_add = true, .no_pack = no_pack != 0};
+        float *plain = product(c, how), *want = dev_alloc(n, sizeof *want);
+        for (how.act = ACT_GELU; how.act <= ACT_SWIGLU; how.act++) {
+            float *got = product(c, how);
+            for (int t = 0; t < c->T; t++) {
+                const float *x = plain + (size_t)t * n, *gate = c->before + (size_t)t * n;
+                if (how.act == ACT_GELU) k.gelu(want, x, n);
+                else k.swiglu(want, gate, x, n);
+                same_bits("an activation", got + (size_t)t * n, want, n);
+            }
+            free(got);
+        }
+        free(plain);
+        free(want);
+    }
+}
+
+TEST(activations_of_products) { each_level(check_act); }
 
 /* Above packed_rows the core of many rows takes panels expanded from the packed weights. */
 static void check_panels(const Case *c, const char *level) {
