@@ -49,9 +49,8 @@ mkdir -p "$RESULTS"
 # Tokens a second of so many streams side by side without a server: while they decode, and with the time their prompts take.
 streams() { # N
     "$INGOT" bench "$model" --pp "$prompt" --tg "$tokens" --streams "$1" --reps 1 --no-price --json |
-        jq -c --argjson n "$1" --argjson pp "$prompt" --argjson tg "$tokens" 'select(.bench == "model")
-            | .tok_s_prefill[1] as $p | .tok_s_decode[1] as $d
-            | {decode: $d, with_prompts: ($n * $tg / ($n * $pp / $p + $n * $tg / $d))}'
+        jq -c 'select(.bench == "model")
+            | {decode: .tok_s_decode[1], with_prompts: .tok_s_answers[1]}'
 }
 start() {
     INGOT_STATE_DIR=$work "$INGOT" serve "$model" --port 0 --max-seqs 64 2>"$work/log" &
