@@ -97,13 +97,13 @@ typedef struct NormBwdArgs {
 } NormBwdArgs;
 
 /* y[T, rows] = x[T, cols] W^T (+ bias[rows]); with add: y += ; with act (and no add): y = gelu of it, or swiglu of
- * gate[T, rows] and it. */
+ * gate[T, rows] and it. same_x: the operation before this one was a linear of the same rows of x. */
 typedef struct LinearArgs {
     BufAt y, x, bias, gate;
     size_t ldy, ldx, ldg;
     Weight w;
     int T;
-    bool add;
+    bool add, same_x;
     ActKind act;
 } LinearArgs;
 

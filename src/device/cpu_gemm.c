@@ -313,6 +313,7 @@ int cpu__gemv_rows(const GemmCore *c) {
 
 /* With numbers in f32 or bf16: few rows by gemv, many by the panel core. */
 static void linear_plain(CpuDevice *c, const LinearArgs *a, const GemmCore *core) {
+    c->rounded = DT_F32;
     if (a->T <= c->gemv_rows) {
         Gemv v = {c, a};
         cpu__for(c, (size_t)a->w.rows, BLOCK_COLS, gemv_task, &v);

@@ -84,7 +84,6 @@ typedef struct Product {
     const LinearArgs *a;
     int t0, T;    /* rows of this round */
     int n_groups; /* of a task */
-    bool acts;    /* the activation is made where the product is */
 } Product;
 
 /* Rows that one call of the kernel takes: m from `row` on, the first `twice` of which were in the tile before, too. */
@@ -128,7 +127,16 @@ static void finish(const Product *p, const float *out, Tile s, int n, int nn) {
         float *y = cpu_ptr(a->y) + (size_t)t * a->ldy + n;
         if (out) p->d->kern.add(y, out + (size_t)i * (size_t)nn, (size_t)nn);
         if (bias) p->d->kern.add(y, bias + n, (size_t)nn);
-        if (p->acts) cpu__act_part(p->d, a, t, (size_t)n, (size_t)nn);
+        if (a->act) cpu__act_part(p->d, a, t, (size_t)n, (size_t)nn);
+    }
+}
+
+/* The part of the gate that the activation of these rows and columns takes: its lines are far apart, and the product
+ * takes longer than memory. Inlined, for gcc takes calls of functions that only prefetch for ones without effect. */
+static ALWAYS_INLINE void ask_for_gate(const LinearArgs *a, int t, int m, int n, int nn) {
+    for (int i = t; i < t + m; i++) {
+        const float *gate = cpu_ptr(a->gate) + (size_t)i * a->ldg + n;
+        for (int c = 0; c < nn; c += 64 / (int)sizeof *gate) __builtin_prefetch(gate + c);
     }
 }
 
@@ -142,9 +150,10 @@ static void run_groups(const Product *p, const char *groups, int g, int count) {
     for (int t = 0; t < p->T; t = s.row + s.m) {
         s = tile_at(t, p->T);
         float *y = cpu_ptr(a->y) + (size_t)(p->t0 + s.row) * a->ldy + n;
+        if (a->gate.buf) ask_for_gate(a, p->t0 + s.row, s.m, n, nn);
         k->packed_dot[a->w.type](a->add ? out : y, a->add ? (size_t)nn : a->ldy, groups,
                                  rounded(p, t), s.m, nn, a->w.cols);
-        if (a->add || a->bias.buf || p->acts) finish(p, a->add ? out : NULL, s, n, nn);
+        if (a->add || a->bias.buf || a->act) finish(p, a->add ? out : NULL, s, n, nn);
     }
 }
 
@@ -152,7 +161,8 @@ static void product_task(void *ctx, int64_t tile, int worker) {
     const Product *p = ctx;
     const Weight *w = &p->a->w;
     int g = (int)tile * p->n_groups, end = MIN(g + p->n_groups, n_groups(p->d, w));
-    int step = w->pack && p->T <= PACK_M ? p->n_groups : 1;
+    int step =
+        w->pack ? p->n_groups : 1; /* a tile of x, in the first cache, meets groups in the second */
     for (; g < end; g += step) {
         const char *groups = p->d->scratch[worker].p;
         if (w->pack) groups = cpu__pack_group(w, g);
@@ -172,21 +182,30 @@ static void expect_next(CpuDevice *c, Pack *p) {
     team_soon(c->team, p->next, p->next_bytes);
 }
 
+static void round_rows(const Product *p) {
+    if ((int64_t)p->T * p->a->w.cols > SERIAL_ROUND)
+        cpu__for(p->d, (size_t)p->T, PACK_M, round_task, (void *)p);
+    else
+        for (int t = 0; t < p->T; t += PACK_M) round_task((void *)p, t / PACK_M, 0);
+}
+
+/* Whether x as rounded for one type serves the other. */
+static bool same_rounding(DType a, DType b) {
+    PackKind p = pack_kind(a), q = pack_kind(b);
+    return p.bits > 0 && p.zero == q.zero && (p.bits == 6) == (q.bits == 6);
+}
+
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
     Product p = {.d = c, .a = a, .n_groups = MAX(1, MIN(FEW_GROUPS, groups / FEW_TASKS))};
-    p.acts = a->act && a->T <= PACK_M; /* of more rows, columns are too few at a time */
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {
         p.T = MIN(most, a->T - p.t0);
-        if ((int64_t)p.T * a->w.cols > SERIAL_ROUND)
-            cpu__for(c, (size_t)p.T, PACK_M, round_task, &p);
-        else
-            for (int t = 0; t < p.T; t += PACK_M) round_task(&p, t / PACK_M, 0);
+        if (!a->same_x || p.T < a->T || !same_rounding(c->rounded, a->w.type)) round_rows(&p);
+        c->rounded = p.T == a->T ? a->w.type : DT_F32;
         expect_next(c, a->w.pack);
         cpu__for(c, (size_t)groups, (size_t)p.n_groups, product_task, &p);
     }
-    if (a->act && !p.acts) cpu__act_all(c, a);
 }

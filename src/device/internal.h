@@ -48,8 +48,10 @@ typedef struct CpuDevice {
     Team *team;
     char *shared;        /* owned, CPU_SHARED_BYTES */
     CpuScratch *scratch; /* owned, one per worker */
-    Pack *last_pack;     /* the last one multiplied with; NULL: none */
-    Err failed;          /* sticky; code OK: none */
+    DType
+        rounded; /* the last linear left all rows of x in shared, rounded for this type; DT_F32: it did not */
+    Pack *last_pack; /* the last one multiplied with; NULL: none */
+    Err failed;      /* sticky; code OK: none */
 } CpuDevice;
 
 static inline CpuDevice *cpu_of(Device *d) { return (CpuDevice *)d; }

@@ -35,8 +35,8 @@
 enum { PACK_M = 8, PACK_X_BYTES = QK + 16 /* of a row of x and 32 columns */ };
 
 typedef struct PackKind {
-    int bits;  /* of a code; 0: the type has no packed form */
-    int zero;  /* the code that stands for 0, where there is no min */
+    int bits; /* of a code; 0: the type has no packed form */
+    int zero; /* the code that stands for 0, where there is no min; a code of q8_0 is its signed byte + 128 */
     bool min;  /* value = scale * code + min, or with is_k - min; else scale * (code - zero) */
     bool is_k; /* blocks of 256 */
 } PackKind;
@@ -47,7 +47,7 @@ static inline PackKind pack_kind(DType t) {
     case DT_Q4_1: return (PackKind){4, 0, true, false};
     case DT_Q5_0: return (PackKind){5, 16, false, false};
     case DT_Q5_1: return (PackKind){5, 0, true, false};
-    case DT_Q8_0: return (PackKind){8, 0, false, false};
+    case DT_Q8_0: return (PackKind){8, 128, false, false};
     case DT_Q4_K: return (PackKind){4, 0, true, true};
     case DT_Q5_K: return (PackKind){5, 0, true, true};
     case DT_Q6_K: return (PackKind){6, 32, false, true};

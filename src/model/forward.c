@@ -105,8 +105,9 @@ static void run_linear(const Pass *p, const Linear *l, LinearArgs a) {
 
 static void run_group(const Pass *p, const LinearGroup *g, BufAt x, BufAt y, size_t ldy) {
     for (int i = 0; i < g->n; i++) {
-        run_linear(p, &g->part[i],
-                   (LinearArgs){.x = x, .ldx = (size_t)p->c->C, .y = y, .ldy = ldy});
+        run_linear(
+            p, &g->part[i],
+            (LinearArgs){.x = x, .ldx = (size_t)p->c->C, .y = y, .ldy = ldy, .same_x = i > 0});
         y = buf_add(y, (size_t)g->part[i].w.rows);
     }
 }
@@ -182,6 +183,7 @@ static void run_up_act(const Pass *p, const LayerWeights *l) {
                             .ldx = C,
                             .y = w->act,
                             .ldy = ff,
+                            .same_x = c->arch->act == ACT_SWIGLU,
                             .act = c->arch->act,
                             .gate = w->up,
                             .ldg = up_width(c)});

@@ -15,7 +15,7 @@ static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) {
 }
 static ALWAYS_INLINE Pv pv_widen(PvSum a) { return _mm256_madd_epi16(a, _mm256_set1_epi16(1)); }
 
-enum { PV_MOST_4 = 4, PV_MOST_5 = 4, PV_MOST_6 = 4, PV_MOST_8 = 4 };
+enum { PV_EXACT = false, PV_PAIRS = false, PV_MOST = 4 };
 
 #include "kernel/packed_dot.inc"
 

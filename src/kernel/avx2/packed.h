@@ -21,6 +21,7 @@ static ALWAYS_INLINE Pv pv_load(const char *p) {
 }
 static ALWAYS_INLINE Pv pv_bytes(char c) { return _mm256_set1_epi8(c); }
 static ALWAYS_INLINE Pv pv_and(Pv a, Pv b) { return _mm256_and_si256(a, b); }
+static ALWAYS_INLINE Pv pv_xor(Pv a, Pv b) { return _mm256_xor_si256(a, b); }
 static ALWAYS_INLINE Pv pv_or(Pv a, Pv b) { return _mm256_or_si256(a, b); }
 static ALWAYS_INLINE Pv pv_right(Pv a, int n) { return _mm256_srli_epi32(a, n); }
 static ALWAYS_INLINE Pv pv_left(Pv a, int n) { return _mm256_slli_epi32(a, n); }

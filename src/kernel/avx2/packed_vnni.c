@@ -11,7 +11,7 @@ static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) {
 static ALWAYS_INLINE PvSum pv_dot(Pv c, Pv x) { return pv_dot_add(pv_zero(), c, x); }
 static ALWAYS_INLINE Pv pv_widen(PvSum a) { return a; }
 
-enum { PV_MOST_4 = 4, PV_MOST_5 = 4, PV_MOST_6 = 4, PV_MOST_8 = 4 };
+enum { PV_EXACT = true, PV_PAIRS = true, PV_MOST = 2 };
 
 #include "kernel/packed_dot.inc"
 

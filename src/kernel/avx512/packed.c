@@ -15,7 +15,7 @@ static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) {
 }
 static ALWAYS_INLINE Pv pv_widen(PvSum a) { return _mm512_madd_epi16(a, _mm512_set1_epi16(1)); }
 
-enum { PV_MOST_4 = 8, PV_MOST_5 = 8, PV_MOST_6 = 8, PV_MOST_8 = 8 };
+enum { PV_EXACT = false, PV_PAIRS = false, PV_MOST = 8 };
 
 #include "kernel/packed_dot.inc"
 
@@ -29,7 +29,7 @@ static ALWAYS_INLINE void panel_lines(Pv c[2], PackKind p, const char *codes, in
         return;
     }
     Pv up = p.bits == 4 ? pv_zero() : pv_load(codes + 4 * PACKED_LINE);
-    code_lines(c, p.bits, codes, l, up);
+    code_lines(&c[0], &c[1], p.bits, codes, l, up);
     if (p.bits == 6) {
         c[0] = pv_or(c[0], upper_two(up, l));
         c[1] = pv_or(c[1], upper_two(pv_load(codes + 5 * PACKED_LINE), l));

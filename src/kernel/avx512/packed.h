@@ -19,6 +19,7 @@ static ALWAYS_INLINE Pv pv_zero(void) { return _mm512_setzero_si512(); }
 static ALWAYS_INLINE Pv pv_load(const char *p) { return _mm512_loadu_si512(p); }
 static ALWAYS_INLINE Pv pv_bytes(char c) { return _mm512_set1_epi8(c); }
 static ALWAYS_INLINE Pv pv_and(Pv a, Pv b) { return _mm512_and_si512(a, b); }
+static ALWAYS_INLINE Pv pv_xor(Pv a, Pv b) { return _mm512_xor_si512(a, b); }
 static ALWAYS_INLINE Pv pv_or(Pv a, Pv b) { return _mm512_or_si512(a, b); }
 static ALWAYS_INLINE Pv pv_right(Pv a, int n) { return _mm512_srli_epi32(a, (unsigned)n); }
 static ALWAYS_INLINE Pv pv_left(Pv a, int n) { return _mm512_slli_epi32(a, (unsigned)n); }

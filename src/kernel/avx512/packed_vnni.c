@@ -8,7 +8,7 @@ static ALWAYS_INLINE PvSum pv_dot_add(PvSum a, Pv c, Pv x) { return _mm512_dpbus
 static ALWAYS_INLINE PvSum pv_dot(Pv c, Pv x) { return pv_dot_add(pv_zero(), c, x); }
 static ALWAYS_INLINE Pv pv_widen(PvSum a) { return a; }
 
-enum { PV_MOST_4 = 8, PV_MOST_5 = 8, PV_MOST_6 = 8, PV_MOST_8 = 8 };
+enum { PV_EXACT = true, PV_PAIRS = true, PV_MOST = 4 };
 
 #include "kernel/packed_dot.inc"
 

@@ -136,7 +136,7 @@ static ALWAYS_INLINE void pack(DType t, void *dst, const void *rows, size_t row_
 /* The code of column j of a row, whose words are at p. */
 static int code_at(const uint8_t *p, int bits, int R, int j) {
     size_t line = 4 * (size_t)R;
-    if (bits == 8) return (int8_t)p[(size_t)(j / 4) * line + (size_t)(j % 4)];
+    if (bits == 8) return (int8_t)p[(size_t)(j / 4) * line + (size_t)(j % 4)] + 128;
     int low = p[(size_t)(j % 16 / 4) * line + (size_t)(j % 4)] >> (j / 16 * 4) & 15;
     const uint8_t *up = p + 4 * line;
     if (bits == 5) return low | (up[j % 4] >> (j / 4) & 1) << 4;
