@@ -46,11 +46,32 @@ typedef struct How {
     const char *level;
     int n_threads;
     bool invariant, no_pack;
-    int packed_rows; /* 0: as the device has it */
-    int first, T;    /* rows of x that are given */
-    bool no_add;     /* y is written, not added to, */
-    ActKind act;     /* and with this, whose gate is what y was before */
+    int packed_rows;    /* 0: as the device has it */
+    int first, T;       /* rows of x that are given */
+    bool no_add;        /* y is written, not added to, */
+    ActKind act;        /* and with this, whose gate is what y was before */
+    const Case *same;   /* the rows of x met its weights right before; NULL: they did not */
+    bool first_no_pack; /* and those were not packed */
 } How;
+
+/* The product of another case's weights with x, for what it leaves behind. */
+static void product_before(Device *d, const Case *c, BufAt x, int T, bool no_pack) {
+    Weight w = {.type = c->t, .rows = c->rows, .cols = c->cols};
+    w.buf = d->ops->buf_wrap(d, c->raw, c->w_bytes);
+    Buf *room = d->ops->buf_new(d, d->ops->pack_bytes(d, &w) + 1);
+    Buf *y = d->ops->buf_new(d, (size_t)T * (size_t)c->rows * sizeof(float));
+    if (!no_pack) TRUE_((w.pack = d->ops->pack_new(d, &w, buf_at(room, 0))) != NULL);
+    d->ops->linear(d, &(LinearArgs){.y = buf_at(y, 0),
+                                    .ldy = (size_t)c->rows,
+                                    .x = x,
+                                    .ldx = (size_t)c->cols,
+                                    .w = w,
+                                    .T = T});
+    d->ops->pack_free(d, w.pack);
+    d->ops->buf_free(d, y);
+    d->ops->buf_free(d, room);
+    d->ops->buf_free(d, (Buf *)w.buf);
+}
 
 /* y[T, rows] = before + x W^T + bias, or as h says. */
 static float *product(const Case *c, How h) {
@@ -76,10 +97,12 @@ static float *product(const Case *c, How h) {
     Buf *room = d->ops->buf_new(d, MAX(d->ops->pack_bytes(d, &w), (size_t)1));
     TRUE_(room != NULL);
     if (!h.no_pack) TRUE_((w.pack = d->ops->pack_new(d, &w, buf_at(room, 0))) != NULL);
+    if (h.same) product_before(d, h.same, x, h.T, h.first_no_pack);
     d->ops->linear(d, &(LinearArgs){.y = y,
                                     .ldy = (size_t)c->rows,
                                     .x = x,
                                     .ldx = (size_t)c->cols,
+                                    .same_x = h.same != NULL,
                                     .w = w,
                                     .bias = bias,
                                     .T = h.T,
@@ -174,6 +197,22 @@ TEST(packed_products_of_many_rows) {
     }
     free(all);
     case_free(&c);
+}
+
+/* The second product of the same rows, whatever the first one was for. */
+TEST(rounded_rows_serve_what_they_fit) {
+    for (size_t i = 0; i < COUNT_OF(types); i++)
+        for (size_t j = 0; j < 2 * COUNT_OF(types); j++) {
+            Case c = case_new(types[i], 9, 16, 512), a = case_new(types[j / 2], 9, 24, 512);
+            float *want = product(&c, (How){.n_threads = 2, .T = 9});
+            float *got =
+                product(&c, (How){.n_threads = 2, .T = 9, .same = &a, .first_no_pack = j % 2 == 1});
+            same_bits("a second product", got, want, (size_t)9 * 16);
+            free(want);
+            free(got);
+            case_free(&c);
+            case_free(&a);
+        }
 }
 
 /* What is made of a product where it is made, in packed form and as the weights lie, in few rows and in many. */
