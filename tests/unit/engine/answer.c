@@ -523,23 +523,27 @@ TEST(cached_tokens_are_those_of_the_first_admission) {
 }
 
 static void *cancel_soon(void *ctx) {
-    usleep(5000);
+    usleep(300);
     answer_cancel(ctx);
     return NULL;
 }
 
 TEST(another_thread_cancels) {
     Rig g = rig_up(2);
-    for (int i = 0; i < 5; i++) {
+    int n_cancelled = 0; /* an answer may be over before the other thread comes to it */
+    for (int i = 0; i < 20; i++) {
         pthread_t t;
         Answer *a = ask(&g, 5, 500, 1, (AnswerOpts){.n = 3});
         EQ(pthread_create(&t, NULL, cancel_soon, a), 0);
         read_to_the_end(a);
         pthread_join(t, NULL);
-        TRUE_(answer_sample(a, 2)->why == FINISH_CANCELLED); /* it waited for a place */
-        EQ_STR(answer_finish_name(answer_sample(a, 2)->why), "cancelled");
+        FinishReason why = answer_sample(a, 2)->why; /* it waited for a place */
+        TRUE_(why == FINISH_CANCELLED || why == FINISH_LENGTH);
+        if (why == FINISH_CANCELLED) EQ_STR(answer_finish_name(why), "cancelled");
+        n_cancelled += why == FINISH_CANCELLED;
         answer_free(a);
     }
+    TRUE_(n_cancelled > 0);
     rig_down(&g);
 }
 

@@ -23,6 +23,7 @@ typedef struct Client {
 static pthread_mutex_t mu = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
 static int n_over;
+static bool held; /* no step is made before all that belong together are there */
 
 static void on_token(void *ctx, const SampleOut *t) {
     Client *c = ctx;
@@ -52,6 +53,9 @@ typedef struct Tap {
 
 static Status tap_forward(void *ctx, const Batch *b, const float **logits, Err *e) {
     Tap *t = ctx;
+    pthread_mutex_lock(&mu);
+    while (held) pthread_cond_wait(&changed, &mu);
+    pthread_mutex_unlock(&mu);
     TRY(model_forward(t->m, t->kv, b, logits, e));
     for (int i = 0; i < b->n_out && t->n < ROWS_MOST; i++) {
         uint64_t place = (uint64_t)(uint32_t)b->tok[b->out[i]] << 32 | (uint32_t)b->pos[b->out[i]];
@@ -93,6 +97,13 @@ static void clients(Client *c) {
     }
 }
 
+static void hold(bool on) {
+    pthread_mutex_lock(&mu);
+    held = on;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&mu);
+}
+
 /* All requests in one engine, at_once of them submitted together. */
 static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_once) {
     Engine *en = NULL;
@@ -109,6 +120,7 @@ static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_o
     OK_(engine__new_over(&en, mc, &back, &o, TERR));
     clients(c);
     n_over = 0;
+    hold(true);
     for (int i = 0; i < N; i++) {
         EngineReq r = {.prompt = c[i].prompt,
                        .n_prompt = c[i].n_prompt,
@@ -119,8 +131,10 @@ static EngineStats run(TinyModel *t, Tap *tap, Client *c, EngineOpts o, int at_o
                        .ctx = &c[i]};
         OK_(engine_submit(en, &r, NULL, TERR));
         if ((i + 1) % at_once != 0) continue;
+        hold(false);
         pthread_mutex_lock(&mu);
         while (n_over <= i) pthread_cond_wait(&changed, &mu);
+        held = i + 1 < N;
         pthread_mutex_unlock(&mu);
     }
     EngineStats s = engine_stats(en);
