@@ -48,7 +48,7 @@ mkdir -p "$RESULTS"
 
 # Tokens a second of so many streams side by side without a server: while they decode, and with the time their prompts take.
 streams() { # N
-    "$INGOT" bench "$model" --pp "$prompt" --tg "$tokens" --streams "$1" --reps 1 --no-price --json |
+    "$INGOT" bench "$model" --pp "$prompt" --tg "$tokens" --streams "$1" --reps 3 --no-price --json |
         jq -c 'select(.bench == "model")
             | {decode: .tok_s_decode[1], with_prompts: .tok_s_answers[1]}'
 }
