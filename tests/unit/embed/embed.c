@@ -320,7 +320,7 @@ TEST(a_callback_may_leave_and_time_runs_out) {
     fine(ingot_generate(m, &r, &res, &err));
     EQ(res.finish, INGOT_FINISH_CANCELLED);
     EQ(h.n_tokens, 5);
-    TRUE_(res.tokens >= 5 && res.tokens <= 400); /* some are made before the engine hears of it */
+    TRUE_(res.tokens >= 5); /* more than were heard are made before the engine hears of it */
     r.on_part = NULL;
     r.timeout_s = 1e-6;
     fine(ingot_generate(m, &r, &res, &err));
