@@ -125,6 +125,16 @@ void mem_map_free(void *p, size_t bytes) {
     else munmap(p, full);
 }
 
+void mem_map_touch(void *p, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE /* Linux 5.14 */
+    uintptr_t from = (uintptr_t)p / MEM_PAGE * MEM_PAGE;
+    madvise((void *)from, (uintptr_t)p + bytes - from, MADV_POPULATE_WRITE);
+#else
+    (void)p;
+    (void)bytes;
+#endif
+}
+
 size_t mem_live_bytes(void) { return atomic_load_explicit(&live_bytes, memory_order_relaxed); }
 size_t mem_peak_bytes(void) { return atomic_load_explicit(&peak_bytes, memory_order_relaxed); }
 uint64_t mem_n_alloc(void) { return atomic_load_explicit(&n_alloc, memory_order_relaxed); }

@@ -246,7 +246,8 @@ static Status rows_alone(Lab *l, double *seconds, int n, Err *e) {
                .n_seq = n,
                .blocks = table,
                .n_out = n,
-               .out = out};
+               .out = out,
+               .only_out = true};
     st = model_reserve(l->m, T, n, e);
     double best = 1e300;
     for (int i = 0; st == OK && i < 3; i++) {

@@ -80,6 +80,7 @@ static Status make_tables(Rig *r, Err *e) {
                    .seq = r->seq,
                    .out = r->out,
                    .n_seq = r->n_seq,
+                   .only_out = true,
                    .blocks = table};
     return model_reserve(r->m, rows, r->n_seq, e);
 }

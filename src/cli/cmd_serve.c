@@ -23,7 +23,8 @@
 #include "store/store.h"
 
 enum {
-    SPARE_LINES = 2, /* of batches, beyond those that are generated */
+    WARM_BYTES = 256 << 20, /* of the KV cache, there before the first request */
+    SPARE_LINES = 2,        /* of batches, beyond those that are generated */
     OUTBOX_GRACE_MS = 2000,
     LOG_QUEUE = 1 << 20, /* bytes of lines that wait for whoever reads them */
     LOG_GRACE_MS = 1000,
@@ -194,6 +195,7 @@ static Status plan(size_t *bytes, Serving *s, Err *e) {
                          .prefill_chunk = (int)c->chunk,
                          .max_queue = (int)c->max_queue,
                          .itl_target_ms = (int)c->itl_target,
+                         .warm_bytes = WARM_BYTES,
                          .kv_type = cli_kv_type(c->kv),
                          .vocab = s->vocab,
                          .tok = s->m.tok};

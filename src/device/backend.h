@@ -59,6 +59,7 @@ typedef struct Batch {
     const int32_t *const *blocks; /* [n_seq] KV block table of each sequence, 32 tokens a block */
     int n_out;
     const int32_t *out; /* [n_out] rows whose logits are wanted */
+    bool only_out;      /* nobody will ask about the others: of the last layer they need no more than K and V */
     const struct LoraUse
         *lora; /* [n_seq] adapter of each sequence (model/lora.h); NULL: none has one */
 } Batch;
@@ -226,6 +227,8 @@ typedef struct DeviceOps {
     void (*pack_free)(Device *d, Pack *p);
     KvStore *(*kv_new)(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
     void (*kv_free)(Device *d, KvStore *kv);
+    /* The memory of the first n_bytes is there before they are written; NULL: it always is. */
+    void (*kv_warm)(Device *d, KvStore *kv, size_t n_bytes);
     void (*kv_copy)(Device *d, KvStore *kv, int32_t dst, int32_t src); /* a block, all layers */
     void (*upload)(Device *d, BufAt dst, const void *src, size_t n_bytes);
     void (*download)(Device *d, void *dst, BufAt src, size_t n_bytes);

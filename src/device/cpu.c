@@ -109,6 +109,7 @@ static const DeviceOps cpu_ops = {
     .pack_free = cpu__pack_free,
     .kv_new = cpu__kv_new,
     .kv_free = cpu__kv_free,
+    .kv_warm = cpu__kv_warm,
     .kv_copy = cpu__kv_copy,
     .upload = cpu_upload,
     .download = cpu_download,

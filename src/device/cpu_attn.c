@@ -5,6 +5,11 @@
 
 #include "device/internal.h"
 
+enum {
+    WARM_CHUNK = 2 << 20, /* of memory that is asked for ahead: one of the kernel's large pages */
+    ROPE_ROWS = 4         /* of a tile: a step of a few streams has some for each thread */
+};
+
 size_t device_kv_head_bytes(DType type, int hd) {
     size_t n = KV_BLOCK * (size_t)hd;
     if (type != DT_Q8_0) return dtype_bytes(type, n);
@@ -29,6 +34,17 @@ void cpu__kv_free(Device *d, KvStore *s) {
     if (!s) return;
     mem_map_free(s->p, s->n_bytes);
     mem_free(s);
+}
+
+static void warm_task(void *ctx, int64_t tile, int worker) {
+    (void)worker;
+    KvStore *s = ctx;
+    size_t from = (size_t)tile * WARM_CHUNK;
+    mem_map_touch(s->p + from, MIN((size_t)WARM_CHUNK, s->n_bytes - from));
+}
+
+void cpu__kv_warm(Device *d, KvStore *s, size_t n_bytes) {
+    cpu__for(cpu_of(d), MIN(n_bytes, s->n_bytes), WARM_CHUNK, warm_task, s);
 }
 
 void cpu__kv_copy(Device *d, KvStore *s, int32_t dst, int32_t src) {
@@ -60,7 +76,7 @@ static void rope_task(void *ctx, int64_t tile, int worker) {
     const RopeKvArgs *a = j->a;
     const Kern *k = &j->d->kern;
     float *cs = (float *)(void *)j->d->scratch[worker].p;
-    int t0 = (int)tile * CPU_ROW_CHUNK, t1 = MIN(a->T, t0 + CPU_ROW_CHUNK);
+    int t0 = (int)tile * ROPE_ROWS, t1 = MIN(a->T, t0 + ROPE_ROWS);
     size_t ld = (size_t)(a->nh + 2 * a->nkv) * (size_t)a->hd;
     for (int t = t0; t < t1; t++) {
         float *row = cpu_ptr(a->qkv) + (size_t)t * ld, *key = row + (size_t)a->nh * (size_t)a->hd;
@@ -81,7 +97,7 @@ static void rope_task(void *ctx, int64_t tile, int worker) {
 void cpu__rope_kv(Device *d, const RopeKvArgs *a) {
     RopeJob j = {cpu_of(d), a};
     if (!cpu__reserve(j.d, 2 * sizeof(float) * (size_t)a->rope.n_rot)) return;
-    cpu__for(j.d, (size_t)a->T, CPU_ROW_CHUNK, rope_task, &j);
+    cpu__for(j.d, (size_t)a->T, ROPE_ROWS, rope_task, &j);
 }
 
 /* ---- attention ----

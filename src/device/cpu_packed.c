@@ -195,10 +195,16 @@ static bool same_rounding(DType a, DType b) {
     return p.bits > 0 && p.zero == q.zero && (p.bits == 6) == (q.bits == 6);
 }
 
+/* Groups of a task, of so many in all: an even number, for the kernels take them in pairs. */
+static int task_groups(int groups) {
+    int n = MIN(FEW_GROUPS, groups / FEW_TASKS);
+    return n > 1 ? ROUND_UP(n, 2) : 1;
+}
+
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
-    Product p = {.d = c, .a = a, .n_groups = MAX(1, MIN(FEW_GROUPS, groups / FEW_TASKS))};
+    Product p = {.d = c, .a = a, .n_groups = task_groups(groups)};
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {

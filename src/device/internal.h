@@ -81,6 +81,7 @@ void cpu__linear_t(Device *d, const LinearTArgs *a);
 void cpu__linear_dw(Device *d, const LinearDwArgs *a);
 KvStore *cpu__kv_new(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
 void cpu__kv_free(Device *d, KvStore *kv);
+void cpu__kv_warm(Device *d, KvStore *kv, size_t n_bytes);
 void cpu__kv_copy(Device *d, KvStore *kv, int32_t dst, int32_t src);
 void cpu__rope_kv(Device *d, const RopeKvArgs *a);
 void cpu__attn(Device *d, const AttnArgsDev *a);

@@ -45,6 +45,7 @@ typedef struct EngineOpts {
     int64_t max_queue_tok; /* their prompt tokens; default 1,048,576 */
     int n_blocks;          /* KV blocks of 32 tokens; 0: as kv_bytes says */
     size_t kv_bytes;       /* of the KV cache; 0: enough for max_seqs full sequences */
+    size_t warm_bytes;     /* of the KV cache: their memory is there before the first request */
     KvType kv_type;        /* of the KV cache: f16, q8_0 (half the memory), f32 */
     bool no_prefix;        /* compute every prompt anew, also where it begins like an earlier one */
     bool check;            /* walk the KV pool's invariants after every step (tests) */

@@ -401,8 +401,10 @@ static double build_batch(Engine *en) {
     en->batch.T = en->batch.n_out = 0;
     en->batch.n_seq = en->n_run + en->n_branch;
     en->batch.lora = en->uses;
+    en->batch.only_out = true;
     for (int i = 0; i < en->n_run; i++) {
         add_rows_alike(en, i);
+        if (en->run[i]->asked) en->batch.only_out = false;
         work += pace_work(&en->pace, en->run[i]->n_rows, en->run[i]->n_kv) +
                 en->head_work * engine__ask_n_logits(en->run[i]);
     }

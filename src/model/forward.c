@@ -8,6 +8,8 @@
  *                h = norm(x);  x += W_down act(W_up h)
  *   logits = W_out norm(x), for the rows asked for
  *
+ * Rows that nobody asks about end with the K and V of the last layer, if the batch says so.
+ *
  * Adapters add to each product for the rows that use one (lora.c). */
 #include <math.h>
 
@@ -16,6 +18,7 @@
 void model__work_free(Device *dev, ModelWork *w) {
     if (!w) return;
     dev->ops->buf_free(dev, w->buf);
+    mem_free(w->pos);
     mem_free(w);
 }
 
@@ -51,7 +54,7 @@ static size_t work_layout(ModelWork *w, const ModelConfig *c) {
 
 size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out) {
     ModelWork w = {.max_rows = max_rows, .max_out = max_out};
-    return work_layout(&w, c) * sizeof(float);
+    return work_layout(&w, c) * sizeof(float) + 2 * (size_t)max_out * sizeof(int32_t);
 }
 
 Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
@@ -62,11 +65,13 @@ Status model_reserve(Model *m, int max_rows, int max_out, Err *e) {
     w->max_out = m->work ? MAX(max_out, m->work->max_out) : max_out;
     size_t n = work_layout(w, &m->cfg);
     w->buf = m->dev->ops->buf_new(m->dev, n * sizeof(float));
-    if (!w->buf) {
+    w->pos = mem_new_n(int32_t, 2 * (size_t)w->max_out);
+    if (!w->buf || !w->pos) {
         model__work_free(m->dev, w);
         return err_set(e, ERR_NOMEM, "forward pass of %d rows: %zu bytes: out of memory", max_rows,
                        n * sizeof(float));
     }
+    w->seq = w->pos + w->max_out;
     work_layout(w, &m->cfg);
     model__work_free(m->dev, m->work);
     m->work = w;
@@ -88,6 +93,7 @@ typedef struct Pass {
     const ModelWork *w;
     KvStore *kv;
     const Batch *b;
+    Batch rest; /* b from narrow on: the rows of the caller's b->out alone */
 } Pass;
 
 static void observe(const Pass *p, const Weight *w, BufAt x, size_t ldx, int T) {
@@ -127,7 +133,8 @@ static void run_norm(const Pass *p, BufAt y, BufAt x, BufAt w, BufAt b, int T) {
                                      .eps = p->c->norm_eps});
 }
 
-static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
+/* q of all rows, and K and V where the cache has them. */
+static void run_qkv(const Pass *p, const LayerWeights *l, int layer) {
     const ModelConfig *c = p->c;
     const ModelWork *w = p->w;
     run_norm(p, w->h, w->x, l->attn_norm, l->attn_norm_b, p->b->T);
@@ -155,6 +162,11 @@ static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
                                           .kv = p->kv,
                                           .layer = layer,
                                           .batch = p->b});
+}
+
+static void run_attention(const Pass *p, const LayerWeights *l, int layer) {
+    const ModelConfig *c = p->c;
+    const ModelWork *w = p->w;
     p->ops->attn(p->dev, &(AttnArgsDev){.o = w->att,
                                         .qkv = w->qkv,
                                         .nh = c->nh,
@@ -211,14 +223,45 @@ static void run_mlp(const Pass *p, const LayerWeights *l, int layer) {
     run_lora(p, layer, LORA_DOWN, LORA_DOWN, (LoraIo){w->act, w->x, ff, C});
 }
 
+/* Whether the last layer may leave out rows. Those that stay move up, so they have to stand in order. */
+static bool is_narrow(const Pass *p) {
+    const Batch *b = p->b;
+    if (!b->only_out || p->m->observer || b->n_out == b->T) return false;
+    for (int i = 1; i < b->n_out; i++)
+        if (b->out[i] <= b->out[i - 1]) return false;
+    return true;
+}
+
+/* From now on the batch is the rows whose logits are wanted: their x and q stand side by side. */
+static void narrow(Pass *p) {
+    const ModelWork *w = p->w;
+    const Batch *b = p->b;
+    size_t C = (size_t)p->c->C, ld = qkv_width(p->c), q = (size_t)(p->c->nh * p->c->hd);
+    for (int i = 0; i < b->n_out; i++) {
+        size_t to = (size_t)i, from = (size_t)b->out[i];
+        w->pos[i] = b->pos[from];
+        w->seq[i] = b->seq[from];
+        if (from == to) continue;
+        p->ops->copy(p->dev, buf_add(w->x, to * C), buf_add(w->x, from * C), C);
+        p->ops->copy(p->dev, buf_add(w->qkv, to * ld), buf_add(w->qkv, from * ld), q);
+    }
+    p->rest = *b;
+    p->rest.T = b->n_out;
+    p->rest.pos = w->pos;
+    p->rest.seq = w->seq;
+    p->rest.out = NULL; /* all */
+    p->b = &p->rest;
+    if (p->m->lora) lora__only_out(p->m);
+}
+
 /* The wanted rows gathered and normalised. x stays as it is: others may be wanted later. */
 static void run_out_norm(const Pass *p) {
     const ModelWork *w = p->w;
     size_t C = (size_t)p->c->C;
-    for (int i = 0; i < p->b->n_out; i++)
+    for (int i = 0; p->b->out && i < p->b->n_out; i++)
         p->ops->copy(p->dev, buf_add(w->h, (size_t)i * C), buf_add(w->x, (size_t)p->b->out[i] * C),
                      C);
-    run_norm(p, w->out, w->h, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
+    run_norm(p, w->out, p->b->out ? w->h : w->x, p->m->out_norm, p->m->out_norm_b, p->b->n_out);
 }
 
 /* Logits of the wanted rows, for the host. */
@@ -270,7 +313,11 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
                                     .pos = b->pos,
                                     .T = b->T});
     if (m->lora) lora__embd(m, b, p.w->x);
+    bool leave_out = is_narrow(&p);
     for (int i = 0; i < m->cfg.n_layer; i++) {
+        run_qkv(&p, &m->layer[i], i);
+        if (leave_out && i == m->cfg.n_layer - 1) narrow(&p);
+        if (p.b->T == 0) break;
         run_attention(&p, &m->layer[i], i);
         run_mlp(&p, &m->layer[i], i);
     }

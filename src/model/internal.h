@@ -8,8 +8,10 @@
 /* Activations of one forward pass; sizes in rows are those of the last model_reserve. */
 struct ModelWork {
     int max_rows, max_out;
-    Buf *buf; /* owned, everything below lies in it */
+    Buf *buf; /* owned; the next line lies in it */
     BufAt x, h, qkv, att, up, act, out, logits;
+    int32_t *pos,
+        *seq; /* pos is owned, seq lies in it; [max_out] of the rows whose logits are wanted */
 };
 
 void model__work_free(Device *dev, ModelWork *w);
@@ -50,6 +52,8 @@ void lora__work_free(Device *dev, LoraWork *w);
 /* Note which rows of a batch use which adapter. Before the others, once a pass. ERR_ARG: an adapter of another
  * model, or of a rank beyond lora_reserve's. */
 MUST_CHECK Status lora__begin(Model *m, const Batch *b, Err *e);
+/* From now on the rows are the batch's out. */
+void lora__only_out(Model *m);
 /* x += for the embeddings of a batch. */
 void lora__embd(Model *m, const Batch *b, BufAt x);
 /* y += for the matrices `first` to `last` of a layer, all of which read io->x. */

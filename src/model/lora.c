@@ -240,6 +240,8 @@ Status lora__begin(Model *m, const Batch *b, Err *e) {
     return OK;
 }
 
+void lora__only_out(Model *m) { m->lora->rows = m->lora->out; }
+
 /* y += B (s t), where t = A x stands in the work buffer. */
 static void add_product(Model *m, const Run *r, const Pair *p, BufAt y, size_t ldy) {
     const DeviceOps *ops = m->dev->ops;

@@ -246,6 +246,54 @@ TEST(forward_refuses_what_does_not_fit) {
     device_free(d);
 }
 
+/* Three rows of one sequence and two of another, then one more of each: the logits that the second pass gives, and
+ * those of the first in *out[n_out]. */
+static void two_passes(Model *m, const int32_t *out, int n_out, bool only_out, float *first,
+                       float *second) {
+    const int32_t tok[] = {3, 9, 4, 7, 1}, pos[] = {0, 1, 2, 0, 1}, seq[] = {0, 0, 0, 1, 1};
+    const int32_t tok2[] = {8, 2}, pos2[] = {3, 2}, seq2[] = {0, 1}, out2[] = {0, 1};
+    const int32_t table[] = {0, 1}, *blocks[] = {&table[0], &table[1]};
+    const float *logits = NULL;
+    size_t V = (size_t)m->cfg.V;
+    KvStore *kv = m->dev->ops->kv_new(m->dev, DT_F32, m->cfg.n_layer, 2, m->cfg.nkv, m->cfg.hd);
+    OK_(model_reserve(m, 5, 5, TERR));
+    Batch b = {5, tok, pos, seq, 2, blocks, n_out, out, only_out, NULL};
+    OK_(model_forward(m, kv, &b, &logits, TERR));
+    EQ(logits == NULL, n_out == 0);
+    if (logits) memcpy(first, logits, (size_t)n_out * V * sizeof *first);
+    b = (Batch){2, tok2, pos2, seq2, 2, blocks, 2, out2, only_out, NULL};
+    OK_(model_forward(m, kv, &b, &logits, TERR));
+    memcpy(second, logits, 2 * V * sizeof *second);
+    m->dev->ops->kv_free(m->dev, kv);
+}
+
+/* What is left out of the last layer changes neither the logits of the others nor what the cache has. */
+TEST(rows_nobody_asks_about) {
+    const char *files[] = {LLAMA, GPT2, QWEN3};
+    const struct {
+        int n;
+        int32_t out[5];
+    } wanted[] = {{0, {0}},    {1, {2}},       {1, {0}},          {2, {2, 4}},
+                  {2, {4, 2}}, {3, {1, 2, 4}}, {4, {0, 1, 2, 3}}, {5, {0, 1, 2, 3, 4}}};
+    static float want[5 * 512], got[5 * 512], want2[2 * 512], got2[2 * 512];
+    for (size_t f = 0; f < COUNT_OF(files); f++) {
+        Device *d = edit_device();
+        Model *m = NULL;
+        OK_(model_load(&m, d, files[f], TERR));
+        size_t V = (size_t)m->cfg.V;
+        TRUE_(V <= 512);
+        for (size_t i = 0; i < COUNT_OF(wanted); i++) {
+            int n = wanted[i].n;
+            two_passes(m, wanted[i].out, n, false, want, want2);
+            two_passes(m, wanted[i].out, n, true, got, got2);
+            for (size_t k = 0; k < (size_t)n * V; k++) NEAR((double)got[k], (double)want[k], 1e-5);
+            for (size_t k = 0; k < 2 * V; k++) NEAR((double)got2[k], (double)want2[k], 1e-5);
+        }
+        model_free(m);
+        device_free(d);
+    }
+}
+
 /* Room grows, is kept, and what was planned is what is taken. */
 TEST(room_is_what_was_planned) {
     Device *d = edit_device();
