@@ -9,9 +9,8 @@
 #include "kernel/packed.h"
 
 enum {
-    FEW_GROUPS = 8, /* groups of a task, at most */
-    FEW_TASKS =
-        16, /* and not more than leave so many tasks: the last one done alone is waited for */
+    MOST_GROUPS = 16,      /* of a task: memory is read faster in long pieces, */
+    LEAST_TASKS = 8,       /* but the last one done alone is waited for */
     SERIAL_ROUND = 1 << 12 /* up to so many numbers are rounded by the caller */
 };
 
@@ -95,6 +94,7 @@ typedef struct Tile {
  * it, since a tile of eight takes less time than those of four, two and one. */
 static Tile tile_at(int t, int T) {
     int m = PACK_M, left = T - t;
+    if (left >= m) return (Tile){t, m, 0};
     if (t > 0 && (left == 7 || left == 3)) return (Tile){t - 1, left + 1, 1};
     while (m > left) m /= 2;
     return (Tile){t, m, 0};
@@ -145,7 +145,7 @@ static void run_groups(const Product *p, const char *groups, int g, int count) {
     const LinearArgs *a = p->a;
     const Kern *k = &p->d->kern;
     int R = k->pack_rows, n = g * R, nn = MIN(count * R, a->w.rows - n);
-    float out[PACK_M * FEW_GROUPS * 16];
+    float out[PACK_M * MOST_GROUPS * 16];
     Tile s;
     for (int t = 0; t < p->T; t = s.row + s.m) {
         s = tile_at(t, p->T);
@@ -195,16 +195,17 @@ static bool same_rounding(DType a, DType b) {
     return p.bits > 0 && p.zero == q.zero && (p.bits == 6) == (q.bits == 6);
 }
 
-/* Groups of a task, of so many in all: an even number, for the kernels take them in pairs. */
-static int task_groups(int groups) {
-    int n = MIN(FEW_GROUPS, groups / FEW_TASKS);
+/* Groups of a task with T rows, of so many in all: an even number, for the kernels take them in pairs. With several
+ * tiles of x half as many, which stay in the second cache meanwhile. */
+static int task_groups(int groups, int T) {
+    int half = T > PACK_M ? 2 : 1, n = MIN(MOST_GROUPS / half, groups / (LEAST_TASKS * half));
     return n > 1 ? ROUND_UP(n, 2) : 1;
 }
 
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
-    Product p = {.d = c, .a = a, .n_groups = task_groups(groups)};
+    Product p = {.d = c, .a = a, .n_groups = task_groups(groups, a->T)};
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {
