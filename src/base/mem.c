@@ -20,6 +20,7 @@
 #define MEM_HUGE ((size_t)2 << 20)
 #define MEM_PAGE ((size_t)64 << 10) /* the largest page of the machines in question */
 #define MEM_LINE ((size_t)64)
+#define MEM_POPULATE 23 /* MADV_POPULATE_WRITE of Linux 5.14, for older headers */
 
 static _Atomic size_t live_bytes, peak_bytes;
 static _Atomic uint64_t n_alloc;
@@ -126,13 +127,8 @@ void mem_map_free(void *p, size_t bytes) {
 }
 
 void mem_map_touch(void *p, size_t bytes) {
-#ifdef MADV_POPULATE_WRITE /* Linux 5.14 */
     uintptr_t from = (uintptr_t)p / MEM_PAGE * MEM_PAGE;
-    madvise((void *)from, (uintptr_t)p + bytes - from, MADV_POPULATE_WRITE);
-#else
-    (void)p;
-    (void)bytes;
-#endif
+    madvise((void *)from, (uintptr_t)p + bytes - from, MEM_POPULATE);
 }
 
 size_t mem_live_bytes(void) { return atomic_load_explicit(&live_bytes, memory_order_relaxed); }
