@@ -5,7 +5,7 @@
 #   --clients LIST  clients at a time, each asks when it has its answer (1,4,16,64)
 #   --prompt N      tokens of a prompt (64)        --tokens N   of an answer, all of them made (64)
 #   --duration S    seconds for each (30)          --route R    as in ingot load (completions)
-#   --engine        first the same number of streams without HTTP (ingot bench), for each of LIST
+#   --engine        before and after, the same number of streams without HTTP (ingot bench), for each of LIST; their mean
 #   --pairs N       all of it N times in turn: on a machine that others use too, only what stands side by side compares
 #   --temperature T of the answers (1); 0: the best token, as --engine takes it
 #   --slo LIMITS    search the highest rate within these limits instead (--rates A..B, 1..64; --share, 0.999)
@@ -87,10 +87,14 @@ if [ -n "$slo" ]; then
 fi
 for n in $(for _ in $(seq "$pairs"); do echo "${clients//,/ }"; done); do
     alone=
-    [ -z "$engine" ] || alone=$(streams "$n")
+    [ -z "$engine" ] || streams "$n" >"$work/alone"
     start
     measure --concurrency "$n" --warmup "$n" >"$work/point"
-    put "$work/point"
     kill "$server" && wait "$server" || true
     server=
+    if [ -n "$engine" ]; then
+        streams "$n" >>"$work/alone"
+        alone=$(jq -cs '{decode: (map(.decode) | add / 2), with_prompts: (map(.with_prompts) | add / 2)}' "$work/alone")
+    fi
+    put "$work/point"
 done

@@ -127,8 +127,8 @@ void mem_map_free(void *p, size_t bytes) {
 }
 
 void mem_map_touch(void *p, size_t bytes) {
-    uintptr_t from = (uintptr_t)p / MEM_PAGE * MEM_PAGE;
-    madvise((void *)from, (uintptr_t)p + bytes - from, MEM_POPULATE);
+    uintptr_t from = ROUND_UP((uintptr_t)p, MEM_PAGE), end = (uintptr_t)p + bytes;
+    if (from < end) madvise((void *)from, end - from, MEM_POPULATE);
 }
 
 size_t mem_live_bytes(void) { return atomic_load_explicit(&live_bytes, memory_order_relaxed); }

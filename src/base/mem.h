@@ -21,8 +21,8 @@ void mem_free(void *p);
  * given back on freeing. NULL when out of memory. */
 void *mem_map_alloc(size_t bytes);
 void mem_map_free(void *p, size_t bytes);
-/* The pages of bytes at p inside such a block are there from now on, and whoever writes first does not wait for the
- * kernel (and it for the host) to find them. Where it will not, nothing happens. */
+/* The whole pages of bytes at p inside such a block are there from now on, and whoever writes first does not wait for
+ * the kernel (and it for the host) to find them. Nothing happens where the kernel does not know how. */
 void mem_map_touch(void *p, size_t bytes);
 
 /* out = a * b or a + b; false on overflow. */

@@ -228,7 +228,7 @@ typedef struct DeviceOps {
     void (*pack_free)(Device *d, Pack *p);
     KvStore *(*kv_new)(Device *d, DType type, int n_layer, int n_blocks, int nkv, int hd);
     void (*kv_free)(Device *d, KvStore *kv);
-    /* The memory of the first n_bytes is there before they are written; NULL: it always is. */
+    /* The memory of the first n_bytes is there from now on, if the system can; NULL: it always is. */
     void (*kv_warm)(Device *d, KvStore *kv, size_t n_bytes);
     void (*kv_copy)(Device *d, KvStore *kv, int32_t dst, int32_t src); /* a block, all layers */
     void (*upload)(Device *d, BufAt dst, const void *src, size_t n_bytes);

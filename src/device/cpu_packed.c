@@ -10,7 +10,7 @@
 
 enum {
     MOST_GROUPS = 16,      /* of a task: memory is read faster in long pieces, */
-    LEAST_TASKS = 8,       /* but the last one done alone is waited for */
+    THREAD_TASKS = 4,      /* but of about so many for each thread, the last one is waited for */
     SERIAL_ROUND = 1 << 12 /* up to so many numbers are rounded by the caller */
 };
 
@@ -197,15 +197,16 @@ static bool same_rounding(DType a, DType b) {
 
 /* Groups of a task with T rows, of so many in all: an even number, for the kernels take them in pairs. With several
  * tiles of x half as many, which stay in the second cache meanwhile. */
-static int task_groups(int groups, int T) {
-    int half = T > PACK_M ? 2 : 1, n = MIN(MOST_GROUPS / half, groups / (LEAST_TASKS * half));
+static int task_groups(const CpuDevice *c, int groups, int T) {
+    int half = T > PACK_M ? 2 : 1, tasks = half * THREAD_TASKS * team_size(c->team);
+    int n = MIN(MOST_GROUPS / half, groups / tasks);
     return n > 1 ? ROUND_UP(n, 2) : 1;
 }
 
 void cpu__linear_packed(CpuDevice *c, const LinearArgs *a) {
     int most = (int)(CPU_SHARED_BYTES / pack_x_bytes(1, a->w.cols)) / PACK_M * PACK_M;
     int groups = n_groups(c, &a->w);
-    Product p = {.d = c, .a = a, .n_groups = task_groups(groups, a->T)};
+    Product p = {.d = c, .a = a, .n_groups = task_groups(c, groups, a->T)};
     if (!a->w.pack && !cpu__reserve(c, pack_group_bytes(a->w.type, c->kern.pack_rows, a->w.cols)))
         return;
     for (; p.t0 < a->T; p.t0 += p.T) {

@@ -247,9 +247,10 @@ static void narrow(Pass *p) {
     }
     p->rest = *b;
     p->rest.T = b->n_out;
+    p->rest.tok = NULL; /* nobody needs them any more */
     p->rest.pos = w->pos;
     p->rest.seq = w->seq;
-    p->rest.out = NULL; /* all */
+    p->rest.out = NULL; /* all of them */
     p->b = &p->rest;
     if (p->m->lora) lora__only_out(p->m);
 }
@@ -314,6 +315,7 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
                                     .T = b->T});
     if (m->lora) lora__embd(m, b, p.w->x);
     bool leave_out = is_narrow(&p);
+    m->work->only_out = leave_out;
     for (int i = 0; i < m->cfg.n_layer; i++) {
         run_qkv(&p, &m->layer[i], i);
         if (leave_out && i == m->cfg.n_layer - 1) narrow(&p);
@@ -325,8 +327,15 @@ Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits
     return p.ops->sync(m->dev, e);
 }
 
-Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
+/* b is about other rows of the last batch. */
+static Status check_others(const Model *m, const Batch *b, Err *e) {
     TRY(check_batch(m, b, e));
+    if (!m->work->only_out) return OK;
+    return err_set(e, ERR_ARG, "the last batch was only_out: nothing is left of its other rows");
+}
+
+Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
+    TRY(check_others(m, b, e));
     TRY(lora__begin(m, b, e));
     Pass p = pass_of(m, NULL, b);
     *logits = run_head(&p);
@@ -334,7 +343,7 @@ Status model_logits(Model *m, const Batch *b, const float **logits, Err *e) {
 }
 
 Status model_hidden(Model *m, const Batch *b, const float **hidden, Err *e) {
-    TRY(check_batch(m, b, e));
+    TRY(check_others(m, b, e));
     Pass p = pass_of(m, NULL, b);
     run_out_norm(&p);
     *hidden = p.ops->view(p.dev, p.w->out, (size_t)b->n_out * (size_t)p.c->C * sizeof(float));

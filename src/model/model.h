@@ -215,8 +215,8 @@ size_t model_work_bytes(const ModelConfig *c, int max_rows, int max_out);
  * model, valid until the next call; NULL without any). ERR_ARG for a token outside the vocabulary or too many rows. */
 MUST_CHECK Status model_forward(Model *m, KvStore *kv, const Batch *b, const float **logits,
                                 Err *e);
-/* Logits of other rows of the batch that went through model_forward last, n_out of them at a time: b is that
- * batch with another out and n_out >= 1. Result and errors as there. */
+/* Logits of other rows of the batch that went through model_forward last and was not only_out, n_out of them at a
+ * time: b is that batch with another out and n_out >= 1. Result and errors as there. */
 MUST_CHECK Status model_logits(Model *m, const Batch *b, const float **logits, Err *e);
 /* The same for hidden states, the final norm's output: [n_out, C]. */
 MUST_CHECK Status model_hidden(Model *m, const Batch *b, const float **hidden, Err *e);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/mem.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "base/fault.h"
 #include "test.h"
 
@@ -78,6 +81,33 @@ TEST(map_blocks_are_aligned_zeroed_counted) {
         mem_map_free(p, n);
         EQ(mem_live_bytes(), live);
     }
+}
+
+/* Bytes of p's pages that are in memory. */
+static size_t resident(void *p, size_t n) {
+    static unsigned char in[4096];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), all = 0;
+    TRUE_(n / page <= sizeof in);
+    EQ(mincore(p, n, in), 0);
+    for (size_t i = 0; i < n / page; i++) all += (in[i] & 1) != 0 ? page : 0;
+    return all;
+}
+
+TEST(pages_are_there_when_asked_for) {
+    const size_t n = 8 << 20, half = 4 << 20;
+    uint8_t *p = mem_map_alloc(n), *small = mem_map_alloc(100000);
+    TRUE_(p && small);
+    EQ(resident(p, n), 0);
+    mem_map_touch(p + half, half);
+    size_t there = resident(p, n);
+    bool known = madvise(p, half, 23) == 0; /* MADV_POPULATE_WRITE, since Linux 5.14 */
+    EQ(there, known ? half : 0);
+    TRUE_(is_zero(p, n));
+    memset(small, 7, 100000);
+    mem_map_touch(small, 100000);
+    for (size_t i = 0; i < 100000; i++) EQ(small[i], 7);
+    mem_map_free(p, n);
+    mem_map_free(small, 100000);
 }
 
 TEST(peak_never_falls) {

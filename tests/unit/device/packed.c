@@ -186,6 +186,23 @@ static void check_bits(const Case *c, const char *level) {
 
 TEST(packed_products_have_one_set_of_bits) { each_level(check_bits); }
 
+/* Tasks of as many groups as there may be, and a short one behind them. */
+TEST(packed_products_of_many_groups) {
+    static const int Ts[] = {1, 8, 9, 17};
+    for (size_t i = 0; i < COUNT_OF(Ts); i++)
+        for (size_t l = 0; l < DEV_LEVELS; l++) {
+            if (!dev_has(l)) continue;
+            Case c = case_new(i % 2 ? DT_Q8_0 : DT_Q4_0, Ts[i], 2070, 64);
+            float *want = product(&c, (How){.level = "ref", .n_threads = 1, .T = c.T});
+            float *got = product(&c, (How){.level = dev_levels[l], .n_threads = 2, .T = c.T});
+            near_float64(&c, got, 1.0 / 254);
+            same_bits("many groups", got, want, (size_t)c.T * 2070);
+            free(want);
+            free(got);
+            case_free(&c);
+        }
+}
+
 /* More rows than are rounded at a time, by all workers and by one. */
 TEST(packed_products_of_many_rows) {
     Case c = case_new(DT_Q4_0, 5500, 17, 1024);

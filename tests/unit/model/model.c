@@ -246,10 +246,19 @@ TEST(forward_refuses_what_does_not_fit) {
     device_free(d);
 }
 
-/* Three rows of one sequence and two of another, then one more of each: the logits that the second pass gives, and
- * those of the first in *out[n_out]. */
-static void two_passes(Model *m, const int32_t *out, int n_out, bool only_out, float *first,
-                       float *second) {
+/* Rows that attention was asked for, in all layers. */
+static int attn_rows;
+static const DeviceOps *true_ops;
+
+static void count_attn(Device *d, const AttnArgsDev *a) {
+    attn_rows += a->batch->T;
+    true_ops->attn(d, a);
+}
+
+/* Three rows of one sequence and two of another, then one more of each: the logits of both passes, and the rows of the
+ * first one that attention had. */
+static int two_passes(Model *m, const int32_t *out, int n_out, bool only_out, float *first,
+                      float *second) {
     const int32_t tok[] = {3, 9, 4, 7, 1}, pos[] = {0, 1, 2, 0, 1}, seq[] = {0, 0, 0, 1, 1};
     const int32_t tok2[] = {8, 2}, pos2[] = {3, 2}, seq2[] = {0, 1}, out2[] = {0, 1};
     const int32_t table[] = {0, 1}, *blocks[] = {&table[0], &table[1]};
@@ -258,37 +267,59 @@ static void two_passes(Model *m, const int32_t *out, int n_out, bool only_out, f
     KvStore *kv = m->dev->ops->kv_new(m->dev, DT_F32, m->cfg.n_layer, 2, m->cfg.nkv, m->cfg.hd);
     OK_(model_reserve(m, 5, 5, TERR));
     Batch b = {5, tok, pos, seq, 2, blocks, n_out, out, only_out, NULL};
+    attn_rows = 0;
     OK_(model_forward(m, kv, &b, &logits, TERR));
     EQ(logits == NULL, n_out == 0);
+    int rows = attn_rows;
+    if (only_out && n_out == 1) { /* the others are gone */
+        const int32_t other = 4;
+        Batch c = b;
+        c.out = &other;
+        FAILS(ERR_ARG, model_logits(m, &c, &logits, TERR));
+        FAILS(ERR_ARG, model_hidden(m, &c, &logits, TERR));
+        OK_(model_forward(m, kv, &b, &logits, TERR));
+    }
     if (logits) memcpy(first, logits, (size_t)n_out * V * sizeof *first);
     b = (Batch){2, tok2, pos2, seq2, 2, blocks, 2, out2, only_out, NULL};
     OK_(model_forward(m, kv, &b, &logits, TERR));
     memcpy(second, logits, 2 * V * sizeof *second);
     m->dev->ops->kv_free(m->dev, kv);
+    return rows;
 }
 
 /* What is left out of the last layer changes neither the logits of the others nor what the cache has. */
 TEST(rows_nobody_asks_about) {
     const char *files[] = {LLAMA, GPT2, QWEN3};
     const struct {
-        int n;
+        int last, n; /* rows of the last layer, rows wanted */
         int32_t out[5];
-    } wanted[] = {{0, {0}},    {1, {2}},       {1, {0}},          {2, {2, 4}},
-                  {2, {4, 2}}, {3, {1, 2, 4}}, {4, {0, 1, 2, 3}}, {5, {0, 1, 2, 3, 4}}};
+    } wanted[] = {{0, 0, {0}},
+                  {1, 1, {2}},
+                  {1, 1, {0}},
+                  {2, 2, {2, 4}},
+                  {3, 3, {1, 2, 4}},
+                  {4, 4, {0, 1, 2, 3}},
+                  {5, 2, {3, 0}}, /* not in order */
+                  {5, 5, {0, 1, 2, 3, 4}}};
     static float want[5 * 512], got[5 * 512], want2[2 * 512], got2[2 * 512];
     for (size_t f = 0; f < COUNT_OF(files); f++) {
         Device *d = edit_device();
         Model *m = NULL;
         OK_(model_load(&m, d, files[f], TERR));
         size_t V = (size_t)m->cfg.V;
+        DeviceOps counting = *d->ops;
+        counting.attn = count_attn;
+        true_ops = d->ops;
+        d->ops = &counting;
         TRUE_(V <= 512);
         for (size_t i = 0; i < COUNT_OF(wanted); i++) {
-            int n = wanted[i].n;
-            two_passes(m, wanted[i].out, n, false, want, want2);
-            two_passes(m, wanted[i].out, n, true, got, got2);
+            int n = wanted[i].n, others = 5 * (m->cfg.n_layer - 1);
+            EQ(two_passes(m, wanted[i].out, n, false, want, want2), others + 5);
+            EQ(two_passes(m, wanted[i].out, n, true, got, got2), others + wanted[i].last);
             for (size_t k = 0; k < (size_t)n * V; k++) NEAR((double)got[k], (double)want[k], 1e-5);
             for (size_t k = 0; k < 2 * V; k++) NEAR((double)got2[k], (double)want2[k], 1e-5);
         }
+        d->ops = true_ops;
         model_free(m);
         device_free(d);
     }
