@@ -59,8 +59,7 @@ typedef struct Batch {
     const int32_t *const *blocks; /* [n_seq] KV block table of each sequence, 32 tokens a block */
     int n_out;
     const int32_t *out; /* [n_out] rows whose logits are wanted */
-    bool
-        only_out; /* nobody will ask about the others: of the last layer they need no more than K and V */
+    bool only_out;      /* nobody asks about the others: their last layer ends with K and V */
     const struct LoraUse
         *lora; /* [n_seq] adapter of each sequence (model/lora.h); NULL: none has one */
 } Batch;

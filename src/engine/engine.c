@@ -269,12 +269,13 @@ static Status attach_model(Engine *en, Model *m, Err *e) {
                             .host = m->dev->ops->host(m->dev)};
     en->store =
         m->dev->ops->kv_new(m->dev, kv_dtype(o->kv_type), c->n_layer, o->n_blocks, c->nkv, c->hd);
-    if (en->store && o->warm_bytes > 0 && m->dev->ops->kv_warm)
+    if (!en->store)
+        return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
+                       (long long)o->n_blocks * KV_BLOCK_TOK,
+                       model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
+    if (o->warm_bytes > 0 && m->dev->ops->kv_warm)
         m->dev->ops->kv_warm(m->dev, en->store, o->warm_bytes);
-    if (en->store) return OK;
-    return err_set(e, ERR_NOMEM, "KV cache of %lld tokens, %zu MB",
-                   (long long)o->n_blocks * KV_BLOCK_TOK,
-                   model_kv_bytes(c, kv_dtype(o->kv_type), o->n_blocks) >> 20);
+    return OK;
 }
 
 /* m or back; draft may stand in for a draft model. */

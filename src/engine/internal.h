@@ -83,8 +83,8 @@ typedef struct EngineBack {
     void (*kv_copy)(void *ctx, int32_t dst, int32_t src);
     void *ctx;
     double (*now)(void *ctx); /* seconds; any thread. NULL: clock_now_s */
-    /* Of other rows of the batch that forward had last, if that was not only_out: model_logits, model_hidden. Requests with an ask need
-     * them. */
+    /* Of other rows of the batch that forward had last, if that was not only_out: model_logits, model_hidden.
+     * Requests with an ask need them. */
     Status (*logits)(void *ctx, const Batch *b, const float **logits, Err *e);
     Status (*hidden)(void *ctx, const Batch *b, const float **hidden, Err *e);
     DeviceHost host; /* no team: the engine's thread does all; no kern: the best of this machine */

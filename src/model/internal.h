@@ -8,12 +8,10 @@
 /* Activations of one forward pass; sizes in rows are those of the last model_reserve. */
 struct ModelWork {
     int max_rows, max_out;
-    bool
-        only_out; /* the last pass left rows out of the last layer: x is no longer that of the batch */
-    Buf *buf;     /* owned; the next line lies in it */
+    bool only_out; /* of the last batch, x has only the rows whose logits were wanted */
+    Buf *buf;      /* owned; the next line lies in it */
     BufAt x, h, qkv, att, up, act, out, logits;
-    int32_t *pos,
-        *seq; /* pos is owned, seq lies in it; [max_out] of the rows whose logits are wanted */
+    int32_t *pos, *seq; /* [max_out] of the rows whose logits are wanted; pos is owned, seq in it */
 };
 
 void model__work_free(Device *dev, ModelWork *w);
